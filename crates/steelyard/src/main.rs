@@ -1,2 +1,225 @@
-//! steelyard
-fn main() {}
+//! `steelyard`: one binary for the Global Controller, the Site Controller, the simulated datacenter, and the command line.
+
+mod cli;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Draw the infrastructure you want; it becomes real.
+#[derive(Parser, Debug)]
+#[command(name = "steelyard", version, about, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    connection: cli::Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Log in and remember the API key
+    Login(cli::Login),
+    /// Infrastructures
+    Infrastructure {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Server instance groups of an infrastructure
+    Group {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Server instances of an infrastructure
+    Instance {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Logical networks
+    Network {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Logical network profiles
+    NetworkProfile {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Servers
+    Server {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Server types
+    ServerType {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Sites
+    Site {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Jobs
+    Job {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Job groups
+    JobGroup {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Network fabrics
+    Fabric {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Switches
+    Switch {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Subnets and pools
+    Subnet {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// OS templates
+    OsTemplate {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Events
+    Event {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Users
+    User {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Accounts
+    Account {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Roles
+    Role {
+        #[command(subcommand)]
+        verb: cli::Verb,
+    },
+    /// Plan and deploy an infrastructure
+    Deploy {
+        /// Id or label
+        infrastructure: String,
+        #[command(flatten)]
+        options: cli::watch::DeployOptions,
+    },
+    /// Make an infrastructure's design what a document says
+    Apply {
+        /// YAML file; `-` for standard input
+        #[arg(long, short)]
+        file: String,
+        /// Deploy it too
+        #[arg(long)]
+        deploy: bool,
+        #[command(flatten)]
+        options: cli::watch::DeployOptions,
+    },
+    /// Print an infrastructure's design as a document
+    Export {
+        /// Id or label
+        infrastructure: String,
+    },
+    /// Print a completion script
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: cannot start: {e}");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    rustls::crypto::ring::default_provider().install_default().map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    let c = &cli.connection;
+    let on = |kind: &'static str, verb: cli::Verb| async move { cli::run(c, cli::kinds::by_name(kind)?, verb).await };
+    match cli.command {
+        Command::Login(login) => cli::login(c, login).await,
+        Command::Infrastructure { verb } => on("infrastructure", verb).await,
+        Command::Group { verb } => on("group", verb).await,
+        Command::Instance { verb } => on("instance", verb).await,
+        Command::Network { verb } => on("network", verb).await,
+        Command::NetworkProfile { verb } => on("network-profile", verb).await,
+        Command::Server { verb } => on("server", verb).await,
+        Command::ServerType { verb } => on("server-type", verb).await,
+        Command::Site { verb } => on("site", verb).await,
+        Command::Job { verb } => on("job", verb).await,
+        Command::JobGroup { verb } => on("job-group", verb).await,
+        Command::Fabric { verb } => on("fabric", verb).await,
+        Command::Switch { verb } => on("switch", verb).await,
+        Command::Subnet { verb } => on("subnet", verb).await,
+        Command::OsTemplate { verb } => on("os-template", verb).await,
+        Command::Event { verb } => on("event", verb).await,
+        Command::User { verb } => on("user", verb).await,
+        Command::Account { verb } => on("account", verb).await,
+        Command::Role { verb } => on("role", verb).await,
+        Command::Deploy { infrastructure, options } => {
+            let client = c.client()?;
+            let kind = cli::kinds::by_name("infrastructure")?;
+            let id = kind.id_of(&kind.find(&client, &infrastructure).await?)?.parse()?;
+            cli::watch::deploy(&client, id, &options).await?;
+            access(&client, id, options.watch).await
+        }
+        Command::Apply { file, deploy, options } => {
+            let client = c.client()?;
+            let (id, log) = cli::apply::apply(&client, &file).await?;
+            log.iter().for_each(|line| eprintln!("  {line}"));
+            eprintln!("infrastructure {id}: {} change(s) to the design", log.len());
+            if deploy {
+                cli::watch::deploy(&client, id, &options).await?;
+                access(&client, id, options.watch).await?;
+            }
+            Ok(())
+        }
+        Command::Export { infrastructure } => {
+            let document = cli::apply::export(&c.client()?, &infrastructure).await?;
+            print!("{}", serde_yaml_ng::to_string(&document)?);
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "steelyard", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+async fn access(client: &client::Client, infrastructure: i64, wanted: bool) -> Result<()> {
+    if !wanted {
+        return Ok(());
+    }
+    let mut table = cli::output::table();
+    table.set_header(["SERVER", "ADDRESSES", "USER"]);
+    for (label, addresses, user) in cli::watch::access(client, infrastructure).await? {
+        table.add_row([label, addresses, user]);
+    }
+    println!("{table}");
+    Ok(())
+}

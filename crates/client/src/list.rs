@@ -1,0 +1,75 @@
+//! Lists: one page, or all of them.
+
+use serde_json::Value;
+
+use crate::{Client, Error};
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// `field`, `$op:value` pairs.
+    pub filters: Vec<(String, String)>,
+    /// `field:ASC` or `field:DESC`.
+    pub sort: Vec<String>,
+    /// Free text.
+    pub search: Option<String>,
+    /// Most rows wanted in all.
+    pub limit: Option<usize>,
+}
+
+/// One page.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Rows.
+    pub items: Vec<Value>,
+    /// Rows in all.
+    pub total: usize,
+    /// Pages in all.
+    pub pages: usize,
+}
+
+impl Client {
+    /// One page of up to 100 rows, counted from 1.
+    pub async fn page(&self, path: &str, options: &ListOptions, page: usize) -> Result<Page, Error> {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("page", &page.to_string());
+        query.append_pair("limit", &options.limit.map_or(100, |l| l.clamp(1, 100)).to_string());
+        for (field, value) in &options.filters {
+            query.append_pair(&format!("filter.{field}"), value);
+        }
+        for sort in &options.sort {
+            query.append_pair("sortBy", sort);
+        }
+        if let Some(search) = &options.search {
+            query.append_pair("search", search);
+        }
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let mut answer = self.get(&format!("{path}{separator}{}", query.finish())).await?;
+        if let Value::Array(items) = answer {
+            return Ok(Page { total: items.len(), pages: 1, items });
+        }
+        let meta = |name: &str| answer.pointer(&format!("/meta/{name}")).and_then(Value::as_u64).unwrap_or(0) as usize;
+        let (total, pages) = (meta("totalItems"), meta("totalPages"));
+        let items = match answer.get_mut("data").map(Value::take) {
+            Some(Value::Array(items)) => items,
+            _ => return Err(Error::Odd { url: path.to_owned(), cause: "no data array in a list".into() }),
+        };
+        Ok(Page { total, pages, items })
+    }
+
+    /// All rows, page after page, up to `options.limit`.
+    pub async fn list(&self, path: &str, options: &ListOptions) -> Result<Vec<Value>, Error> {
+        let mut all = Vec::new();
+        let mut page = 1;
+        loop {
+            let answer = self.page(path, options, page).await?;
+            let empty = answer.items.is_empty();
+            all.extend(answer.items);
+            if empty || page >= answer.pages || options.limit.is_some_and(|l| all.len() >= l) {
+                all.truncate(options.limit.unwrap_or(usize::MAX));
+                return Ok(all);
+            }
+            page += 1;
+        }
+    }
+}
