@@ -1,0 +1,190 @@
+//! The Global Controller's tables. Every kind has `id`, `revision` (compare-and-set), `created_at` and `updated_at` (wire form).
+//!
+//! Deployable kinds carry the design (`design`, what their owner wants now) beside what is deployed (`deployed`), with the words of
+//! [`model::deploy`]. Uniqueness that keeps two owners apart (a server, a VLAN of a fabric, an address of a subnet) is the database's.
+
+use sea_orm::{DbBackend, Statement};
+
+use crate::migration::{create_index, create_table};
+
+macro_rules! entities {
+    ($($(#[$doc:meta])* $module:ident = $table:literal { $($(#[$fm:meta])* $field:ident: $ty:ty),* $(,)? } $(unique($($($uc:ident)+),+))? $(index($($($ic:ident)+),+))?;)*) => {
+        $(
+            $(#[$doc])*
+            #[allow(missing_docs)]
+            pub mod $module {
+                use sea_orm::entity::prelude::*;
+
+                #[derive(Clone, Debug, PartialEq, DeriveEntityModel, serde::Serialize, serde::Deserialize)]
+                #[sea_orm(table_name = $table)]
+                pub struct Model {
+                    #[sea_orm(primary_key)]
+                    pub id: i64,
+                    pub revision: i64,
+                    pub created_at: String,
+                    pub updated_at: String,
+                    $($(#[$fm])* pub $field: $ty,)*
+                }
+                #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+                pub enum Relation {}
+                impl ActiveModelBehavior for ActiveModel {}
+
+                /// A new row at revision 1, stamped now; the rest is for the caller to set.
+                pub fn new() -> ActiveModel {
+                    use sea_orm::{ActiveValue::Set};
+                    let now = crate::time::now();
+                    let mut row = <ActiveModel as ActiveModelTrait>::default();
+                    row.revision = Set(1);
+                    row.created_at = Set(now.clone());
+                    row.updated_at = Set(now);
+                    row
+                }
+
+                impl crate::list::Revisioned for Model {
+                    type Active = ActiveModel;
+                    fn revision(&self) -> i64 { self.revision }
+                    fn id(&self) -> i64 { self.id }
+                    fn edit(&self) -> ActiveModel {
+                        use sea_orm::ActiveValue::Set;
+                        let mut row: ActiveModel = self.clone().into();
+                        row.revision = Set(self.revision + 1);
+                        row.updated_at = Set(crate::time::now());
+                        row
+                    }
+                    fn id_column() -> Column { Column::Id }
+                    fn revision_column() -> Column { Column::Revision }
+                }
+            }
+        )*
+
+        /// Statements that make all tables and indexes of the first version.
+        pub fn first_tables(backend: DbBackend) -> Vec<Statement> {
+            let mut all = vec![$(create_table(backend, $module::Entity)),*];
+            $(
+                $($( all.push(create_index(backend, $module::Entity, true, &[$($module::Column::$uc),+])); )+)?
+                $($( all.push(create_index(backend, $module::Entity, false, &[$($module::Column::$ic),+])); )+)?
+            )*
+            all
+        }
+    };
+}
+
+entities! {
+    /// Accounts: a tree of tenants.
+    account = "account" { name: String, parent_account_id: Option<i64>, archived: bool, extra: Json } unique(Name);
+    /// Users.
+    user = "app_user" {
+        email: String, display_name: String, password_hash: String, account_id: i64, role: String, access_level: String,
+        is_blocked: bool, is_suspended: bool, is_archived: bool, totp_secret: Option<String>, totp_enabled: bool, last_login_at: Option<String>, extra: Json,
+    } unique(Email) index(AccountId);
+    /// Browser sessions; only a hash of the token is kept.
+    session = "session" { token_hash: String, user_id: i64, csrf: String, expires_at: String } unique(TokenHash) index(UserId);
+    /// API keys; a hash to find them, and the key sealed for its owner.
+    api_key = "api_key" { key_hash: String, user_id: i64, name: String, sealed: String } unique(KeyHash) index(UserId);
+    /// Roles.
+    role = "role" { name: String, label: String, description: String, kind: String, permissions: Json } unique(Name);
+    /// Custom permissions.
+    permission = "permission" { name: String, body: Json } unique(Name);
+    /// Public SSH keys of users.
+    ssh_key = "ssh_key" { user_id: i64, public_key: String, status: String } index(UserId);
+    /// Sites.
+    site = "site" { slug: String, name: String, is_hidden: bool, is_in_maintenance: bool, decommissioned: bool, config: Json, location: Json } unique(Slug);
+    /// Site Controllers that have enrolled.
+    site_controller = "site_controller" {
+        site_id: i64, hostname: String, version: String, address: String, capabilities: Json, certificate_serial: String, enrolled_at: String,
+        connected: bool, last_seen_at: Option<String>, clock_skew_ms: Option<i64>,
+    } index(SiteId);
+    /// One-time tokens with which a Site Controller enrols.
+    enrolment_token = "enrolment_token" { site_id: i64, token_hash: String, expires_at: String, used_at: Option<String> } unique(TokenHash);
+    /// Servers.
+    server = "server" {
+        site_id: i64, serial: Option<String>, uuid: Option<String>, vendor: Option<String>, model: Option<String>,
+        bmc_address: Option<String>, bmc_username: Option<String>, bmc_password: Option<String>, bmc_mac: Option<String>, tls_fingerprint: Option<String>,
+        server_type_id: Option<i64>, status: String, status_reason: Option<String>, power: String, power_at: String, registration_profile_id: Option<i64>,
+        ram_gb: i64, processor_count: i64, core_count: i64, disk_count: i64, gpu_count: i64, inventory: Json, tags: Json, comments: Option<String>,
+        administration_state: String, dhcp_status: String, registered_at: Option<String>, allocated_at: Option<String>, rack: Option<String>, extra: Json,
+    } unique(BmcAddress) index(SiteId Status, ServerTypeId, Serial);
+    /// Network interfaces of servers, and the switch port behind each.
+    server_interface = "server_interface" {
+        server_id: i64, position: i64, name: String, mac: String, speed_mbps: i64, network_device_id: Option<i64>, network_device_port: Option<String>,
+    } unique(Mac) index(ServerId, NetworkDeviceId);
+    /// Server types: hardware classes.
+    server_type = "server_type" {
+        name: String, label: String, description: Option<String>, ram_gb: i64, processor_count: i64, core_count: i64, core_mhz: i64, processor_names: Json,
+        disk_count: i64, nic_count: i64, nic_speeds: Json, gpu_count: i64, gpu_info: Json, signature: String, extra: Json,
+    } unique(Name, Signature);
+    /// Registration profiles.
+    server_registration_profile = "server_registration_profile" { name: String, settings: Json } unique(Name);
+    /// Credentials tried for BMCs of a site that nobody named.
+    server_default_credentials = "server_default_credentials" { site_id: i64, serial: Option<String>, mac: Option<String>, username: String, password: String, extra: Json } index(SiteId);
+    /// Switches.
+    network_device = "network_device" {
+        site_id: i64, name: String, driver: String, position: String, status: String, address: String, port: Option<i64>, username: String, password: String,
+        tls_fingerprint: Option<String>, serial: Option<String>, mac: Option<String>, quarantine_vlan: Option<i64>, rack: Option<String>, tags: Json, facts: Json, extra: Json,
+    } unique(SiteId Name) index(Status);
+    /// Ports of switches, as last seen.
+    network_device_port = "network_device_port" {
+        network_device_id: i64, name: String, admin_up: Option<bool>, oper_up: Option<bool>, speed_mbps: Option<i64>, mtu: Option<i64>, mac: Option<String>,
+        untagged: Option<i64>, tagged: Json, lldp: Json, description: Option<String>, observed_at: String,
+    } unique(NetworkDeviceId Name);
+    /// What new switches of a site are given.
+    network_device_defaults = "network_device_defaults" { site_id: i64, body: Json, password: Option<String> } index(SiteId);
+    /// Fabrics.
+    network_fabric = "network_fabric" { name: String, description: Option<String>, site_id: i64, status: String, configuration: Json, deploy_id: Option<i64>, extra: Json } unique(Name);
+    /// Switches of a fabric.
+    fabric_device = "fabric_device" { fabric_id: i64, network_device_id: i64 } unique(NetworkDeviceId) index(FabricId);
+    /// Links between switches of a fabric.
+    fabric_link = "fabric_link" { fabric_id: i64, device_a: i64, port_a: String, device_b: i64, port_b: String, extra: Json } unique(DeviceA PortA, DeviceB PortB) index(FabricId);
+    /// Subnets: a tree whose pools subnets are taken from.
+    subnet = "subnet" {
+        label: String, name: String, parent_id: Option<i64>, ip_version: String, network_address: String, prefix_length: i64, gateway: Option<String>, is_pool: bool,
+        logical_network_id: Option<i64>, fabric_id: Option<i64>, annotations: Json, tags: Json, denylist: Json, overlap_rules: Json,
+    } index(ParentId, LogicalNetworkId);
+    /// Addresses in use.
+    ip_allocation = "ip_allocation" { subnet_id: i64, address: String, server_instance_id: Option<i64>, logical_network_id: Option<i64>, purpose: String } unique(SubnetId Address) index(ServerInstanceId);
+    /// VLANs in use.
+    vlan_allocation = "vlan_allocation" { fabric_id: i64, vlan: i64, logical_network_id: i64 } unique(FabricId Vlan, LogicalNetworkId);
+    /// Logical networks.
+    logical_network = "logical_network" {
+        label: String, name: String, kind: String, fabric_id: i64, infrastructure_id: Option<i64>, service_status: String, deploy_type: String, deploy_status: String,
+        profile_id: Option<i64>, profile_applied_at: Option<String>, design: Json, deployed: Json, mtu: Option<i64>, annotations: Json,
+    } index(InfrastructureId, FabricId);
+    /// Templates of logical networks.
+    logical_network_profile = "logical_network_profile" { label: String, name: String, kind: String, fabric_id: i64, blocks: Json, annotations: Json } unique(Label FabricId);
+    /// Operating system templates.
+    os_template = "os_template" { name: String, label: String, description: Option<String>, status: String, visibility: String, body: Json, credential: Option<String>, created_by: i64, tags: Json } unique(Label);
+    /// Files of OS templates.
+    template_asset = "template_asset" {
+        os_template_id: i64, usage: String, name: String, mime_type: String, path: Option<String>, url: Option<String>, sha256: Option<String>, size: i64, format: String,
+        is_template: bool, content: Option<Vec<u8>>, tags: Json,
+    } index(OsTemplateId, Sha256);
+    /// Infrastructures.
+    infrastructure = "infrastructure" {
+        label: String, site_id: i64, owner_id: i64, account_id: i64, service_status: String, deploy_type: String, deploy_status: String, deploy_id: Option<i64>,
+        generation: i64, locked: bool, design: Json, deployed: Json, layout: Json, last_error: Option<String>,
+    } index(AccountId, SiteId, Label);
+    /// Users who may see an infrastructure beside its owner.
+    infrastructure_user = "infrastructure_user" { infrastructure_id: i64, user_id: i64 } unique(InfrastructureId UserId) index(UserId);
+    /// Groups of servers.
+    server_instance_group = "server_instance_group" {
+        infrastructure_id: i64, label: String, service_status: String, deploy_type: String, deploy_status: String, deploy_id: Option<i64>, design: Json, deployed: Json,
+    } index(InfrastructureId);
+    /// Servers of a group, logical.
+    server_instance = "server_instance" {
+        infrastructure_id: i64, group_id: i64, label: String, position: i64, service_status: String, deploy_type: String, deploy_status: String, deploy_id: Option<i64>,
+        #[sea_orm(unique)] server_id: Option<i64>, hostname: Option<String>, os_template_id: Option<i64>, server_type_id: Option<i64>, username: Option<String>, password: Option<String>,
+        addresses: Json, network_config: Json, deployed: Json, extra: Json,
+    } index(InfrastructureId, GroupId);
+    /// Connections of groups to logical networks.
+    network_connection = "network_connection" { group_id: i64, logical_network_id: i64, design: Json, deployed: Json } unique(GroupId LogicalNetworkId) index(LogicalNetworkId);
+    /// Stored plans.
+    deploy_plan = "deploy_plan" { infrastructure_id: i64, infrastructure_revision: i64, status: String, plan: Json, deploy_id: Option<i64> } index(InfrastructureId);
+    /// What happened.
+    event = "event" {
+        kind: String, severity: String, visibility: String, title: String, message: String, object_kind: Option<String>, object_id: Option<i64>,
+        infrastructure_id: Option<i64>, user_id: Option<i64>, server_id: Option<i64>, job_id: Option<i64>, site_id: Option<i64>, account_id: Option<i64>,
+        actor_id: Option<i64>, actor_email: Option<String>, request_id: Option<String>, context: Json,
+    } index(InfrastructureId, SiteId, ServerId);
+    /// Jobs on a schedule.
+    cron_job = "cron_job" { label: String, function: String, params: Json, schedule: String, disabled: bool, wait_for_completion: bool, extra: Json };
+}
