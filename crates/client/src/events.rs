@@ -36,7 +36,8 @@ impl Client {
         let status = answer.status();
         if !status.is_success() {
             let body: Value = answer.json().await.unwrap_or_default();
-            let message = body.get("message").and_then(Value::as_str).unwrap_or("the event stream was refused").to_owned();
+            let message =
+                body.get("message").and_then(Value::as_str).unwrap_or("the event stream was refused").to_owned();
             return Err(Error::Api { status, message, body });
         }
         Ok(EventStream { bytes: answer.bytes_stream().map(|r| r.map(|b| b.to_vec())).boxed(), buffer: Vec::new(), url })

@@ -93,7 +93,13 @@ impl Client {
     }
 
     /// One call. `path` is below `/api/v2`.
-    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>, revision: Option<i64>) -> Result<Value, Error> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        revision: Option<i64>,
+    ) -> Result<Value, Error> {
         let (url, mut r) = self.request(method, path);
         r = r.timeout(TIMEOUT);
         if let Some(body) = body {
@@ -108,12 +114,16 @@ impl Client {
         let value: Value = if bytes.is_empty() {
             Value::Null
         } else {
-            serde_json::from_slice(&bytes).map_err(|e| Error::Odd { url: url.clone(), cause: format!("status {status}, not JSON: {e}") })?
+            serde_json::from_slice(&bytes)
+                .map_err(|e| Error::Odd { url: url.clone(), cause: format!("status {status}, not JSON: {e}") })?
         };
         if status.is_success() {
             return Ok(value);
         }
-        let message = value.get("message").and_then(Value::as_str).map_or_else(|| format!("status {status} of {url}"), str::to_owned);
+        let message = value
+            .get("message")
+            .and_then(Value::as_str)
+            .map_or_else(|| format!("status {status} of {url}"), str::to_owned);
         Err(Error::Api { status, message, body: value })
     }
 
@@ -144,7 +154,10 @@ impl Client {
         let token = user
             .get("sessionToken")
             .and_then(Value::as_str)
-            .ok_or_else(|| Error::Odd { url: format!("{}/api/v2/login", self.base), cause: "no session token in it".into() })?
+            .ok_or_else(|| Error::Odd {
+                url: format!("{}/api/v2/login", self.base),
+                cause: "no session token in it".into(),
+            })?
             .to_owned();
         Ok((Self { token: Some(token), ..self.clone() }, user))
     }

@@ -21,7 +21,11 @@ impl Database {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let base = |connections: u32| {
             let mut options = ConnectOptions::new(url.to_owned());
-            options.max_connections(connections).min_connections(1).acquire_timeout(Duration::from_secs(30)).sqlx_logging(false);
+            options
+                .max_connections(connections)
+                .min_connections(1)
+                .acquire_timeout(Duration::from_secs(30))
+                .sqlx_logging(false);
             options
         };
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -39,7 +43,10 @@ impl Database {
         }
         let tune = |mut options: ConnectOptions| {
             options.map_sqlx_sqlite_opts(|o| {
-                o.pragma("journal_mode", "WAL").pragma("synchronous", "NORMAL").pragma("busy_timeout", "15000").pragma("foreign_keys", "ON")
+                o.pragma("journal_mode", "WAL")
+                    .pragma("synchronous", "NORMAL")
+                    .pragma("busy_timeout", "15000")
+                    .pragma("foreign_keys", "ON")
             });
             options
         };

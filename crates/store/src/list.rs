@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ColumnType, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, Iterable, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-    Select, Value as DbValue,
+    ActiveModelTrait, ColumnTrait, ColumnType, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel,
+    Iterable, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value as DbValue,
     sea_query::{Expr, ExprTrait, Func, LikeExpr, SimpleExpr},
 };
 use serde_json::{Value, json};
@@ -35,7 +35,9 @@ where
     M::Active: ActiveModelTrait<Entity = M::Entity> + Send,
     C: ConnectionTrait,
 {
-    let mut update = M::Entity::update_many().filter(M::id_column().eq(before.id())).filter(M::revision_column().eq(before.revision()));
+    let mut update = M::Entity::update_many()
+        .filter(M::id_column().eq(before.id()))
+        .filter(M::revision_column().eq(before.revision()));
     for column in <M::Entity as EntityTrait>::Column::iter() {
         if let sea_orm::ActiveValue::Set(value) = changed.get(column) {
             update = update.col_expr(column, column.save_as(Expr::val(value)));
@@ -85,7 +87,12 @@ impl ListQuery {
                     let order = match order.to_ascii_uppercase().as_str() {
                         "ASC" => Order::Asc,
                         "DESC" => Order::Desc,
-                        other => return Err(StoreError::Query { field: "sortBy".into(), message: format!("{other:?} is not an order; use ASC or DESC") }),
+                        other => {
+                            return Err(StoreError::Query {
+                                field: "sortBy".into(),
+                                message: format!("{other:?} is not an order; use ASC or DESC"),
+                            });
+                        }
                     };
                     q.sort.push((field.to_owned(), order));
                 }
@@ -101,7 +108,14 @@ impl ListQuery {
 
     /// Runs it on a selection. `alias` maps wire names to column names where they differ; `search` names the text columns of free text
     /// (numeric text also matches the id).
-    pub async fn run<E, C>(&self, db: &C, select: Select<E>, alias: &[(&str, &str)], search: &[E::Column], id: E::Column) -> Result<Page<E::Model>, StoreError>
+    pub async fn run<E, C>(
+        &self,
+        db: &C,
+        select: Select<E>,
+        alias: &[(&str, &str)],
+        search: &[E::Column],
+        id: E::Column,
+    ) -> Result<Page<E::Model>, StoreError>
     where
         E: EntityTrait,
         E::Column: FromStr,
@@ -126,7 +140,12 @@ impl ListQuery {
         for (field, order) in &self.sort {
             select = select.order_by(column::<E>("sortBy", field, alias)?, order.clone());
         }
-        let rows = select.order_by(id, Order::Asc).offset((self.page - 1).saturating_mul(self.limit)).limit(self.limit).all(db).await?;
+        let rows = select
+            .order_by(id, Order::Asc)
+            .offset((self.page - 1).saturating_mul(self.limit))
+            .limit(self.limit)
+            .all(db)
+            .await?;
         Ok(Page { rows, total })
     }
 
@@ -196,17 +215,39 @@ where
     // Columns that hold documents or secrets are not offered.
     let offered = |c: &E::Column| {
         let def = c.def();
-        !matches!(def.get_column_type(), ColumnType::Json | ColumnType::JsonBinary | ColumnType::Blob | ColumnType::VarBinary(_)) && !sea_orm::IdenStatic::as_str(c).contains("password") && !sea_orm::IdenStatic::as_str(c).contains("secret")
+        !matches!(
+            def.get_column_type(),
+            ColumnType::Json | ColumnType::JsonBinary | ColumnType::Blob | ColumnType::VarBinary(_)
+        ) && !sea_orm::IdenStatic::as_str(c).contains("password")
+            && !sea_orm::IdenStatic::as_str(c).contains("secret")
     };
     E::Column::from_str(&name).ok().filter(offered).ok_or_else(|| {
-        let known: Vec<String> = E::Column::iter().filter(offered).map(|c| camel(sea_orm::IdenStatic::as_str(&c))).chain(alias.iter().map(|(w, _)| (*w).to_owned())).collect();
-        StoreError::Query { field: parameter.to_owned(), message: format!("{field:?} is not offered here; offered are: {}", known.join(", ")) }
+        let known: Vec<String> = E::Column::iter()
+            .filter(offered)
+            .map(|c| camel(sea_orm::IdenStatic::as_str(&c)))
+            .chain(alias.iter().map(|(w, _)| (*w).to_owned()))
+            .collect();
+        StoreError::Query {
+            field: parameter.to_owned(),
+            message: format!("{field:?} is not offered here; offered are: {}", known.join(", ")),
+        }
     })
 }
 
 fn camel(name: &str) -> String {
     let mut up = false;
-    name.chars().filter_map(|c| if c == '_' { up = true; None } else if std::mem::take(&mut up) { Some(c.to_ascii_uppercase()) } else { Some(c) }).collect()
+    name.chars()
+        .filter_map(|c| {
+            if c == '_' {
+                up = true;
+                None
+            } else if std::mem::take(&mut up) {
+                Some(c.to_ascii_uppercase())
+            } else {
+                Some(c)
+            }
+        })
+        .collect()
 }
 
 /// `[$and:|$or:][$not:]$op:value`; a bare value is equality, commas mean "one of".
@@ -241,7 +282,12 @@ fn condition<C: ColumnTrait>(parameter: &str, column: C, text: &str) -> Result<(
         "lte" => col().lte(value(operand)?),
         "btw" => match many(operand)?.as_slice() {
             [a, b] => col().between(a.clone(), b.clone()),
-            _ => return Err(StoreError::Query { field: parameter.into(), message: "$btw takes two values: $btw:1,5".into() }),
+            _ => {
+                return Err(StoreError::Query {
+                    field: parameter.into(),
+                    message: "$btw takes two values: $btw:1,5".into(),
+                });
+            }
         },
         "null" => col().is_null(),
         "ilike" | "contains" => contains(column, operand),
@@ -249,17 +295,28 @@ fn condition<C: ColumnTrait>(parameter: &str, column: C, text: &str) -> Result<(
             let escaped = operand.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
             Expr::expr(Func::lower(col())).like(LikeExpr::new(format!("{escaped}%")).escape('\\'))
         }
-        other => return Err(StoreError::Query { field: parameter.into(), message: format!("${other} is not an operator; use $eq, $in, $gt, $gte, $lt, $lte, $btw, $null, $ilike, $sw, with $not or $or before it") }),
+        other => {
+            return Err(StoreError::Query {
+                field: parameter.into(),
+                message: format!(
+                    "${other} is not an operator; use $eq, $in, $gt, $gte, $lt, $lte, $btw, $null, $ilike, $sw, with $not or $or before it"
+                ),
+            });
+        }
     };
     Ok((or, if not { expr.not() } else { expr }))
 }
 
 /// The operand in the column's type, so that a bad one is refused instead of matching nothing.
 fn typed<C: ColumnTrait>(parameter: &str, column: C, text: &str) -> Result<DbValue, StoreError> {
-    let bad = |want: &str| StoreError::Query { field: parameter.to_owned(), message: format!("{text:?} is not {want}") };
+    let bad =
+        |want: &str| StoreError::Query { field: parameter.to_owned(), message: format!("{text:?} is not {want}") };
     Ok(match column.def().get_column_type() {
         ColumnType::BigInteger | ColumnType::Integer | ColumnType::SmallInteger => {
-            let number = text.parse::<i64>().ok().or_else(|| text.parse::<f64>().ok().filter(|f| f.fract() == 0.0).map(|f| f as i64));
+            let number = text
+                .parse::<i64>()
+                .ok()
+                .or_else(|| text.parse::<f64>().ok().filter(|f| f.fract() == 0.0).map(|f| f as i64));
             number.ok_or_else(|| bad("a whole number"))?.into()
         }
         ColumnType::Boolean => match text {
@@ -301,16 +358,27 @@ mod tests {
     async fn labels(db: &Database, pairs: &[(&str, &str)]) -> Result<Vec<String>, StoreError> {
         let pairs: Vec<(String, String)> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let q = ListQuery::parse(&pairs, 100)?;
-        let page = q.run(&db.read, subnet::Entity::find(), &[("pool", "is_pool")], &[subnet::Column::Label], subnet::Column::Id).await?;
+        let page = q
+            .run(&db.read, subnet::Entity::find(), &[("pool", "is_pool")], &[subnet::Column::Label], subnet::Column::Id)
+            .await?;
         Ok(page.rows.into_iter().map(|r| r.label).collect())
     }
 
     #[tokio::test]
     async fn the_grammar() {
         let db = database().await;
-        assert_eq!(labels(&db, &[("filter.prefixLength", "24"), ("sortBy", "label:DESC")]).await.unwrap(), ["red", "Blue"]);
-        assert_eq!(labels(&db, &[("filter.label", "$not:$eq:red"), ("filter.pool", "true")]).await.unwrap(), ["green_1"]);
-        assert_eq!(labels(&db, &[("filter.label", "red"), ("filter.label", "$or:$eq:Blue")]).await.unwrap(), ["Blue", "red"]);
+        assert_eq!(
+            labels(&db, &[("filter.prefixLength", "24"), ("sortBy", "label:DESC")]).await.unwrap(),
+            ["red", "Blue"]
+        );
+        assert_eq!(
+            labels(&db, &[("filter.label", "$not:$eq:red"), ("filter.pool", "true")]).await.unwrap(),
+            ["green_1"]
+        );
+        assert_eq!(
+            labels(&db, &[("filter.label", "red"), ("filter.label", "$or:$eq:Blue")]).await.unwrap(),
+            ["Blue", "red"]
+        );
         assert_eq!(labels(&db, &[("filter.parentId", "$not:$null")]).await.unwrap(), Vec::<String>::new());
         assert_eq!(labels(&db, &[("search", "BLU")]).await.unwrap(), ["Blue"]);
         assert_eq!(labels(&db, &[("search", "3")]).await.unwrap(), ["red"]);

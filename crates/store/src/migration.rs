@@ -1,7 +1,9 @@
 //! Migrations, per component: each crate with tables brings its own list.
 
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, Schema, Statement, TransactionTrait,
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, Schema, Statement, TransactionTrait,
     sea_query::{Index, IndexCreateStatement},
 };
 
@@ -47,7 +49,10 @@ pub fn create_index<E: EntityTrait>(backend: DbBackend, entity: E, unique: bool,
     let _ = E::PrimaryKey::iter();
     let names: Vec<&str> = columns.iter().map(|c| c.as_str()).collect();
     let mut index: IndexCreateStatement = Index::create();
-    index.name(format!("{}_{}_{}", if unique { "uq" } else { "ix" }, entity.table_name(), names.join("_"))).table(entity.table_ref()).if_not_exists();
+    index
+        .name(format!("{}_{}_{}", if unique { "uq" } else { "ix" }, entity.table_name(), names.join("_")))
+        .table(entity.table_ref())
+        .if_not_exists();
     for column in columns {
         index.col(*column);
     }
@@ -60,7 +65,12 @@ pub fn create_index<E: EntityTrait>(backend: DbBackend, entity: E, unique: bool,
 pub(crate) async fn run(db: &Database, component: &str, migrations: &[Migration]) -> Result<(), StoreError> {
     let backend = db.backend();
     db.write.execute_raw(create_table(backend, applied::Entity)).await?;
-    let newest = applied::Entity::find().filter(applied::Column::Component.eq(component)).order_by_desc(applied::Column::Version).one(&db.write).await?.map_or(0, |m| m.version);
+    let newest = applied::Entity::find()
+        .filter(applied::Column::Component.eq(component))
+        .order_by_desc(applied::Column::Version)
+        .one(&db.write)
+        .await?
+        .map_or(0, |m| m.version);
     let known = migrations.iter().map(|m| m.version).max().unwrap_or(0);
     if newest > known {
         return Err(StoreError::Newer { component: component.to_owned(), found: newest, known });

@@ -8,11 +8,7 @@
 //! Where PostgreSQL is not installed the second half is skipped, said loudly on standard error (past
 //! the test harness' capture) and left in `target/postgres-not-tested` for the build to repeat. An
 //! installed PostgreSQL that does not start fails the test.
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "test support: a failed preparation is a failed test"
-)]
+#![allow(clippy::expect_used, clippy::panic, reason = "test support: a failed preparation is a failed test")]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -65,10 +61,7 @@ where
     T: Future<Output = ()>,
 {
     let directory = tempfile::tempdir().expect("a temporary directory for the SQLite file");
-    let url = format!(
-        "sqlite://{}?mode=rwc",
-        directory.path().join("test.db").display()
-    );
+    let url = format!("sqlite://{}?mode=rwc", directory.path().join("test.db").display());
     eprintln!("-- on SQLite");
     run(&url, &test).await;
 }
@@ -115,10 +108,7 @@ struct Cluster {
 
 impl Cluster {
     fn url(&self, database: &str) -> String {
-        format!(
-            "postgres://postgres:{}@127.0.0.1:{}/{database}?sslmode=disable",
-            self.password, self.port
-        )
+        format!("postgres://postgres:{}@127.0.0.1:{}/{database}?sslmode=disable", self.password, self.port)
     }
 
     async fn create_database(&self) -> String {
@@ -131,13 +121,8 @@ impl Cluster {
         let _one_at_a_time = self.administration.lock().await;
         let mut options = sea_orm::ConnectOptions::new(self.url("postgres"));
         options.max_connections(1).sqlx_logging(false);
-        let connection = sea_orm::Database::connect(options)
-            .await
-            .expect("the private PostgreSQL answers");
-        connection
-            .execute_unprepared(sql)
-            .await
-            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let connection = sea_orm::Database::connect(options).await.expect("the private PostgreSQL answers");
+        connection.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         connection.close().await.expect("the connection closes");
     }
 }
@@ -160,9 +145,7 @@ fn cluster() -> Option<&'static Cluster> {
 
 /// The directory that holds both programs: the newest packaged version, else the search path's.
 fn find_binaries() -> Result<PathBuf, String> {
-    let complete = |directory: &PathBuf| {
-        ["initdb", "postgres"].iter().all(|program| directory.join(program).is_file())
-    };
+    let complete = |directory: &PathBuf| ["initdb", "postgres"].iter().all(|program| directory.join(program).is_file());
     if let Some(directory) = std::env::var_os(BIN_VARIABLE).map(PathBuf::from) {
         return Some(directory)
             .filter(complete)
@@ -280,13 +263,7 @@ else
 fi
 "#;
 
-fn initialise(
-    binaries: &Path,
-    directory: &Path,
-    data: &Path,
-    account: &Account,
-    password: &str,
-) -> Result<(), String> {
+fn initialise(binaries: &Path, directory: &Path, data: &Path, account: &Account, password: &str) -> Result<(), String> {
     let password_file = directory.join("password");
     fs::write(&password_file, password)
         .and_then(|()| fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600)))
@@ -322,12 +299,7 @@ fn free_port() -> std::io::Result<u16> {
 
 /// Waits until the server has written `ready` for this port into its `postmaster.pid` (line 4: port,
 /// line 8: status), which is the sign that `pg_ctl --wait` goes by.
-fn await_ready(
-    supervisor: &mut Child,
-    data: &Path,
-    port: u16,
-    deadline: Instant,
-) -> Result<(), String> {
+fn await_ready(supervisor: &mut Child, data: &Path, port: u16, deadline: Instant) -> Result<(), String> {
     let file = data.join("postmaster.pid");
     loop {
         let content = fs::read_to_string(&file).unwrap_or_default();
@@ -336,16 +308,12 @@ fn await_ready(
         if of_this_start && lines.get(7) == Some(&"ready") {
             return Ok(());
         }
-        let ended: Option<ExitStatus> =
-            supervisor.try_wait().map_err(|error| format!("supervisor: {error}"))?;
+        let ended: Option<ExitStatus> = supervisor.try_wait().map_err(|error| format!("supervisor: {error}"))?;
         if ended.is_some() {
             return Err(format!("the server ended while starting on port {port}"));
         }
         if Instant::now() >= deadline {
-            return Err(format!(
-                "the server was not ready on port {port} within {} s",
-                START_DEADLINE.as_secs()
-            ));
+            return Err(format!("the server was not ready on port {port} within {} s", START_DEADLINE.as_secs()));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -362,9 +330,7 @@ enum Account {
 impl Account {
     /// Chooses the account and gives it `directory`, which this process has just made.
     fn for_directory(directory: &Path) -> Result<Self, String> {
-        let owner = fs::metadata(directory)
-            .map_err(|error| format!("{}: {error}", directory.display()))?
-            .uid();
+        let owner = fs::metadata(directory).map_err(|error| format!("{}: {error}", directory.display()))?.uid();
         if owner != 0 {
             return Ok(Self::Own);
         }
@@ -387,8 +353,9 @@ impl Account {
     fn give(&self, path: &Path) -> Result<(), String> {
         match self {
             Self::Own => Ok(()),
-            Self::Other { uid, gid, .. } => chown(path, Some(*uid), Some(*gid))
-                .map_err(|error| format!("chown of {}: {error}", path.display())),
+            Self::Other { uid, gid, .. } => {
+                chown(path, Some(*uid), Some(*gid)).map_err(|error| format!("chown of {}: {error}", path.display()))
+            }
         }
     }
 
@@ -399,10 +366,7 @@ impl Account {
             Self::Own => Command::new("sh"),
             Self::Other { uid, gid, setpriv: true, .. } => {
                 let mut command = Command::new("setpriv");
-                command
-                    .arg(format!("--reuid={uid}"))
-                    .arg(format!("--regid={gid}"))
-                    .args(["--clear-groups", "sh"]);
+                command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).args(["--clear-groups", "sh"]);
                 command
             }
             Self::Other { name, .. } => {

@@ -1,0 +1,196 @@
+//! What operators may do: retry, skip, kill, stop retrying, confirm, cancel a group.
+
+use model::{
+    Id,
+    job::{JobCommand, JobStatus},
+};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use store::time;
+
+use crate::{
+    Engine, EngineError,
+    entity::{job, job_dependency, job_group},
+};
+
+impl Engine {
+    /// Carries a command out, or hands it to the site that runs the job.
+    pub async fn command(&self, command: JobCommand) -> Result<(), EngineError> {
+        let txn = self.inner.db.begin().await?;
+        let mut told = Vec::new();
+        match &command {
+            JobCommand::CancelGroup { group_id, reason } => {
+                told = self.cancel(&txn, *group_id, reason, &command).await?
+            }
+            JobCommand::Retry { job_id, .. }
+            | JobCommand::Skip { job_id, .. }
+            | JobCommand::Kill { job_id }
+            | JobCommand::StopRetrying { job_id }
+            | JobCommand::Confirm { job_id } => {
+                let job =
+                    job::Entity::find_by_id(*job_id).one(&txn).await?.ok_or(EngineError::NotFound("job", *job_id))?;
+                may(&job, &command)?;
+                if job.site_id == self.inner.config.owner {
+                    told.extend(self.apply(&txn, job, &command).await?);
+                } else if let (Some(site), Some(dispatcher)) = (job.site_id, &self.inner.dispatcher) {
+                    dispatcher.command(&txn, site, command.clone()).await?;
+                }
+            }
+        }
+        txn.commit().await?;
+        let running = self.inner.running.lock().await;
+        match &command {
+            JobCommand::Kill { job_id } => {
+                if let Some(token) = running.get(job_id) {
+                    token.cancel();
+                }
+            }
+            JobCommand::CancelGroup { group_id, .. } => {
+                let jobs = job::Entity::find()
+                    .filter(job::Column::GroupId.eq(*group_id))
+                    .filter(job::Column::Mark.eq("kill"))
+                    .all(&self.inner.db.write)
+                    .await?;
+                for token in jobs.iter().filter_map(|j| running.get(&j.id)) {
+                    token.cancel();
+                }
+            }
+            _ => {}
+        }
+        drop(running);
+        told.iter().for_each(|j| self.told(j));
+        self.wake();
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        txn: &DatabaseTransaction,
+        job: job::Model,
+        command: &JobCommand,
+    ) -> Result<Option<job::Model>, EngineError> {
+        let status = JobStatus::parse(&job.status).unwrap_or(JobStatus::NotCalled);
+        let mut row: job::ActiveModel = job.clone().into();
+        let next = match command {
+            JobCommand::Retry { .. } => {
+                if status == JobStatus::ReturnedSuccess {
+                    // What waits for it and has not begun waits again.
+                    let dependants = job_dependency::Entity::find()
+                        .filter(job_dependency::Column::DependsOn.eq(job.id))
+                        .all(txn)
+                        .await?;
+                    for d in dependants {
+                        if let Some(waiting) = job::Entity::find_by_id(d.job_id).one(txn).await? {
+                            let blocked = waiting.blocked_by + 1;
+                            let mut row: job::ActiveModel = waiting.into();
+                            row.blocked_by = Set(blocked);
+                            row.update(txn).await?;
+                        }
+                    }
+                }
+                row.due_at = Set(time::now());
+                row.retry_count = Set(0);
+                row.mark = Set(String::new());
+                row.finished_at = Set(None);
+                row.message = Set(Some("will be tried again: asked for by an operator".into()));
+                JobStatus::NotCalled
+            }
+            JobCommand::Skip { reason, .. } => {
+                row.message = Set(Some(format!("skipped: {reason}")));
+                JobStatus::Skipped
+            }
+            JobCommand::Kill { .. } => {
+                row.mark = Set("kill".into());
+                if status == JobStatus::Running {
+                    status
+                } else {
+                    row.error = Set(Some("killed by an operator".into()));
+                    JobStatus::ThrownError
+                }
+            }
+            JobCommand::StopRetrying { .. } => {
+                row.mark = Set("stop_retrying".into());
+                if status == JobStatus::ThrownErrorRetrying { JobStatus::ThrownError } else { status }
+            }
+            JobCommand::Confirm { .. } => {
+                row.requires_confirmation = Set(false);
+                status
+            }
+            JobCommand::CancelGroup { .. } => return Ok(None),
+        };
+        Ok(Some(self.change(txn, &job, row, next).await?))
+    }
+
+    async fn cancel(
+        &self,
+        txn: &DatabaseTransaction,
+        group_id: Id,
+        reason: &str,
+        command: &JobCommand,
+    ) -> Result<Vec<job::Model>, EngineError> {
+        let group = job_group::Entity::find_by_id(group_id)
+            .one(txn)
+            .await?
+            .ok_or(EngineError::NotFound("job group", group_id))?;
+        if group.finished_at.is_some() {
+            return Err(EngineError::Refused(format!("group {group_id} is finished: nothing is left to cancel")));
+        }
+        let mut row: job_group::ActiveModel = group.into();
+        row.cancel_reason = Set(Some(reason.to_owned()));
+        row.update(txn).await?;
+        let mut told = Vec::new();
+        let mut sites = Vec::new();
+        for job in job::Entity::find().filter(job::Column::GroupId.eq(group_id)).all(txn).await? {
+            let status = JobStatus::parse(&job.status).unwrap_or(JobStatus::NotCalled);
+            if job.site_id != self.inner.config.owner {
+                sites.extend(job.site_id.filter(|_| !status.is_final()));
+                continue;
+            }
+            let mut row: job::ActiveModel = job.clone().into();
+            match status {
+                JobStatus::NotCalled | JobStatus::ThrownErrorRetrying | JobStatus::ThrownError => {
+                    row.message = Set(Some(format!("cancelled: {reason}")));
+                    told.push(self.change(txn, &job, row, JobStatus::Skipped).await?);
+                }
+                JobStatus::Running => {
+                    row.mark = Set("kill".into());
+                    told.push(self.change(txn, &job, row, JobStatus::Running).await?);
+                }
+                _ => {}
+            }
+        }
+        sites.sort_unstable();
+        sites.dedup();
+        if let Some(dispatcher) = &self.inner.dispatcher {
+            for site in sites {
+                dispatcher.command(txn, site, command.clone()).await?;
+            }
+        }
+        Ok(told)
+    }
+}
+
+/// Whether the verb fits the state.
+fn may(job: &job::Model, command: &JobCommand) -> Result<(), EngineError> {
+    let status = JobStatus::parse(&job.status).unwrap_or(JobStatus::NotCalled);
+    let refuse =
+        |why: &str| Err(EngineError::Refused(format!("job {} is {}: {why}", job.id, job.status.replace('_', " "))));
+    match command {
+        JobCommand::Retry { even_if_successful, .. } => match status {
+            JobStatus::ReturnedSuccess if !even_if_successful => {
+                refuse("it succeeded; ask for a retry even if successful")
+            }
+            JobStatus::Running => refuse("it runs; kill it first"),
+            JobStatus::Skipped => refuse("its dependants went on without it"),
+            _ => Ok(()),
+        },
+        JobCommand::Skip { .. } if !job.can_be_skipped => refuse("it cannot be skipped, what follows needs its result"),
+        JobCommand::Skip { .. } | JobCommand::Kill { .. } | JobCommand::StopRetrying { .. }
+            if matches!(status, JobStatus::ReturnedSuccess | JobStatus::Skipped) =>
+        {
+            refuse("nothing is left to do")
+        }
+        JobCommand::Skip { .. } if status == JobStatus::Running => refuse("it runs; kill it first"),
+        JobCommand::Confirm { .. } if !job.requires_confirmation => refuse("it waits for no confirmation"),
+        _ => Ok(()),
+    }
+}
