@@ -4,12 +4,15 @@ use model::{
     Id,
     job::{JobCommand, JobStatus},
 };
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 use store::time;
 
 use crate::{
     Engine, EngineError,
-    entity::{job, job_dependency, job_group},
+    entity::{job, job_group},
 };
 
 impl Engine {
@@ -26,38 +29,22 @@ impl Engine {
             | JobCommand::Kill { job_id }
             | JobCommand::StopRetrying { job_id }
             | JobCommand::Confirm { job_id } => {
-                let job =
-                    job::Entity::find_by_id(*job_id).one(&txn).await?.ok_or(EngineError::NotFound("job", *job_id))?;
-                may(&job, &command)?;
+                let (group, job) = Self::lock_job(&txn, *job_id).await?.ok_or(EngineError::NotFound("job", *job_id))?;
+                may(&group, &job, &command)?;
                 if job.site_id == self.inner.config.owner {
                     told.extend(self.apply(&txn, job, &command).await?);
                 } else if let (Some(site), Some(dispatcher)) = (job.site_id, &self.inner.dispatcher) {
                     dispatcher.command(&txn, site, command.clone()).await?;
+                } else {
+                    return Err(EngineError::Refused(format!(
+                        "job {job_id} runs elsewhere and cannot be reached from here"
+                    )));
                 }
             }
         }
         txn.commit().await?;
-        let running = self.inner.running.lock().await;
-        match &command {
-            JobCommand::Kill { job_id } => {
-                if let Some(token) = running.get(job_id) {
-                    token.cancel();
-                }
-            }
-            JobCommand::CancelGroup { group_id, .. } => {
-                let jobs = job::Entity::find()
-                    .filter(job::Column::GroupId.eq(*group_id))
-                    .filter(job::Column::Mark.eq("kill"))
-                    .all(&self.inner.db.write)
-                    .await?;
-                for token in jobs.iter().filter_map(|j| running.get(&j.id)) {
-                    token.cancel();
-                }
-            }
-            _ => {}
-        }
-        drop(running);
         told.iter().for_each(|j| self.told(j));
+        // The loop finds the marks and stops what they are for.
         self.wake();
         Ok(())
     }
@@ -72,21 +59,6 @@ impl Engine {
         let mut row: job::ActiveModel = job.clone().into();
         let next = match command {
             JobCommand::Retry { .. } => {
-                if status == JobStatus::ReturnedSuccess {
-                    // What waits for it and has not begun waits again.
-                    let dependants = job_dependency::Entity::find()
-                        .filter(job_dependency::Column::DependsOn.eq(job.id))
-                        .all(txn)
-                        .await?;
-                    for d in dependants {
-                        if let Some(waiting) = job::Entity::find_by_id(d.job_id).one(txn).await? {
-                            let blocked = waiting.blocked_by + 1;
-                            let mut row: job::ActiveModel = waiting.into();
-                            row.blocked_by = Set(blocked);
-                            row.update(txn).await?;
-                        }
-                    }
-                }
                 row.due_at = Set(time::now());
                 row.retry_count = Set(0);
                 row.mark = Set(String::new());
@@ -113,6 +85,7 @@ impl Engine {
             }
             JobCommand::Confirm { .. } => {
                 row.requires_confirmation = Set(false);
+                row.message = Set(None);
                 status
             }
             JobCommand::CancelGroup { .. } => return Ok(None),
@@ -128,6 +101,7 @@ impl Engine {
         command: &JobCommand,
     ) -> Result<Vec<job::Model>, EngineError> {
         let group = job_group::Entity::find_by_id(group_id)
+            .lock_exclusive()
             .one(txn)
             .await?
             .ok_or(EngineError::NotFound("job group", group_id))?;
@@ -139,10 +113,16 @@ impl Engine {
         row.update(txn).await?;
         let mut told = Vec::new();
         let mut sites = Vec::new();
-        for job in job::Entity::find().filter(job::Column::GroupId.eq(group_id)).all(txn).await? {
+        let jobs = job::Entity::find()
+            .filter(job::Column::GroupId.eq(group_id))
+            .order_by_asc(job::Column::Id)
+            .lock_exclusive()
+            .all(txn)
+            .await?;
+        for job in jobs {
             let status = JobStatus::parse(&job.status).unwrap_or(JobStatus::NotCalled);
             if job.site_id != self.inner.config.owner {
-                sites.extend(job.site_id.filter(|_| !status.is_final()));
+                sites.extend(job.site_id.filter(|_| !status.satisfies_dependants()));
                 continue;
             }
             let mut row: job::ActiveModel = job.clone().into();
@@ -165,16 +145,20 @@ impl Engine {
                 dispatcher.command(txn, site, command.clone()).await?;
             }
         }
+        // When nothing was left to change, what had failed no longer keeps it open.
+        self.finish_group(txn, group_id).await?;
         Ok(told)
     }
 }
 
 /// Whether the verb fits the state.
-fn may(job: &job::Model, command: &JobCommand) -> Result<(), EngineError> {
+fn may(group: &job_group::Model, job: &job::Model, command: &JobCommand) -> Result<(), EngineError> {
     let status = JobStatus::parse(&job.status).unwrap_or(JobStatus::NotCalled);
     let refuse =
         |why: &str| Err(EngineError::Refused(format!("job {} is {}: {why}", job.id, job.status.replace('_', " "))));
     match command {
+        JobCommand::Retry { .. } if group.cancel_reason.is_some() => refuse("its group was cancelled"),
+        _ if group.archived => refuse("it is archived; ask for the work anew"),
         JobCommand::Retry { even_if_successful, .. } => match status {
             JobStatus::ReturnedSuccess if !even_if_successful => {
                 refuse("it succeeded; ask for a retry even if successful")

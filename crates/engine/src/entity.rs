@@ -16,7 +16,10 @@ pub mod job_group {
         pub created_at: String,
         pub finished_at: Option<String>,
         pub params: Json,
+        /// Old and finished: in the archive's list only.
         pub archived: bool,
+        /// The listener has heard of its end; true while there is nothing to tell.
+        pub told: bool,
         pub infrastructure_id: Option<i64>,
         pub server_id: Option<i64>,
         pub network_device_id: Option<i64>,
@@ -48,6 +51,7 @@ pub mod job {
         pub target_id: i64,
         pub generation: i64,
         pub payload: Json,
+        /// Word of [`model::job::JobStatus`].
         pub status: String,
         /// Grows with every change.
         pub sequence: i64,
@@ -65,9 +69,13 @@ pub mod job {
         pub requires_confirmation: bool,
         /// `kill`, `stop_retrying`; empty otherwise.
         pub mark: String,
+        /// Of the current attempt, 0 to 100.
         pub percent: i32,
+        /// What is being done or waited for.
         pub message: Option<String>,
+        /// Of the last failed attempt.
         pub error: Option<String>,
+        /// What the function returned; JSON null before.
         pub response: Json,
         pub created_at: String,
         pub updated_at: String,
@@ -77,6 +85,10 @@ pub mod job {
         pub instance_id: Option<i64>,
         pub network_device_id: Option<i64>,
         pub infrastructure_id: Option<i64>,
+        /// Its group is in the archive.
+        pub archived: bool,
+        /// The listener has heard of its end; true while there is nothing to tell.
+        pub told: bool,
     }
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
     pub enum Relation {}

@@ -23,7 +23,8 @@ pub trait JobFunction: Send + Sync {
 pub enum Outcome {
     /// The job is done; this is its answer.
     Done(Value),
-    /// Nothing to do for the moment: ask again after a while. Does not count as a failure.
+    /// Nothing to do for the moment: ask again after a while. Does not count as a failure, takes no worker meanwhile, and ends with
+    /// the attempt's time limit.
     Wait {
         /// What it waits for, in words.
         reason: String,
@@ -80,7 +81,8 @@ impl JobContext {
             .map_err(|e| JobError::fatal(format!("the payload of {} is not understood: {e}", self.job.function)))
     }
 
-    /// Cancelled when an operator kills the job or the process stops.
+    /// Cancelled when an operator kills the job or the process stops. The attempt's future is then dropped at its next await; the
+    /// token is for tasks that the function has started besides.
     pub fn cancelled(&self) -> &CancellationToken {
         &self.cancel
     }

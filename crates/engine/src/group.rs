@@ -63,6 +63,7 @@ impl Engine {
             finished_at: Set(jobs.is_empty().then(time::now)),
             params: Set(group.params),
             archived: Set(false),
+            told: Set(!jobs.is_empty() || self.inner.listener.get().is_none()),
             infrastructure_id: Set(group.infrastructure_id),
             server_id: Set(group.server_id),
             network_device_id: Set(group.network_device_id),
@@ -126,7 +127,8 @@ impl Engine {
                     .await?,
             );
         }
-        if job_group::Entity::find_by_id(book.group_id).one(&txn).await?.is_none() {
+        let group = job_group::Entity::find_by_id(book.group_id).lock_exclusive().one(&txn).await?;
+        if group.is_none() {
             let group = job_group::ActiveModel {
                 id: Set(book.group_id),
                 kind: Set(book.group_type),
@@ -135,6 +137,7 @@ impl Engine {
                 finished_at: Set(None),
                 params: Set(Value::Null),
                 archived: Set(false),
+                told: Set(true),
                 infrastructure_id: Set(None),
                 server_id: Set(None),
                 network_device_id: Set(None),
@@ -142,6 +145,8 @@ impl Engine {
                 cancel_reason: Set(None),
             };
             job_group::Entity::insert(group).exec_without_returning(&txn).await?;
+        } else if known.len() < ids.len() {
+            Self::reopen_group(&txn, book.group_id).await?;
         }
         let by_key: HashMap<&str, Id> = book.jobs.iter().map(|j| (j.spec.key.as_str(), j.id)).collect();
         let mut refused = Vec::new();
@@ -178,7 +183,8 @@ impl Engine {
         if target.generation == 0 {
             return Ok(());
         }
-        let found = object_generation::Entity::find_by_id((target.kind.clone(), target.id)).one(txn).await?;
+        let found =
+            object_generation::Entity::find_by_id((target.kind.clone(), target.id)).lock_exclusive().one(txn).await?;
         match found {
             Some(g) if g.generation > target.generation => Err(EngineError::Stale {
                 kind: target.kind.clone(),
@@ -203,6 +209,16 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// Whether newer orders for the same object were taken since this job was.
+    pub(crate) async fn superseded(&self, job: &job::Model) -> Result<bool, sea_orm::DbErr> {
+        if job.generation == 0 {
+            return Ok(false);
+        }
+        let key = (job.target_kind.clone(), job.target_id);
+        let found = object_generation::Entity::find_by_id(key).one(&self.inner.db.write).await?;
+        Ok(found.is_some_and(|g| g.generation > job.generation))
     }
 
     async fn insert_job<C: ConnectionTrait>(
@@ -238,7 +254,7 @@ impl Engine {
             requires_confirmation: Set(spec.requires_confirmation),
             mark: Set(String::new()),
             percent: Set(0),
-            message: Set(None),
+            message: Set(spec.requires_confirmation.then(|| "waits for an operator's confirmation".to_owned())),
             error: Set(None),
             response: Set(Value::Null),
             created_at: Set(now.clone()),
@@ -249,6 +265,8 @@ impl Engine {
             instance_id: Set(spec.refs.instance_id),
             network_device_id: Set(spec.refs.network_device_id),
             infrastructure_id: Set(spec.refs.infrastructure_id),
+            archived: Set(false),
+            told: Set(true),
             ..Default::default()
         };
         match id {

@@ -7,17 +7,27 @@ mod command;
 pub mod entity;
 mod function;
 mod group;
+mod listener;
 mod migration;
+mod progress;
+pub mod query;
 mod report;
 mod run;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use model::{Id, job::JobCommand, job::JobReport, order::OrderBook};
 use sea_orm::{DatabaseTransaction, DbErr};
 use store::Database;
-use tokio::sync::{Mutex, Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 pub use function::{JobContext, JobError, JobFunction, Outcome};
@@ -69,13 +79,17 @@ pub trait ReportSink: Send + Sync {
     async fn report(&self, txn: &DatabaseTransaction, report: &JobReport) -> Result<(), DbErr>;
 }
 
-/// Hears of finished jobs and groups, after the fact; must be idempotent.
+/// Why a listener could not do its part; it is called again.
+pub type ListenerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Hears of ended jobs and finished groups, one after the other, after the fact. What it was not told before a crash, or answered
+/// with an error, it is told again: it must be idempotent.
 #[async_trait]
 pub trait Listener: Send + Sync {
-    /// A job reached a final state.
-    async fn job_ended(&self, job: entity::job::Model);
-    /// A group came to its end.
-    async fn group_finished(&self, group: entity::job_group::Model);
+    /// A job reached a final state (also `thrown_error`).
+    async fn job_ended(&self, job: entity::job::Model) -> Result<(), ListenerError>;
+    /// A group came to its end; its jobs' ends were told before.
+    async fn group_finished(&self, group: entity::job_group::Model) -> Result<(), ListenerError>;
 }
 
 /// How an engine works.
@@ -83,7 +97,7 @@ pub trait Listener: Send + Sync {
 pub struct EngineConfig {
     /// The site that this engine works for; `None` at the Global Controller.
     pub owner: Option<Id>,
-    /// Jobs that run at the same time, at most.
+    /// Jobs that work at the same time, at most; those that wait ([`Outcome::Wait`]) do not count.
     pub workers: usize,
     /// Longest sleep without anything to do.
     pub idle: Duration,
@@ -109,9 +123,13 @@ struct Inner {
     sink: Option<Arc<dyn ReportSink>>,
     listener: std::sync::OnceLock<Arc<dyn Listener>>,
     wake: Notify,
+    ended: Notify,
+    progressed: Notify,
+    ready: AtomicBool,
     reports: broadcast::Sender<JobReport>,
+    slots: Arc<Semaphore>,
     running: Mutex<HashMap<Id, CancellationToken>>,
-    live: std::sync::Mutex<HashMap<Id, (u8, String)>>,
+    live: Mutex<HashMap<Id, progress::Live>>,
 }
 
 impl Engine {
@@ -125,6 +143,7 @@ impl Engine {
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
+                slots: Arc::new(Semaphore::new(config.workers.clamp(1, Semaphore::MAX_PERMITS))),
                 db,
                 config,
                 functions: functions.into_iter().map(|f| (f.name(), f)).collect(),
@@ -132,14 +151,17 @@ impl Engine {
                 sink,
                 listener: std::sync::OnceLock::new(),
                 wake: Notify::new(),
+                ended: Notify::new(),
+                progressed: Notify::new(),
+                ready: AtomicBool::new(false),
                 reports: broadcast::channel(1024).0,
                 running: Mutex::new(HashMap::new()),
-                live: std::sync::Mutex::new(HashMap::new()),
+                live: Mutex::new(HashMap::new()),
             }),
         }
     }
 
-    /// Sets the listener, once.
+    /// Sets the listener, once, before [`Engine::run`].
     pub fn listen(&self, listener: Arc<dyn Listener>) {
         let _ = self.inner.listener.set(listener);
     }
@@ -154,14 +176,15 @@ impl Engine {
         self.inner.reports.subscribe()
     }
 
-    /// Looks for work now.
+    /// Looks for work now. To be called after the commit of a transaction that made a group.
     pub fn wake(&self) {
         self.inner.wake.notify_one();
+        self.inner.ended.notify_one();
     }
 
-    /// Progress and words of a job that runs now, finer than the database has it.
-    pub fn live(&self, job_id: Id) -> Option<(u8, String)> {
-        self.inner.live.lock().ok().and_then(|l| l.get(&job_id).cloned())
+    /// Whether [`Engine::run`] has taken up what a crash left and looks for work.
+    pub fn ready(&self) -> bool {
+        self.inner.ready.load(Ordering::Acquire)
     }
 
     /// Names of the functions that this engine offers.
@@ -170,4 +193,9 @@ impl Engine {
         names.sort_unstable();
         names
     }
+}
+
+/// The content, also after a panic elsewhere: each is consistent after every single operation.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

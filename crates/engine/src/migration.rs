@@ -23,6 +23,8 @@ fn first(b: DbBackend) -> Vec<Statement> {
         create_index(b, job_group::Entity, false, &[job_group::Column::Archived, job_group::Column::FinishedAt]),
         create_index(b, job::Entity, false, &[job::Column::Status, job::Column::DueAt]),
         create_index(b, job::Entity, false, &[job::Column::GroupId]),
+        create_index(b, job::Entity, false, &[job::Column::Told]),
+        create_index(b, job_group::Entity, false, &[job_group::Column::Told]),
         create_index(b, job::Entity, false, &[job::Column::ServerId]),
         create_index(b, job::Entity, false, &[job::Column::InfrastructureId]),
         create_index(b, job_dependency::Entity, false, &[job_dependency::Column::DependsOn]),

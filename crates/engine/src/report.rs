@@ -47,12 +47,19 @@ impl Engine {
         row.status = Set(status.as_str().to_owned());
         row.sequence = Set(before.sequence + 1);
         row.updated_at = Set(now.clone());
+        let previous = JobStatus::parse(&before.status).unwrap_or(JobStatus::NotCalled);
         if status.is_final() {
-            row.finished_at = Set(Some(now));
+            if !matches!(row.finished_at, Set(Some(_))) {
+                row.finished_at = Set(Some(now));
+            }
+            row.told = Set(self.inner.listener.get().is_none());
+        } else if previous.is_final() {
+            row.told = Set(true);
         }
         let after = row.update(txn).await?;
-        let was = JobStatus::parse(&before.status).is_some_and(JobStatus::satisfies_dependants);
-        if status.satisfies_dependants() && !was {
+        // Dependants may start, or wait again when the job is run once more.
+        let step = i32::from(status.satisfies_dependants()) - i32::from(previous.satisfies_dependants());
+        if step != 0 {
             let dependants = job_dependency::Entity::find()
                 .select_only()
                 .column(job_dependency::Column::JobId)
@@ -62,7 +69,7 @@ impl Engine {
                 .await?;
             for chunk in dependants.chunks(500) {
                 job::Entity::update_many()
-                    .col_expr(job::Column::BlockedBy, Expr::col(job::Column::BlockedBy).sub(1))
+                    .col_expr(job::Column::BlockedBy, Expr::col(job::Column::BlockedBy).sub(step))
                     .filter(job::Column::Id.is_in(chunk.to_vec()))
                     .exec(txn)
                     .await?;
@@ -70,6 +77,8 @@ impl Engine {
         }
         if status.is_final() {
             self.finish_group(txn, after.group_id).await?;
+        } else if previous.is_final() {
+            Self::reopen_group(txn, after.group_id).await?;
         }
         if let Some(sink) = &self.inner.sink {
             sink.report(txn, &Self::report_of(&after)).await?;
@@ -77,33 +86,46 @@ impl Engine {
         Ok(after)
     }
 
-    /// After the commit: tells listeners and looks for work.
+    /// After the commit: tells subscribers and the listener, and looks for work.
     pub(crate) fn told(&self, job: &job::Model) {
         let report = Self::report_of(job);
-        let ended = report.status.is_final();
-        let _ = self.inner.reports.send(report);
-        if ended {
-            if let Ok(mut live) = self.inner.live.lock() {
-                live.remove(&job.id);
-            }
-            if let Some(listener) = self.inner.listener.get().cloned() {
-                let (engine, job) = (self.clone(), job.clone());
-                tokio::spawn(async move {
-                    let group_id = job.group_id;
-                    listener.job_ended(job).await;
-                    if let Ok(Some(group)) = job_group::Entity::find_by_id(group_id).one(&engine.inner.db.read).await
-                        && group.finished_at.is_some()
-                    {
-                        listener.group_finished(group).await;
-                    }
-                });
-            }
+        if report.status != JobStatus::Running {
+            self.forget_progress(job.id);
         }
-        self.wake();
+        if report.status.is_final() {
+            self.inner.ended.notify_one();
+        }
+        let _ = self.inner.reports.send(report);
+        self.inner.wake.notify_one();
+    }
+
+    /// A job and its group for a change. Always the group first: whoever ends the last but one job of a group must see the end of
+    /// the last, and nobody may wait in a circle. (SQLite has one writer anyway.)
+    pub(crate) async fn lock_job(
+        txn: &DatabaseTransaction,
+        job_id: Id,
+    ) -> Result<Option<(job_group::Model, job::Model)>, DbErr> {
+        let Some(job) = job::Entity::find_by_id(job_id).one(txn).await? else { return Ok(None) };
+        let Some(group) = job_group::Entity::find_by_id(job.group_id).lock_exclusive().one(txn).await? else {
+            return Ok(None);
+        };
+        let job = job::Entity::find_by_id(job_id).lock_exclusive().one(txn).await?;
+        Ok(job.map(|job| (group, job)))
+    }
+
+    /// A job of a finished group runs again.
+    pub(crate) async fn reopen_group<C: ConnectionTrait>(txn: &C, group_id: Id) -> Result<(), DbErr> {
+        job_group::Entity::update_many()
+            .col_expr(job_group::Column::FinishedAt, Expr::val(None::<String>))
+            .col_expr(job_group::Column::Told, Expr::val(true))
+            .filter(job_group::Column::Id.eq(group_id))
+            .exec(txn)
+            .await?;
+        Ok(())
     }
 
     /// A group is finished when each of its jobs succeeded or was skipped, or when it was cancelled and nothing runs.
-    async fn finish_group<C: ConnectionTrait>(&self, txn: &C, group_id: Id) -> Result<(), DbErr> {
+    pub(crate) async fn finish_group<C: ConnectionTrait>(&self, txn: &C, group_id: Id) -> Result<(), DbErr> {
         let Some(group) = job_group::Entity::find_by_id(group_id).one(txn).await? else { return Ok(()) };
         if group.finished_at.is_some() {
             return Ok(());
@@ -124,6 +146,7 @@ impl Engine {
         if left.is_none() {
             let mut row: job_group::ActiveModel = group.into();
             row.finished_at = Set(Some(time::now()));
+            row.told = Set(self.inner.listener.get().is_none());
             row.update(txn).await?;
         }
         Ok(())
@@ -132,7 +155,7 @@ impl Engine {
     /// The Global Controller's end: a site says how a job stands. Older news is ignored, so that it may come twice or out of order.
     pub async fn apply_report(&self, report: &JobReport) -> Result<(), EngineError> {
         let txn = self.inner.db.begin().await?;
-        let Some(before) = job::Entity::find_by_id(report.job_id).one(&txn).await? else {
+        let Some((_, before)) = Self::lock_job(&txn, report.job_id).await? else {
             return Err(EngineError::NotFound("job", report.job_id));
         };
         if before.site_id == self.inner.config.owner || report.sequence < before.sequence {
@@ -156,7 +179,7 @@ impl Engine {
         if let (Some(error), true) =
             (&report.error, report.error != before.error || report.call_count != before.call_count)
         {
-            Self::attempt(&txn, &before, report.call_count, error).await?;
+            Self::attempt(&txn, &before, &before.updated_at, report.call_count, error).await?;
         }
         row.error = Set(report.error.clone());
         // The row takes over the site's numbering.
@@ -170,13 +193,14 @@ impl Engine {
     pub(crate) async fn attempt<C: ConnectionTrait>(
         txn: &C,
         job: &job::Model,
+        started_at: &str,
         attempt: i32,
         error: &str,
     ) -> Result<(), DbErr> {
         job_attempt::ActiveModel {
             job_id: Set(job.id),
             attempt: Set(attempt),
-            started_at: Set(job.started_at.clone().unwrap_or_else(time::now)),
+            started_at: Set(started_at.to_owned()),
             ended_at: Set(time::now()),
             error: Set(error.to_owned()),
             ..Default::default()
@@ -184,21 +208,5 @@ impl Engine {
         .insert(txn)
         .await?;
         Ok(())
-    }
-
-    /// Progress is told at once and written only with the next change of the job: it would be a write a second for each job otherwise.
-    pub(crate) fn set_progress(&self, job: &job::Model, percent: u8, message: String) {
-        let percent = Ord::min(percent, 100);
-        if let Ok(mut live) = self.inner.live.lock() {
-            let now = (percent, message.clone());
-            if live.get(&job.id) == Some(&now) {
-                return;
-            }
-            live.insert(job.id, now);
-        }
-        let mut report = Self::report_of(job);
-        report.percent = Some(percent);
-        report.message = Some(message);
-        let _ = self.inner.reports.send(report);
     }
 }

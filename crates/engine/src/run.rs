@@ -1,7 +1,8 @@
 //! The loop: claims what is due, runs it, and sleeps until the next is due.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, sync::atomic::Ordering, time::Duration};
 
+use futures::FutureExt;
 use model::job::JobStatus;
 use rand::Rng;
 use sea_orm::{
@@ -11,12 +12,14 @@ use sea_orm::{
 };
 use serde_json::Value;
 use store::time;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Engine,
     entity::job,
     function::{JobContext, JobError, Outcome},
+    locked,
 };
 
 impl Engine {
@@ -24,6 +27,9 @@ impl Engine {
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), DbErr> {
         self.recover().await?;
         let tasks = TaskTracker::new();
+        tasks.spawn(self.clone().tell_listener(shutdown.clone()));
+        tasks.spawn(self.clone().write_progress(shutdown.clone()));
+        self.inner.ready.store(true, Ordering::Release);
         while !shutdown.is_cancelled() {
             let sleep = match self.claim(&tasks, &shutdown).await {
                 Ok(next) => next,
@@ -38,9 +44,7 @@ impl Engine {
                 () = tokio::time::sleep(sleep) => {}
             }
         }
-        for token in self.inner.running.lock().await.values() {
-            token.cancel();
-        }
+        self.inner.ready.store(false, Ordering::Release);
         tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(10), tasks.wait()).await;
         Ok(())
@@ -60,6 +64,7 @@ impl Engine {
             self.own().filter(job::Column::Status.eq(JobStatus::Running.as_str())).all(&self.inner.db.write).await?;
         for job in cut_off {
             let txn = self.inner.db.begin().await?;
+            let Some((_, job)) = Self::lock_job(&txn, job.id).await? else { continue };
             let mut row: job::ActiveModel = job.clone().into();
             row.due_at = Set(time::now());
             let (status, message) = if job.mark == "kill" {
@@ -85,7 +90,22 @@ impl Engine {
                 .filter(job::Column::BlockedBy.lte(0))
                 .filter(job::Column::RequiresConfirmation.eq(false))
         };
-        let free = self.inner.config.workers.saturating_sub(self.inner.running.lock().await.len());
+        let killed = self
+            .own()
+            .select_only()
+            .column(job::Column::Id)
+            .filter(job::Column::Status.eq(JobStatus::Running.as_str()))
+            .filter(job::Column::Mark.eq("kill"))
+            .into_tuple::<i64>()
+            .all(&self.inner.db.write)
+            .await?;
+        for id in killed {
+            if let Some(token) = locked(&self.inner.running).get(&id) {
+                token.cancel();
+            }
+        }
+        // A worker that becomes free wakes this loop.
+        let free = self.inner.slots.available_permits();
         if free == 0 {
             return Ok(self.inner.config.idle);
         }
@@ -97,18 +117,19 @@ impl Engine {
             .all(&self.inner.db.write)
             .await?;
         for before in due {
-            let mut running = self.inner.running.lock().await;
-            if running.contains_key(&before.id) {
+            if locked(&self.inner.running).contains_key(&before.id) {
                 continue;
             }
+            let Ok(slot) = self.inner.slots.clone().try_acquire_owned() else { break };
             let txn = self.inner.db.begin().await?;
-            // Compare-and-set: an operator's word in between wins.
+            // Compare-and-set (one job, one worker, however many processes look): an operator's word in between wins.
             let now = time::now();
             let claimed = job::Entity::update_many()
                 .col_expr(job::Column::CallCount, Expr::col(job::Column::CallCount).add(1))
                 .col_expr(job::Column::DueAt, Expr::val(now.clone()))
                 .filter(job::Column::Id.eq(before.id))
                 .filter(job::Column::Sequence.eq(before.sequence))
+                .filter(job::Column::BlockedBy.lte(0))
                 .exec(&txn)
                 .await?;
             if claimed.rows_affected != 1 {
@@ -123,11 +144,11 @@ impl Engine {
             let job = self.change(&txn, &before, row, JobStatus::Running).await?;
             txn.commit().await?;
             let cancel = shutdown.child_token();
-            running.insert(job.id, cancel.clone());
-            drop(running);
+            locked(&self.inner.running).insert(job.id, cancel.clone());
+            self.forget_progress(job.id);
             let _ = self.inner.reports.send(Self::report_of(&job));
             let (engine, shutdown) = (self.clone(), shutdown.clone());
-            tasks.spawn(async move { engine.attempt_job(job, cancel, shutdown).await });
+            tasks.spawn(async move { engine.attempt_job(job, cancel, slot, shutdown).await });
         }
         let next = ready()
             .select_only()
@@ -136,20 +157,35 @@ impl Engine {
             .into_tuple::<String>()
             .one(&self.inner.db.write)
             .await?;
-        let until = next.and_then(|t| time::parse(&t)).and_then(|t| (t - chrono::Utc::now()).to_std().ok());
-        Ok(until.unwrap_or(self.inner.config.idle).clamp(Duration::from_millis(5), self.inner.config.idle))
+        let Some(due) = next.and_then(|t| time::parse(&t)) else { return Ok(self.inner.config.idle) };
+        if self.inner.slots.available_permits() == 0 {
+            return Ok(self.inner.config.idle);
+        }
+        let until = (due - chrono::Utc::now()).to_std().unwrap_or(Duration::ZERO);
+        Ok(until.min(self.inner.config.idle).max(Duration::from_millis(5)))
     }
 
     /// One attempt, from its start to the row that tells its end.
-    async fn attempt_job(&self, job: job::Model, cancel: CancellationToken, shutdown: CancellationToken) {
-        let result = self.call(&job, &cancel).await;
-        self.inner.running.lock().await.remove(&job.id);
+    async fn attempt_job(
+        &self,
+        job: job::Model,
+        cancel: CancellationToken,
+        slot: OwnedSemaphorePermit,
+        shutdown: CancellationToken,
+    ) {
+        let result = self.call(&job, &cancel, slot).await;
+        self.finish_attempt(&job, &result, &shutdown).await;
+        locked(&self.inner.running).remove(&job.id);
+        self.inner.wake.notify_one();
+    }
+
+    async fn finish_attempt(&self, job: &job::Model, result: &Result<Value, JobError>, shutdown: &CancellationToken) {
         if shutdown.is_cancelled() && result.is_err() {
             return;
         }
         let mut pause = Duration::from_millis(100);
         // The end of a job must be written, whatever the database says at the moment.
-        while let Err(error) = self.end(&job, &result).await {
+        while let Err(error) = self.end(job, result).await {
             tracing::warn!(job = job.id, %error, "cannot write the end of a job; trying again");
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -159,22 +195,42 @@ impl Engine {
         }
     }
 
-    async fn call(&self, job: &job::Model, cancel: &CancellationToken) -> Result<Value, JobError> {
+    async fn call(
+        &self,
+        job: &job::Model,
+        cancel: &CancellationToken,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Value, JobError> {
         let Some(function) = self.inner.functions.get(job.function.as_str()) else {
             return Err(JobError::fatal(format!(
                 "the function {} is not known here; a newer version may know it",
                 job.function
             )));
         };
+        if self.superseded(job).await? {
+            return Err(JobError::fatal(format!(
+                "newer orders for {} {} were taken since; this one (generation {}) is refused",
+                job.target_kind, job.target_id, job.generation
+            )));
+        }
         let limit = Duration::from_secs(Ord::max(u64::try_from(job.timeout_seconds).unwrap_or(0), 1));
         let work = async {
+            let mut permit = slot;
             loop {
                 let ctx = JobContext { job: job.clone(), engine: self.clone(), cancel: cancel.clone() };
-                match function.run(ctx).await? {
+                let outcome = AssertUnwindSafe(function.run(ctx)).catch_unwind().await.unwrap_or_else(|_| {
+                    Err(JobError::retry(format!("the function {} broke off; see the log", job.function)))
+                });
+                match outcome? {
                     Outcome::Done(value) => return Ok(value),
                     Outcome::Wait { reason, after } => {
-                        self.set_progress(job, job.percent.clamp(0, 100) as u8, reason);
+                        let percent = self.live(job.id).map_or(0, |(percent, _)| percent);
+                        self.set_progress(job, percent, reason);
+                        // Another job may work meanwhile.
+                        drop(permit);
+                        self.inner.wake.notify_one();
                         tokio::time::sleep(after).await;
+                        permit = self.inner.slots.clone().acquire_owned().await.map_err(JobError::retry)?;
                     }
                 }
             }
@@ -191,8 +247,8 @@ impl Engine {
     async fn end(&self, job: &job::Model, result: &Result<Value, JobError>) -> Result<(), DbErr> {
         let txn = self.inner.db.begin().await?;
         // The row as it is now: an operator may have marked it meanwhile.
-        let Some(now) = job::Entity::find_by_id(job.id).one(&txn).await? else { return Ok(()) };
-        if now.status != JobStatus::Running.as_str() {
+        let Some((_, now)) = Self::lock_job(&txn, job.id).await? else { return Ok(()) };
+        if now.status != JobStatus::Running.as_str() || now.call_count != job.call_count {
             return Ok(());
         }
         let mut row: job::ActiveModel = now.clone().into();
@@ -205,7 +261,7 @@ impl Engine {
                 JobStatus::ReturnedSuccess
             }
             Err(e) => {
-                Self::attempt(&txn, &now, now.call_count, &e.message).await?;
+                Self::attempt(&txn, &now, &now.due_at, now.call_count, &e.message).await?;
                 row.error = Set(Some(e.message.clone()));
                 if e.retryable && now.mark.is_empty() && now.retry_count < now.retry_max {
                     let pause = backoff(now.retry_count, now.retry_min_seconds, now.retry_max_seconds);
@@ -236,4 +292,21 @@ fn backoff(failures: i32, min: i32, max: i32) -> Duration {
     let (min, max) = (f64::from(min), f64::from(max));
     let seconds = f64::max(f64::min(min * 2f64.powi(Ord::clamp(failures, 0, 30)), f64::max(min, max)), 0.0);
     Duration::from_secs_f64(seconds * rand::rng().random_range(0.8..=1.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::backoff;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        for (failures, expected) in [(0, 2.0), (1, 4.0), (2, 8.0), (5, 60.0), (1000, 60.0)] {
+            for _ in 0..50 {
+                let pause = backoff(failures, 2, 60).as_secs_f64();
+                assert!((expected * 0.79..=expected * 1.21).contains(&pause), "{failures} failures: {pause} s");
+            }
+        }
+        assert!(backoff(3, 0, 0).is_zero());
+        assert!(backoff(-1, -5, -7).is_zero(), "nonsense does no harm");
+    }
 }
