@@ -22,7 +22,7 @@ impl Engine {
         let mut told = Vec::new();
         match &command {
             JobCommand::CancelGroup { group_id, reason } => {
-                told = self.cancel(&txn, *group_id, reason, &command).await?
+                told = self.cancel(&txn, *group_id, reason, &command).await?;
             }
             JobCommand::Retry { job_id, .. }
             | JobCommand::Skip { job_id, .. }
@@ -43,7 +43,9 @@ impl Engine {
             }
         }
         txn.commit().await?;
-        told.iter().for_each(|j| self.told(j));
+        for job in &told {
+            self.told(job);
+        }
         // The loop finds the marks and stops what they are for.
         self.wake();
         Ok(())

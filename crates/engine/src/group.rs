@@ -172,7 +172,9 @@ impl Engine {
             }
         }
         txn.commit().await?;
-        told.iter().for_each(|j| self.told(j));
+        for job in &told {
+            self.told(job);
+        }
         self.wake();
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! Order, retries, limits and operators' words, on SQLite and on PostgreSQL.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
 mod rig;
 
 mod db {
     pub use store::Database;
 }
+// The store's helper as a file: one test body on both databases.
 #[path = "../../store/src/testing.rs"]
 mod testing;
 
@@ -155,7 +157,7 @@ async fn what_succeeded_can_run_again_and_its_group_reopens() {
         let (a, b) = (rig.job(made.job_ids["a"]).await, rig.job(made.job_ids["b"]).await);
         assert_eq!((a.call_count, b.call_count, b.blocked_by), (2, 1, 0));
 
-        assert_eq!(rig.engine.archive(Duration::from_secs(60)).await.unwrap(), 0, "too young");
+        assert_eq!(rig.engine.archive(Duration::from_mins(1)).await.unwrap(), 0, "too young");
         assert_eq!(rig.engine.archive(Duration::ZERO).await.unwrap(), 1);
         let statistics = rig.engine.statistics().await.unwrap();
         assert_eq!((statistics.archived, statistics.by_status[&JobStatus::ReturnedSuccess]), (2, 0));
@@ -228,7 +230,7 @@ async fn progress_is_told_at_once_and_written_soon() {
     };
     let row = until("written", || async { Some(rig.job(id).await).filter(|j| j.percent == 50) }).await;
     assert_eq!((row.message.as_deref(), row.sequence), (Some("hanging"), told.sequence));
-    assert!(rig.engine.stuck(Duration::from_secs(600)).await.unwrap().is_empty());
+    assert!(rig.engine.stuck(Duration::from_mins(10)).await.unwrap().is_empty());
     rig.stop().await;
 }
 
@@ -271,7 +273,9 @@ async fn eight_engines_on_one_database_run_each_job_once() {
         until("all look for work", || async { rigs.iter().all(|r| r.engine.ready()).then_some(()) }).await;
         let keys: Vec<String> = (0..100).map(|i| format!("j{i}")).collect();
         let made = rigs[0].group(keys.iter().map(|k| spec(k, &[], json!({}))).collect()).await;
-        rigs.iter().for_each(|r| r.engine.wake());
+        for rig in &rigs {
+            rig.engine.wake();
+        }
         rigs[0].finished(made.group_id).await;
         let mut log = step.log();
         log.sort();
