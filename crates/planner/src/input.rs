@@ -468,6 +468,12 @@ impl PlanInput {
         }
         n.instances.sort_by_key(|i| (i.group_id, i.index, i.id));
         n.networks.sort_by_key(|x| x.id);
+        for x in n.networks.iter_mut().filter(|x| x.infrastructure_id.is_none()) {
+            // A pending edit of a shared network is its owner's to deploy, not that of whoever uses it.
+            if let Some(deployed) = &x.deployed {
+                x.design = deployed.clone();
+            }
+        }
         n.servers.sort_by_key(|s| s.id);
         for s in &mut n.servers {
             // The fastest interface first: an on-board 1 Gbit/s port is not what a network should end up on.

@@ -173,35 +173,39 @@ impl<'a> Dag<'a> {
         let before = i.deployed.as_ref();
         let after = self.work.after.get(&i.id);
         let action = self.work.actions.get(&i.id).copied().unwrap_or(member.action);
+        let me = format!("instance-{}", i.id);
+        let verb = |verb: &str| format!("{verb}/{me}");
         match action {
             Action::Keep => {}
             Action::Create => {
                 let Some(state) = after else { return };
-                let mut first: Vec<String> = self.power_off(member, state.server_id, false).into_iter().collect();
+                let mut first: Vec<String> = self.power_off(member, state.server_id, &me, false).into_iter().collect();
                 if i.reserved_server_id == Some(state.server_id) {
                     // An earlier deploy may have left its ports anywhere.
-                    first = self.ports(member, "quarantine", &state.ports, &first, true, released);
+                    first =
+                        self.ports(member, state.server_id, &verb("quarantine"), &state.ports, &first, true, released);
                 }
                 self.install(member, state, first, released);
             }
             Action::Reinstall => {
                 let (Some(before), Some(state)) = (before, after) else { return };
-                let first: Vec<String> = self.power_off(member, before.server_id, true).into_iter().collect();
-                let first = self.ports(member, "quarantine", &before.ports, &first, true, released);
+                let first: Vec<String> = self.power_off(member, before.server_id, &me, true).into_iter().collect();
+                let first =
+                    self.ports(member, before.server_id, &verb("quarantine"), &before.ports, &first, true, released);
                 self.install(member, state, first, released);
             }
             Action::Edit | Action::Start | Action::Stop => {
                 let (Some(before), Some(state)) = (before, after) else { return };
                 let changed: Vec<PortBinding> =
                     state.ports.iter().filter(|p| !before.ports.contains(p)).cloned().collect();
-                let first = self.ports(member, "ports", &changed, &[], false, released);
-                self.note_released(member, &changed, "ports", released);
+                let first = self.ports(member, state.server_id, &verb("ports"), &changed, &[], false, released);
+                self.note_released(member, &changed, &verb("ports"), released);
                 match action {
                     Action::Start => {
                         self.start(member, state.server_id, first);
                     }
                     Action::Stop => {
-                        self.power_off(member, state.server_id, true);
+                        self.power_off(member, state.server_id, &me, true);
                     }
                     _ => {}
                 }
@@ -209,23 +213,42 @@ impl<'a> Dag<'a> {
             Action::Delete => {
                 // A server that an unfinished deploy took is in an unknown state: it is cleaned too.
                 let Some(server_id) = before.map(|d| d.server_id).or(i.reserved_server_id) else { return };
-                let ports = before.map(|d| d.ports.clone()).unwrap_or_else(|| self.cabled(server_id));
-                let first: Vec<String> = self.power_off(member, server_id, before.is_some()).into_iter().collect();
-                let mut then = self.ports(member, "detach", &ports, &first, true, released);
-                if then.is_empty() {
-                    then = first;
-                }
-                self.push(Node {
-                    key: format!("clean/instance-{}", i.id),
-                    title: format!("Erase the disks of {}", self.server_name(server_id)),
-                    payload: &ServerClean { server_id },
-                    depends_on: then,
-                    timeout_seconds: 4 * 3600,
-                    target: self.server_target(server_id),
-                    refs: refs(member, server_id),
-                });
+                self.discard(member, server_id, &format!("instance-{}", i.id), released);
             }
         }
+        if action != Action::Delete
+            && let (Some(reserved), Some(state)) = (i.reserved_server_id, after)
+            && reserved != state.server_id
+        {
+            // It was taken but does not suit the design any more.
+            self.discard(member, reserved, &format!("server-{reserved}"), released);
+        }
+    }
+
+    /// Off, out of the tenant's networks, erased.
+    fn discard(
+        &mut self,
+        member: &Member,
+        server_id: Id,
+        subject: &str,
+        released: &mut BTreeMap<(Id, u16), BTreeSet<String>>,
+    ) {
+        let state = member.instance.deployed.as_ref().filter(|d| d.server_id == server_id);
+        let ports = state.map(|d| d.ports.clone()).unwrap_or_else(|| self.cabled(server_id));
+        let first: Vec<String> = self.power_off(member, server_id, subject, state.is_some()).into_iter().collect();
+        let mut then = self.ports(member, server_id, &format!("detach/{subject}"), &ports, &first, true, released);
+        if then.is_empty() {
+            then = first;
+        }
+        self.push(Node {
+            key: format!("clean/{subject}"),
+            title: format!("Erase the disks of {}", self.server_name(server_id)),
+            payload: &ServerClean { server_id },
+            depends_on: then,
+            timeout_seconds: 4 * 3600,
+            target: self.server_target(server_id),
+            refs: refs(member, server_id),
+        });
     }
 
     fn server_name(&self, id: Id) -> String {
@@ -238,6 +261,10 @@ impl<'a> Dag<'a> {
         interfaces
             .filter_map(|i| {
                 let cable = i.cable.as_ref()?;
+                let occupied = &self.work.input.occupied_ports;
+                if occupied.contains(&(cable.device_id, cable.port.clone())) {
+                    return None;
+                }
                 Some(PortBinding {
                     interface: i.name.clone(),
                     mac: i.mac.clone(),
@@ -285,7 +312,15 @@ impl<'a> Dag<'a> {
             target: self.server_target(state.server_id),
             refs: refs(member, state.server_id),
         });
-        let mut attached = self.ports(member, "attach", &state.ports, std::slice::from_ref(&install), false, released);
+        let mut attached = self.ports(
+            member,
+            state.server_id,
+            &format!("attach/instance-{}", i.id),
+            &state.ports,
+            std::slice::from_ref(&install),
+            false,
+            released,
+        );
         if attached.is_empty() {
             attached.push(install);
         }
@@ -305,7 +340,7 @@ impl<'a> Dag<'a> {
     }
 
     /// Switches a server off unless it is known to be off. `tenant`: its operating system may be asked first.
-    fn power_off(&mut self, member: &Member, server_id: Id, tenant: bool) -> Option<String> {
+    fn power_off(&mut self, member: &Member, server_id: Id, subject: &str, tenant: bool) -> Option<String> {
         let power = self.work.servers.get(&server_id).map(|s| s.power);
         let off = if tenant { power == Some(PowerState::Off) } else { power != Some(PowerState::On) };
         // An installation starts by booting from the network, which resets the server anyway when its power is unknown.
@@ -322,7 +357,7 @@ impl<'a> Dag<'a> {
             force_after: soft && (attempt_hard || force),
         };
         Some(self.push(Node {
-            key: format!("power-off/instance-{}", member.instance.id),
+            key: format!("power-off/{subject}"),
             title: format!("Switch off {}", self.server_name(server_id)),
             payload: &payload,
             depends_on: Vec::new(),
@@ -333,10 +368,12 @@ impl<'a> Dag<'a> {
     }
 
     /// One job for each switch with ports in the list. Returns their keys.
+    #[allow(clippy::too_many_arguments)]
     fn ports(
         &mut self,
         member: &Member,
-        verb: &str,
+        server_id: Id,
+        prefix: &str,
         ports: &[PortBinding],
         after: &[String],
         quarantine: bool,
@@ -378,22 +415,18 @@ impl<'a> Dag<'a> {
             } else {
                 format!("Connect {} on {name}", i.label)
             };
-            let key = self.apply(format!("{verb}/instance-{}/device-{device}", i.id), title, device, patch, depends_on);
+            let key = self.apply(format!("{prefix}/device-{device}"), title, device, patch, depends_on);
             // The order is about the server's ports: a newer deploy of the same server makes it void.
-            let server_id = self.work.after.get(&i.id).or(i.deployed.as_ref()).map(|s| s.server_id);
-            let server_id = server_id.or(i.reserved_server_id);
-            if let Some(server_id) = server_id {
-                let target = self.server_target(server_id);
-                if let Some(job) = self.jobs.last_mut() {
-                    job.target = target;
-                    job.refs.server_id = Some(server_id);
-                    job.refs.instance_id = Some(i.id);
-                }
+            let target = self.server_target(server_id);
+            if let Some(job) = self.jobs.last_mut() {
+                job.target = target;
+                job.refs.server_id = Some(server_id);
+                job.refs.instance_id = Some(i.id);
             }
             keys.push(key);
         }
         if quarantine {
-            self.note_released(member, ports, verb, released);
+            self.note_released(member, ports, prefix, released);
         }
         keys
     }
@@ -403,17 +436,20 @@ impl<'a> Dag<'a> {
         &self,
         member: &Member,
         ports: &[PortBinding],
-        verb: &str,
+        prefix: &str,
         released: &mut BTreeMap<(Id, u16), BTreeSet<String>>,
     ) {
-        let before = member.instance.deployed.iter().flat_map(|d| &d.ports);
-        for old in before {
-            if !ports.iter().any(|p| p.device_id == old.device_id && p.port == old.port) {
-                continue;
+        let mut note = |device: Id, vlan: u16| {
+            released.entry((device, vlan)).or_default().insert(format!("{prefix}/device-{device}"));
+        };
+        for old in member.instance.deployed.iter().flat_map(|d| &d.ports) {
+            if ports.iter().any(|p| p.device_id == old.device_id && p.port == old.port) {
+                old.vlans.tagged.iter().chain(old.vlans.untagged.iter()).for_each(|v| note(old.device_id, *v));
             }
-            for vlan in old.vlans.tagged.iter().chain(old.vlans.untagged.iter()) {
-                let key = format!("{verb}/instance-{}/device-{}", member.instance.id, old.device_id);
-                released.entry((old.device_id, *vlan)).or_default().insert(key);
+        }
+        for (device, vlan) in self.work.suspected.get(&member.instance.id).into_iter().flatten() {
+            if ports.iter().any(|p| p.device_id == *device) {
+                note(*device, *vlan);
             }
         }
     }

@@ -7,6 +7,7 @@
 
 mod allocate;
 mod diff;
+mod fabric;
 mod impact;
 mod input;
 mod jobs;
@@ -16,6 +17,7 @@ mod plan;
 mod problem;
 mod roster;
 mod rules;
+mod takings;
 mod text;
 mod validate;
 mod wiring;

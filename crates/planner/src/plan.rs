@@ -19,13 +19,14 @@ use serde_json::Value;
 use crate::{
     allocate::{self, Addresses},
     diff::{self, Change},
+    fabric::{self, FabricChange},
     impact::{self, Impact},
     input::{Group, InstanceState, LogicalNetwork, NetworkAllocation, NetworkDesign, PlanInput, Server, Switch},
     jobs, netplan, place,
     problem::{Code, ObjectRef, PlanProblem, Severity, tidy},
     roster::{self, Action, Member},
+    takings,
     validate::{object_group, object_network, validate},
-    wiring::{Spread, Topology},
 };
 
 /// All that a deploy will do. It holds no secret, and the same input always gives the same plan, byte for byte.
@@ -159,19 +160,8 @@ pub(crate) struct Work<'a> {
     /// Actions, refined: an instance whose ports change is edited.
     pub actions: BTreeMap<Id, Action>,
     pub fabrics: FabricChange,
-}
-
-/// VLANs on switches: what comes and what goes.
-#[derive(Default)]
-pub(crate) struct FabricChange {
-    /// By switch: VLANs to make, with trunk ports.
-    pub add: BTreeMap<Id, BTreeMap<u16, BTreeSet<String>>>,
-    /// Switches with members for it afterwards, by fabric and VLAN.
-    pub members: BTreeMap<(Id, u16), BTreeSet<Id>>,
-    /// By switch: VLANs that lose their last member there and go altogether, with the trunk ports that drop them.
-    pub remove: BTreeMap<Id, BTreeMap<u16, BTreeSet<String>>>,
-    /// By switch: trunk ports that drop a VLAN after the above, and whether the VLAN itself goes.
-    pub untrunk: BTreeMap<Id, BTreeMap<u16, (BTreeSet<String>, bool)>>,
+    /// What an unfinished deploy may have left on switches for instances that go: (switch, VLAN) by instance.
+    pub suspected: BTreeMap<Id, BTreeSet<(Id, u16)>>,
 }
 
 /// Makes the plan, or says all that stands in the way.
@@ -217,11 +207,12 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
         after: BTreeMap::new(),
         actions: BTreeMap::new(),
         fabrics: FabricChange::default(),
+        suspected: fabric::suspected(input, &members, &networks),
     };
     states(&mut work, &chosen, &allocations, &fabric_of, &mut problems);
     hostnames(&work, &mut problems);
-    work.fabrics = fabric_change(&work, &mut problems);
-    quarantine(&work, &mut problems);
+    work.fabrics = fabric::change(&work, &mut problems);
+    fabric::quarantine(&work, &mut problems);
     let touched = impact::touched_ports(&work);
     if let Some((device, port)) = touched.iter().find(|p| input.occupied_ports.contains(*p)) {
         problems.push(PlanProblem::error(
@@ -242,7 +233,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
     let network_plans = network_plans(input, &allocations);
     let changes = diff::changes(input, &members, Some((&instances, &network_plans)));
     let jobs = if changes.is_empty() { Vec::new() } else { jobs::jobs(&work) };
-    let (allocations, releases) = takings(&work, &instances, &network_plans);
+    let (allocations, releases) = takings::takings(&work, &instances, &network_plans);
     let impact = impact::impact(&work, &jobs, &touched, &releases);
     Ok(Plan {
         infrastructure_id: input.infrastructure.id,
@@ -435,106 +426,6 @@ fn hostnames(work: &Work<'_>, problems: &mut Vec<PlanProblem>) {
     }
 }
 
-fn fabric_change(work: &Work<'_>, problems: &mut Vec<PlanProblem>) -> FabricChange {
-    type Where = BTreeMap<(Id, u16), BTreeSet<Id>>;
-    let (mut before, mut after): (Where, Where) = (BTreeMap::new(), BTreeMap::new());
-    let collect = |into: &mut Where, state: &InstanceState| {
-        for binding in &state.ports {
-            let Some(switch) = work.switches.get(&binding.device_id) else { continue };
-            for vlan in binding.vlans.tagged.iter().chain(binding.vlans.untagged.iter()) {
-                into.entry((switch.fabric_id, *vlan)).or_default().insert(binding.device_id);
-            }
-        }
-    };
-    for member in work.members {
-        if let Some(state) = &member.instance.deployed {
-            collect(&mut before, state);
-        }
-        if let Some(state) = work.after.get(&member.instance.id) {
-            collect(&mut after, state);
-        }
-    }
-    // Others stay on a network that we leave altogether.
-    for network in work.input.networks.iter().filter(|n| !n.other_devices.is_empty()) {
-        if let Some(vlan) = network.allocated.vlan {
-            let key = (network.fabric_id, vlan);
-            if before.contains_key(&key) || after.contains_key(&key) {
-                before.entry(key).or_default().extend(&network.other_devices);
-                after.entry(key).or_default().extend(&network.other_devices);
-            }
-        }
-    }
-    let topology = Topology::new(work.input);
-    let mut change = FabricChange::default();
-    let keys: BTreeSet<(Id, u16)> = before.keys().chain(after.keys()).copied().collect();
-    for (fabric, vlan) in keys {
-        let empty = BTreeSet::new();
-        let (was, is) = (before.get(&(fabric, vlan)).unwrap_or(&empty), after.get(&(fabric, vlan)).unwrap_or(&empty));
-        if was == is {
-            continue;
-        }
-        let old: Spread = topology.spread(fabric, vlan, was).unwrap_or_default();
-        let new: Spread = match topology.spread(fabric, vlan, is) {
-            Ok(spread) => spread,
-            Err(lost) => {
-                for id in lost {
-                    let name = work.switches.get(&id).map_or("?", |s| s.name.as_str());
-                    problems.push(PlanProblem::error(
-                        ObjectRef::new("network_device", id, name),
-                        "links",
-                        Code::FabricDisconnected,
-                        format!("no known link leads from it to the other switches that carry VLAN {vlan}"),
-                        "cable the switch to its fabric and discover it again",
-                    ));
-                }
-                continue;
-            }
-        };
-        for (device, ports) in &new {
-            let had = old.get(device);
-            let more: BTreeSet<String> =
-                ports.iter().filter(|p| had.is_none_or(|h| !h.contains(*p))).cloned().collect();
-            if had.is_none() || !more.is_empty() {
-                change.add.entry(*device).or_default().insert(vlan, more);
-            }
-        }
-        for (device, ports) in &old {
-            let has = new.get(device);
-            let fewer: BTreeSet<String> =
-                ports.iter().filter(|p| has.is_none_or(|h| !h.contains(*p))).cloned().collect();
-            if has.is_none() && was.contains(device) {
-                change.remove.entry(*device).or_default().insert(vlan, fewer);
-            } else if has.is_none() || !fewer.is_empty() {
-                change.untrunk.entry(*device).or_default().insert(vlan, (fewer, has.is_none()));
-            }
-        }
-        change.members.insert((fabric, vlan), is.clone());
-    }
-    change
-}
-
-/// Servers that are given back or installed anew need the quarantine VLAN on their switches.
-fn quarantine(work: &Work<'_>, problems: &mut Vec<PlanProblem>) {
-    for member in work.members {
-        let action = work.actions.get(&member.instance.id);
-        if !matches!(action, Some(Action::Delete | Action::Reinstall)) {
-            continue;
-        }
-        for binding in member.instance.deployed.iter().flat_map(|d| &d.ports) {
-            let switch = work.switches.get(&binding.device_id);
-            if switch.is_none_or(|s| s.quarantine_vlan.is_none()) {
-                problems.push(PlanProblem::error(
-                    ObjectRef::new("network_device", binding.device_id, switch.map_or("?", |s| s.name.as_str())),
-                    "quarantine_vlan",
-                    Code::QuarantineVlanMissing,
-                    "has no quarantine VLAN, so servers on it cannot be cleaned or installed",
-                    "set the quarantine VLAN of the switch",
-                ));
-            }
-        }
-    }
-}
-
 fn instance_plans(work: &Work<'_>) -> Vec<InstancePlan> {
     let mut plans = Vec::new();
     for member in work.members {
@@ -579,67 +470,6 @@ fn network_plans(input: &PlanInput, allocations: &BTreeMap<Id, NetworkAllocation
         }
     }
     plans
-}
-
-/// What is taken and what is given back.
-fn takings(
-    work: &Work<'_>,
-    instances: &[InstancePlan],
-    networks: &[NetworkPlan],
-) -> (Vec<Allocation>, Vec<Allocation>) {
-    let (mut before, mut after) = (BTreeSet::new(), BTreeSet::new());
-    for plan in networks {
-        network_takings(&mut after, plan.id, &plan.allocation);
-        if let Some(network) = work.networks.get(&plan.id) {
-            network_takings(&mut before, plan.id, &network.allocated);
-        }
-    }
-    let rows: BTreeMap<Id, &Member> = work.members.iter().map(|m| (m.instance.id, m)).collect();
-    for plan in instances {
-        if let Some(state) = &plan.after {
-            instance_takings(&mut after, plan.id, state);
-        }
-        if let Some(member) = rows.get(&plan.id) {
-            if let Some(state) = &member.instance.deployed {
-                instance_takings(&mut before, plan.id, state);
-            } else if let Some(server_id) = member.instance.reserved_server_id {
-                before.insert(Allocation::Server { instance_id: plan.id, server_id });
-            }
-        }
-    }
-    (after.difference(&before).cloned().collect(), before.difference(&after).cloned().collect())
-}
-
-fn network_takings(into: &mut BTreeSet<Allocation>, network_id: Id, allocation: &NetworkAllocation) {
-    into.extend(allocation.vlan.map(|vlan| Allocation::Vlan { network_id, vlan }));
-    for s in &allocation.subnets {
-        into.insert(Allocation::Subnet { network_id, subnet: s.subnet, gateway: s.gateway, pool_id: s.pool_id });
-    }
-}
-
-fn instance_takings(into: &mut BTreeSet<Allocation>, instance_id: Id, state: &InstanceState) {
-    into.insert(Allocation::Server { instance_id, server_id: state.server_id });
-    for a in &state.addresses {
-        into.insert(Allocation::Address {
-            instance_id,
-            network_id: a.network_id,
-            address: a.address,
-            prefix_len: a.subnet.prefix_len(),
-        });
-    }
-    for b in &state.ports {
-        for network_id in &b.networks {
-            into.insert(Allocation::Connection {
-                instance_id,
-                network_id: *network_id,
-                interface: b.interface.clone(),
-                mac: b.mac.clone(),
-                device_id: b.device_id,
-                port: b.port.clone(),
-                tagged: b.untagged_network != Some(*network_id),
-            });
-        }
-    }
 }
 
 impl Plan {
@@ -723,7 +553,7 @@ impl Plan {
                 server.available = true;
             }
         }
-        next.infrastructure.deployed_label = Some(next.infrastructure.label.clone());
+        next.infrastructure.deployed_label = (!input.infrastructure.deleted).then(|| next.infrastructure.label.clone());
         next
     }
 }

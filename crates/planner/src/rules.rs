@@ -96,9 +96,7 @@ pub fn rule(from: Element, to: Element) -> ConnectRule {
         (DriveGroup | SharedDrive, _) | (_, DriveGroup | SharedDrive) => {
             (Effect::No, "drives are attached to server or VM groups only")
         }
-        (Cluster, Cluster | EndpointGroup) | (EndpointGroup, Cluster | EndpointGroup) => {
-            (Effect::No, "connect both to the same network")
-        }
+        (Cluster | EndpointGroup, Cluster | EndpointGroup) => (Effect::No, "connect both to the same network"),
     };
     ConnectRule { from, to, effect, reason }
 }

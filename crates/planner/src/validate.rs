@@ -173,6 +173,15 @@ fn check_connections(
                 "use a network of this infrastructure or a shared one",
             ));
         }
+        if network.infrastructure_id.is_none() && !input.fabrics.iter().any(|f| f.id == network.fabric_id) {
+            problems.push(PlanProblem::error(
+                object.clone(),
+                &name,
+                Code::UnknownFabric,
+                format!("the fabric of network {} is not one of this site", network.design.label),
+                "use a network of a fabric at this site",
+            ));
+        }
         if network.deploy_type == DeployType::Delete {
             problems.push(PlanProblem::error(
                 object.clone(),

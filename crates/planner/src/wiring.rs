@@ -9,10 +9,12 @@ use crate::input::PlanInput;
 /// Trunk ports by switch. A switch without trunk ports carries the VLAN for its own servers only.
 pub(crate) type Spread = BTreeMap<Id, BTreeSet<String>>;
 
+/// Links of one switch by peer: own port and the peer's.
+type Peers<'a> = BTreeMap<Id, Vec<(&'a str, Option<&'a str>)>>;
+
 /// The switches and their links.
 pub(crate) struct Topology<'a> {
-    /// Links by ordered pair of switches: own port and the peer's.
-    links: BTreeMap<Id, BTreeMap<Id, Vec<(&'a str, Option<&'a str>)>>>,
+    links: BTreeMap<Id, Peers<'a>>,
     spines: BTreeSet<Id>,
     /// Fabrics whose switches run a spanning tree.
     redundant: BTreeSet<Id>,
@@ -20,7 +22,7 @@ pub(crate) struct Topology<'a> {
 
 impl<'a> Topology<'a> {
     pub(crate) fn new(input: &'a PlanInput) -> Self {
-        let mut links: BTreeMap<Id, BTreeMap<Id, Vec<(&str, Option<&str>)>>> = BTreeMap::new();
+        let mut links: BTreeMap<Id, Peers<'a>> = BTreeMap::new();
         for switch in &input.switches {
             for link in &switch.links {
                 links

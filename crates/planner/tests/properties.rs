@@ -224,6 +224,18 @@ fn a_server_of_an_unfinished_deploy_is_used_again_or_cleaned() {
     let gone = plan(&input).unwrap();
     assert!(gone.jobs.iter().any(|j| j.key == "clean/instance-5"), "{gone}");
     assert!(gone.impact.servers_wiped.is_empty());
+    // What the unfinished deploy may have left on the switches goes too, after the ports.
+    input.networks[0].allocated.vlan = Some(101);
+    let gone = plan(&input).unwrap();
+    let remove = gone.jobs.iter().find(|j| j.key == "vlan-remove/device-1").unwrap();
+    assert_eq!(remove.depends_on, ["detach/instance-5/device-1"]);
+    // A server that does not suit any more is cleaned while another one is installed.
+    input.instances[0].deleted = false;
+    input.groups[0].design.instance_count = 1;
+    input.servers[2].type_id = 2;
+    let moved = plan(&input).unwrap();
+    assert_eq!(moved.instances[0].server_id, Some(1));
+    assert!(moved.jobs.iter().any(|j| j.key == "clean/server-3" && j.refs.server_id == Some(3)), "{moved}");
 }
 
 #[test]
@@ -252,6 +264,10 @@ fn a_shared_network_keeps_its_vlan_where_others_are() {
     let last = plan(&end).unwrap();
     assert!(!last.jobs.iter().any(|j| j.key.contains("remove")), "{last}");
     assert!(last.networks.is_empty());
+    // A pending edit of a shared network is not this infrastructure's to deploy.
+    let mut pending = input.clone();
+    pending.networks[0].design.vlan = VlanStrategy::Manual { vlan: 130 };
+    assert_eq!(plan(&pending).unwrap(), first);
 }
 
 #[test]

@@ -78,7 +78,12 @@ fn step(input: &mut PlanInput, line: &str, out: &mut String) {
             let plan = plan(input).unwrap();
             let i = plan.instances.iter().find(|i| i.label == words[1]).unwrap();
             let config = &i.after.as_ref().unwrap().network_config;
-            writeln!(out, "{}", serde_json::to_string_pretty(&serde_json::from_str::<Sorted>(&config.to_string()).unwrap()).unwrap()).unwrap();
+            writeln!(
+                out,
+                "{}",
+                serde_json::to_string_pretty(&serde_json::from_str::<Sorted>(&config.to_string()).unwrap()).unwrap()
+            )
+            .unwrap();
         }
         "deploy" => {
             let plan = plan(input).unwrap_or_else(|p| panic!("{line}: {p:?}"));

@@ -1,5 +1,5 @@
 //! A small site to plan on, and a large one.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::wildcard_imports, clippy::unwrap_used)]
 
 use model::{
     Id,

@@ -1,0 +1,72 @@
+//! What a plan takes and what it gives back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::Id;
+
+use crate::{
+    input::{InstanceState, NetworkAllocation},
+    plan::{Allocation, InstancePlan, NetworkPlan, Work},
+    roster::Member,
+};
+
+/// What is taken and what is given back.
+pub(crate) fn takings(
+    work: &Work<'_>,
+    instances: &[InstancePlan],
+    networks: &[NetworkPlan],
+) -> (Vec<Allocation>, Vec<Allocation>) {
+    let (mut before, mut after) = (BTreeSet::new(), BTreeSet::new());
+    for plan in networks {
+        network_takings(&mut after, plan.id, &plan.allocation);
+        if let Some(network) = work.networks.get(&plan.id) {
+            network_takings(&mut before, plan.id, &network.allocated);
+        }
+    }
+    let rows: BTreeMap<Id, &Member> = work.members.iter().map(|m| (m.instance.id, m)).collect();
+    for plan in instances {
+        if let Some(state) = &plan.after {
+            instance_takings(&mut after, plan.id, state);
+        }
+        if let Some(member) = rows.get(&plan.id) {
+            if let Some(state) = &member.instance.deployed {
+                instance_takings(&mut before, plan.id, state);
+            } else if let Some(server_id) = member.instance.reserved_server_id {
+                before.insert(Allocation::Server { instance_id: plan.id, server_id });
+            }
+        }
+    }
+    (after.difference(&before).cloned().collect(), before.difference(&after).cloned().collect())
+}
+
+fn network_takings(into: &mut BTreeSet<Allocation>, network_id: Id, allocation: &NetworkAllocation) {
+    into.extend(allocation.vlan.map(|vlan| Allocation::Vlan { network_id, vlan }));
+    for s in &allocation.subnets {
+        into.insert(Allocation::Subnet { network_id, subnet: s.subnet, gateway: s.gateway, pool_id: s.pool_id });
+    }
+}
+
+fn instance_takings(into: &mut BTreeSet<Allocation>, instance_id: Id, state: &InstanceState) {
+    into.insert(Allocation::Server { instance_id, server_id: state.server_id });
+    for a in &state.addresses {
+        into.insert(Allocation::Address {
+            instance_id,
+            network_id: a.network_id,
+            address: a.address,
+            prefix_len: a.subnet.prefix_len(),
+        });
+    }
+    for b in &state.ports {
+        for network_id in &b.networks {
+            into.insert(Allocation::Connection {
+                instance_id,
+                network_id: *network_id,
+                interface: b.interface.clone(),
+                mac: b.mac.clone(),
+                device_id: b.device_id,
+                port: b.port.clone(),
+                tagged: b.untagged_network != Some(*network_id),
+            });
+        }
+    }
+}
