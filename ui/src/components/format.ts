@@ -1,0 +1,30 @@
+const number = new Intl.NumberFormat('en');
+const time = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeStyle: 'medium' });
+const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
+
+export const count = (value: number | null | undefined) => (value === null || value === undefined ? '–' : number.format(value));
+export const plural = (n: number, one: string, many = `${one}s`) => `${number.format(n)} ${n === 1 ? one : many}`;
+
+/** The wire says "empty" as a zero date. */
+const real = (iso: string | null | undefined): Date | null => (!iso || iso.startsWith('0000') ? null : new Date(iso));
+export const when = (iso: string | null | undefined) => {
+  const date = real(iso);
+  return date ? time.format(date) : '–';
+};
+export function ago(iso: string | null | undefined, now = Date.now()): string {
+  const date = real(iso);
+  if (!date) return 'never';
+  const seconds = Math.round((date.getTime() - now) / 1000);
+  const steps: [Intl.RelativeTimeFormatUnit, number][] = [['day', 86_400], ['hour', 3_600], ['minute', 60]];
+  for (const [unit, size] of steps) if (Math.abs(seconds) >= size) return relative.format(Math.trunc(seconds / size), unit);
+  return Math.abs(seconds) < 5 ? 'just now' : relative.format(seconds, 'second');
+}
+export function duration(ms: number | null | undefined): string {
+  if (ms === null || ms === undefined || Number.isNaN(ms)) return '–';
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  const s = Math.round(ms / 1000);
+  if (s < 60) return `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;
+  return s < 3600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}
+export const speed = (mbps: number | null | undefined) => (mbps ? (mbps >= 1000 ? `${mbps / 1000}G` : `${mbps}M`) : '–');
+export const words = (text: string) => text.replace(/[_-]+/g, ' ').replace(/^./, (c) => c.toUpperCase());

@@ -1,0 +1,31 @@
+import { Badge, Tooltip } from '@mantine/core';
+import { ago, when, words } from './format';
+
+const COLOURS: Record<string, string> = {
+  active: 'green', available: 'green', on: 'green', returned_success: 'green', success: 'green', connected: 'green', up: 'green', registered: 'green',
+  ordered: 'steel', used: 'steel', running: 'steel', ongoing: 'steel', registering: 'steel', not_called: 'gray', off: 'gray', draft: 'gray', skipped: 'gray',
+  thrown_error_retrying: 'amber', warning: 'amber', cleaning: 'amber', updating: 'amber', thrown_error_silenced: 'amber', unavailable: 'amber', suspended: 'amber',
+  thrown_error: 'red', error: 'red', critical: 'red', failed: 'red', defective: 'red', deleted: 'red', down: 'red', offline: 'red',
+};
+const TEXT: Record<string, string> = {
+  returned_success: 'Done', thrown_error: 'Failed', thrown_error_retrying: 'Retrying', thrown_error_silenced: 'Error ignored', not_called: 'Waiting',
+};
+
+/** A state is always said in words; the colour only helps. */
+export function Status({ value, label }: { value: string | null | undefined; label?: string }) {
+  const key = value ?? 'unknown';
+  return (
+    <Badge variant="light" color={COLOURS[key.toLowerCase()] ?? 'gray'} className="status">
+      {label ?? TEXT[key] ?? words(key)}
+    </Badge>
+  );
+}
+export const statusText = (value: string) => TEXT[value] ?? words(value);
+
+export function Ago({ at }: { at: string | null | undefined }) {
+  return (
+    <Tooltip label={at ? `${when(at)} · ${at}` : 'never'}>
+      <time dateTime={at ?? undefined}>{ago(at)}</time>
+    </Tooltip>
+  );
+}

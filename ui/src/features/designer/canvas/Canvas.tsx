@@ -1,0 +1,133 @@
+import '@xyflow/react/dist/style.css';
+import './canvas.css';
+import { useComputedColorScheme } from '@mantine/core';
+import { Background, BackgroundVariant, type Connection, ConnectionMode, Controls, type Edge, type FinalConnectionState, MiniMap, type Node, type NodeChange, ReactFlow, useReactFlow } from '@xyflow/react';
+import { useCallback, useEffect, useMemo, useState } from 'react';
+import { toast } from '../../../components/toast';
+import { defaultNetwork } from '../catalogue';
+import { useDesignerContext } from '../context';
+import { isGroup, linkKey, type Position } from '../model/doc';
+import { CARD, RAIL, railWidth } from '../model/layout';
+import { connectToNew, move, select, selectLink, useDesigner } from '../model/store';
+import { connectAndTell } from '../tell';
+import { DropEdge } from './DropEdge';
+import { GroupNode } from './GroupNode';
+import { NetworkNode } from './NetworkNode';
+
+const nodeTypes = { group: GroupNode, network: NetworkNode };
+const edgeTypes = { drop: DropEdge };
+
+export function Canvas() {
+  const { catalogue } = useDesignerContext();
+  const scheme = useComputedColorScheme('light');
+  const doc = useDesigner((s) => s.doc);
+  const selection = useDesigner((s) => s.selection);
+  const link = useDesigner((s) => s.link);
+  const locked = useDesigner((s) => s.locked);
+  const flow = useReactFlow();
+  // Positions under the hand: kept here until the drag ends, then one step of undo.
+  const [dragged, setDragged] = useState<Record<string, Position>>({});
+
+  const nodes = useMemo<Node[]>(() => {
+    const width = railWidth(doc);
+    const make = (id: string, type: string, label: string, w: number, h: number): Node => ({
+      id, type, position: dragged[id] ?? doc.positions[id], data: {}, selected: selection === id, width: w, height: h, measured: { width: w, height: h }, zIndex: type === 'group' ? 2 : 1,
+      ariaLabel: `${type === 'group' ? 'Server group' : 'Network'} ${label}. Press C to connect, Enter for its settings, Delete to remove.`,
+      draggable: !locked, dragHandle: type === 'network' ? '.sy-pill' : undefined,
+    });
+    return [
+      ...Object.entries(doc.networks).map(([id, n]) => make(id, 'network', n.label, width, RAIL.height)),
+      ...Object.entries(doc.groups).map(([id, g]) => make(id, 'group', g.label, CARD.width, CARD.height)),
+    ];
+  }, [doc, selection, dragged, locked]);
+  const edges = useMemo<Edge[]>(
+    () =>
+      Object.entries(doc.links).map(([id, l]) => ({
+        id, source: l.group, target: l.network, sourceHandle: 'port', targetHandle: 'rail', type: 'drop', selected: link === id, focusable: true,
+        ariaLabel: `Connection of ${doc.groups[l.group]?.label} to ${doc.networks[l.network]?.label}, ${l.tagged ? 'tagged' : 'untagged'}`,
+      })),
+    [doc, link],
+  );
+
+  const onNodesChange = useCallback(
+    (changes: NodeChange[]) => {
+      const ended: Record<string, Position> = {};
+      for (const change of changes) {
+        if (change.type === 'position' && change.position) {
+          // Rails only go up and down: their line spans the drawing.
+          const position = isGroup(change.id) ? change.position : { x: RAIL.left, y: change.position.y };
+          if (change.dragging) setDragged((d) => ({ ...d, [change.id]: position }));
+          else ended[change.id] = position;
+        } else if (change.type === 'position' && change.dragging === false && dragged[change.id]) ended[change.id] = dragged[change.id];
+        else if (change.type === 'select' && change.selected) select(change.id);
+      }
+      if (Object.keys(ended).length) {
+        const at = useDesigner.getState().doc.positions;
+        const real = Object.fromEntries(Object.entries(ended).filter(([k, p]) => at[k] && (at[k].x !== p.x || at[k].y !== p.y)));
+        if (Object.keys(real).length) move(real);
+        setDragged({});
+      }
+    },
+    [dragged],
+  );
+
+  const onConnectEnd = useCallback(
+    (event: MouseEvent | TouchEvent, state: FinalConnectionState) => {
+      const from = state.fromNode?.id;
+      if (!from) return;
+      const point = 'changedTouches' in event ? event.changedTouches[0] : event;
+      const under = document.elementsFromPoint(point.clientX, point.clientY).map((e) => e.closest<HTMLElement>('.react-flow__node')?.dataset.id).find((id) => id && id !== from);
+      if (under) return connectAndTell(from, under, catalogue);
+      if (!isGroup(from)) return;
+      const at = flow.screenToFlowPosition({ x: point.clientX, y: point.clientY });
+      const start = useDesigner.getState().doc.positions[from];
+      if (start && Math.hypot(at.x - (start.x + CARD.width / 2), at.y - start.y) < 60) return;
+      const make = defaultNetwork(catalogue);
+      if (!make) return toast('Not connected', 'No network profile is available at this site; ask an administrator.', { kind: 'error' });
+      connectToNew(from, make);
+      toast('New network', `${useDesigner.getState().doc.groups[from].label} is connected to it. Name it in the inspector.`);
+    },
+    [catalogue, flow],
+  );
+  // The drop is judged at its end; the library itself must not add an edge.
+  const onConnect = useCallback((_: Connection) => {}, []);
+
+  const count = nodes.length;
+  const ready = useDesigner((s) => s.loaded);
+  useEffect(() => {
+    if (ready && count) requestAnimationFrame(() => void flow.fitView({ padding: 0.12, maxZoom: 1, duration: 0 }));
+    // Only when a design is opened: later the view is the person's.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [ready]);
+
+  return (
+    <ReactFlow
+      className="sy-canvas"
+      colorMode={scheme}
+      nodes={nodes}
+      edges={edges}
+      nodeTypes={nodeTypes}
+      edgeTypes={edgeTypes}
+      onNodesChange={onNodesChange}
+      onConnect={onConnect}
+      onConnectEnd={onConnectEnd}
+      onEdgeClick={(_, edge) => selectLink(linkKey(edge.source, edge.target))}
+      onPaneClick={() => select(null)}
+      connectionMode={ConnectionMode.Loose}
+      connectionRadius={4}
+      snapToGrid
+      snapGrid={[8, 8]}
+      minZoom={0.15}
+      maxZoom={1.8}
+      deleteKeyCode={null}
+      multiSelectionKeyCode={null}
+      selectionKeyCode={null}
+      proOptions={{ hideAttribution: false }}
+      ariaLabelConfig={{ 'node.a11yDescription.default': 'Press Enter to select. Arrow keys move. C connects. Delete removes.' }}
+    >
+      <Background variant={BackgroundVariant.Dots} gap={24} size={1.6} color="var(--sy-dot)" />
+      <MiniMap pannable zoomable ariaLabel="Small map of the design" nodeColor={(n) => (n.type === 'group' ? 'var(--mantine-color-steel-4)' : 'var(--mantine-color-gray-4)')} nodeBorderRadius={6} />
+      <Controls showInteractive={false} />
+    </ReactFlow>
+  );
+}

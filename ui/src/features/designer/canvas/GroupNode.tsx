@@ -1,0 +1,106 @@
+import { ActionIcon, Progress, Tooltip } from '@mantine/core';
+import { IconAlertTriangle, IconCircleMinus, IconCirclePlus, IconServer2, IconPlugConnected } from '@tabler/icons-react';
+import { Handle, type NodeProps, Position, useConnection } from '@xyflow/react';
+import { memo } from 'react';
+import { plural } from '../../../components/format';
+import { osName, typeName, useAvailability } from '../catalogue';
+import { useDesignerContext } from '../context';
+import { diffOf, SIGN } from '../model/diff';
+import { linksOf } from '../model/doc';
+import { judge } from '../model/rules';
+import { editGroup, useDesigner } from '../model/store';
+import { useProblems } from '../problems';
+
+/** Whether the element under an ongoing drag may take it, and why not. */
+export function useTarget(id: string) {
+  const from = useConnection((c) => (c.inProgress ? c.fromNode.id : null));
+  const doc = useDesigner((s) => s.doc);
+  const rules = useDesigner((s) => s.rules);
+  return from && from !== id ? judge(rules, doc, from, id) : null;
+}
+
+export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
+  const { infrastructure, catalogue, live, openConnect, view } = useDesignerContext();
+  const doc = useDesigner((s) => s.doc);
+  const facts = useDesigner((s) => s.facts[id]);
+  const locked = useDesigner((s) => s.locked);
+  const group = doc.groups[id];
+  const target = useTarget(id);
+  const problems = useProblems(id);
+  const availability = useAvailability(infrastructure.siteId, group?.serverTypeId ?? 0);
+  if (!group) return null;
+
+  const diff = diffOf(doc, facts, id, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) });
+  const run = live.get(id);
+  const type = catalogue.types.find((t) => t.id === group.serverTypeId);
+  const held = facts?.group && facts.group.serviceStatus !== 'ordered' ? facts.group.instanceCount : 0;
+  const short = availability.data ? group.instanceCount - held - availability.data.free : 0;
+  const links = linksOf(doc, id);
+  const nics = Math.min(type?.networkInterfaceCount ?? 2, 8);
+  const before = diff.fields.find((f) => f.field === 'Servers');
+  const classes = ['sy-card', selected && 'is-selected', `is-${diff.mark}`, view === 'diff' && diff.mark === 'same' && 'is-dim', target && (target.effect === 'no' ? 'target-no' : 'target-ok')].filter(Boolean).join(' ');
+
+  return (
+    <div className={classes}>
+      <Handle type="source" position={Position.Top} id="port" className="sy-connector" aria-label={`Drag to connect ${group.label}`} title="Drag to a network or another group" isConnectable={!locked && !group.deleted} />
+      <div className="sy-ports" aria-hidden>
+        {Array.from({ length: nics }, (_, i) => (
+          <span key={i} className={links.length ? 'used' : ''} />
+        ))}
+      </div>
+      <header>
+        <IconServer2 size={20} aria-hidden />
+        <strong title={group.label}>{group.label}</strong>
+        {diff.mark !== 'same' && <span className={`sy-mark mark-${diff.mark}`}>{SIGN[diff.mark]}</span>}
+        {problems.length > 0 && (
+          <Tooltip label={problems.map((p) => p.message).join(' ')} multiline w={280}>
+            <span className={`sy-badge ${problems.some((p) => p.severity === 'error') ? 'bad' : 'warn'}`}>
+              <IconAlertTriangle size={13} aria-hidden /> {problems.length}
+            </span>
+          </Tooltip>
+        )}
+      </header>
+      <div className="sy-sub">{type?.name ?? typeName(catalogue, group.serverTypeId)} · {osName(catalogue, group.osTemplateId)}</div>
+      <div className="sy-count nodrag">
+        <ActionIcon variant="subtle" color="gray" size={28} aria-label={`One server less in ${group.label}`} disabled={locked || group.deleted || group.instanceCount <= 1} onClick={() => editGroup(id, { instanceCount: group.instanceCount - 1 })}>
+          <IconCircleMinus size={20} />
+        </ActionIcon>
+        <span className="num">
+          <b>{group.instanceCount}</b> {group.instanceCount === 1 ? 'server' : 'servers'}
+        </span>
+        <ActionIcon variant="subtle" color="gray" size={28} aria-label={`One server more in ${group.label}`} disabled={locked || group.deleted} onClick={() => editGroup(id, { instanceCount: group.instanceCount + 1 })}>
+          <IconCirclePlus size={20} />
+        </ActionIcon>
+        <Tooltip label={locked ? 'A deploy is running' : 'Connect (C)'}>
+          <ActionIcon variant="subtle" color="steel" size={28} ml="auto" aria-label={`Connect ${group.label}`} disabled={locked || group.deleted} onClick={() => openConnect(id)}>
+            <IconPlugConnected size={18} />
+          </ActionIcon>
+        </Tooltip>
+      </div>
+      <footer>
+        {run ? (
+          <div className="sy-run">
+            <Progress value={run.percent} size="sm" color={run.failed ? 'red' : 'steel'} aria-label={`Deploy of ${group.label}`} />
+            <div className={run.failed ? 'sy-run-text bad' : 'sy-run-text'}>
+              <span title={run.step}>{run.step}</span>
+              <span className="num">{run.done}/{run.total}</span>
+            </div>
+          </div>
+        ) : target ? (
+          <span className={target.effect === 'no' ? 'bad' : 'good'}>{target.effect === 'no' ? `Not possible: ${target.reason}` : target.effect === 'new_network' ? 'Drop to connect through a new network' : 'Drop to connect'}</span>
+        ) : before ? (
+          <span className="mark-changed num">
+            {before.before} → {before.after} servers ({Number(before.after) - Number(before.before) > 0 ? '+' : ''}
+            {Number(before.after) - Number(before.before)})
+          </span>
+        ) : short > 0 && availability.data ? (
+          <span className="bad num">{plural(availability.data.free, 'server')} free: {short} short</span>
+        ) : availability.data ? (
+          <span className="num">{availability.data.free} more of this type free</span>
+        ) : (
+          <span>{links.length ? plural(links.length, 'network') : 'Not connected'}</span>
+        )}
+      </footer>
+    </div>
+  );
+});

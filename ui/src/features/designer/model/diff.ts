@@ -1,0 +1,36 @@
+import type { Doc, Key } from './doc';
+import type { Facts } from './store';
+
+export type Mark = 'added' | 'changed' | 'removed' | 'same';
+export interface Diff {
+  mark: Mark;
+  /** One line per field that the next deploy changes. */
+  fields: { field: string; before: string; after: string }[];
+}
+export const SIGN: Record<Mark, string> = { added: '+ new', changed: '~ changed', removed: '− removed', same: '' };
+
+/** The designed element against what is deployed. */
+export function diffOf(doc: Doc, facts: Facts | undefined, key: Key, name: { type: (id: number) => string; os: (id: number | null) => string }): Diff {
+  const group = doc.groups[key];
+  if (group) {
+    const old = facts?.group;
+    if (group.deleted) return { mark: 'removed', fields: [] };
+    if (!old || old.serviceStatus === 'ordered') return { mark: 'added', fields: [] };
+    const fields: Diff['fields'] = [];
+    const note = (field: string, before: string, after: string) => before !== after && fields.push({ field, before, after });
+    note('Label', old.label, group.label);
+    note('Servers', String(old.instanceCount), String(group.instanceCount));
+    note('Server type', name.type(old.defaultServerTypeId), name.type(group.serverTypeId));
+    note('Operating system', name.os(old.osTemplateId ?? null), name.os(group.osTemplateId));
+    // A connection edit shows only as the kind of the next deploy: the wire has no deployed connections to compare.
+    const pending = old.config?.deployType === 'edit' && old.config.deployStatus !== 'finished';
+    return { mark: fields.length || pending ? 'changed' : 'same', fields };
+  }
+  const network = doc.networks[key];
+  if (!network) return { mark: 'same', fields: [] };
+  if (network.shared) return { mark: 'same', fields: [] };
+  if (network.deleted) return { mark: 'removed', fields: [] };
+  const old = facts?.network;
+  if (!old || old.serviceStatus === 'ordered') return { mark: 'added', fields: [] };
+  return old.label === network.label ? { mark: 'same', fields: [] } : { mark: 'changed', fields: [{ field: 'Label', before: old.label, after: network.label }] };
+}

@@ -1,0 +1,61 @@
+/** The design as the designer holds it: plain immutable data, keys that stay the same from first stroke to last save. */
+
+export type Key = string;
+export interface GroupDoc {
+  label: string;
+  instanceCount: number;
+  serverTypeId: number;
+  osTemplateId: number | null;
+  /** Marked for deletion at the next deploy (only for what is deployed). */
+  deleted: boolean;
+}
+export interface NetworkDoc {
+  label: string;
+  fabricId: number;
+  /** Made from this profile; only used at creation. */
+  profileId: number | null;
+  /** Belongs to the site, not to this infrastructure: may be connected, not edited. */
+  shared: boolean;
+  deleted: boolean;
+}
+export interface LinkDoc {
+  group: Key;
+  network: Key;
+  tagged: boolean;
+  mtu: number;
+  redundancy: 'active-backup' | 'active-active' | null;
+}
+export interface Position {
+  x: number;
+  y: number;
+}
+export interface Doc {
+  groups: Readonly<Record<Key, GroupDoc>>;
+  networks: Readonly<Record<Key, NetworkDoc>>;
+  links: Readonly<Record<string, LinkDoc>>;
+  /** Layout only: never a change of the design. */
+  positions: Readonly<Record<Key, Position>>;
+}
+export const EMPTY: Doc = { groups: {}, networks: {}, links: {}, positions: {} };
+export const linkKey = (group: Key, network: Key) => `${group}|${network}`;
+export const linksOf = (doc: Doc, key: Key) => Object.values(doc.links).filter((l) => l.group === key || l.network === key);
+export const isGroup = (key: Key) => key.startsWith('g:');
+
+export function without<T>(record: Readonly<Record<string, T>>, keys: Iterable<string>): Record<string, T> {
+  const drop = new Set(keys);
+  return Object.fromEntries(Object.entries(record).filter(([k]) => !drop.has(k)));
+}
+
+/** `workers`, `workers-2`, … : the first free label. */
+export function freeLabel(doc: Doc, base: string): string {
+  const taken = new Set([...Object.values(doc.groups), ...Object.values(doc.networks)].map((o) => o.label));
+  if (!taken.has(base)) return base;
+  const stem = base.replace(/-\d+$/, '');
+  for (let n = 2; ; n++) if (!taken.has(`${stem}-${n}`)) return `${stem}-${n}`;
+}
+/** Labels become host and subdomain names. */
+export function labelProblem(label: string): string | null {
+  if (!label) return 'A label is needed.';
+  if (label.length > 63) return 'At most 63 characters.';
+  return /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(label) ? null : 'Lower-case letters, digits and hyphens; begin and end with a letter or digit.';
+}

@@ -1,0 +1,66 @@
+import type { Doc, Key, Position } from './doc';
+
+/** Sizes in canvas units (px at zoom 1). */
+export const CARD = { width: 264, height: 172, gap: 48 };
+export const RAIL = { height: 44, pitch: 68, left: 0, pill: 208 };
+const COLUMNS = 4;
+const GRID = 8;
+export const snap = (v: number) => Math.round(v / GRID) * GRID;
+
+export const railsBottom = (networks: number) => Math.max(1, networks) * RAIL.pitch;
+
+/** Networks above as rails, cards below in rows: the same design always gives the same picture. */
+export function autoLayout(doc: Doc): Record<Key, Position> {
+  const out: Record<Key, Position> = {};
+  const networks = Object.keys(doc.networks);
+  networks.forEach((key, i) => (out[key] = { x: RAIL.left, y: i * RAIL.pitch }));
+  const top = railsBottom(networks.length) + 40;
+  Object.keys(doc.groups).forEach((key, i) => {
+    const row = Math.floor(i / COLUMNS);
+    out[key] = {
+      x: snap(RAIL.left + RAIL.pill + 48 + (i % COLUMNS) * (CARD.width + CARD.gap) + (row % 2 ? (CARD.width + CARD.gap) / 2 : 0)),
+      y: snap(top + row * (CARD.height + CARD.gap)),
+    };
+  });
+  return out;
+}
+
+const overlaps = (a: Position, b: Position) => Math.abs(a.x - b.x) < CARD.width + 16 && Math.abs(a.y - b.y) < CARD.height + 16;
+
+/** A free place for something new; what is placed already stays where it is. */
+export function placeNew(doc: Doc, key: Key): Position {
+  if (key in doc.networks) {
+    const ys = Object.keys(doc.networks).filter((k) => k !== key).map((k) => doc.positions[k]?.y ?? -RAIL.pitch);
+    // Between the rails and the cards; cards are moved down by the caller when there is no room.
+    return { x: RAIL.left, y: snap(Math.max(-RAIL.pitch, ...ys) + RAIL.pitch) };
+  }
+  const placed = Object.keys(doc.groups).filter((k) => k !== key && doc.positions[k]).map((k) => doc.positions[k]);
+  const top = snap(Math.max(railsBottom(Object.keys(doc.networks).length), railsBottom(2)) + 40);
+  for (let i = 0; ; i++) {
+    const spot = { x: snap(RAIL.left + RAIL.pill + 48 + (i % COLUMNS) * (CARD.width + CARD.gap)), y: top + Math.floor(i / COLUMNS) * (CARD.height + CARD.gap) };
+    if (!placed.some((p) => overlaps(p, spot))) return spot;
+  }
+}
+
+/** Every element gets a place. */
+export function complete(doc: Doc): Doc {
+  let next = doc;
+  for (const key of [...Object.keys(doc.networks), ...Object.keys(doc.groups)]) {
+    if (!next.positions[key]) next = { ...next, positions: { ...next.positions, [key]: placeNew(next, key) } };
+  }
+  const lowestRail = Math.max(0, ...Object.keys(next.networks).map((k) => next.positions[k].y + RAIL.pitch));
+  const highestCard = Math.min(Infinity, ...Object.keys(next.groups).map((k) => next.positions[k].y));
+  if (highestCard < lowestRail + 16) {
+    const shift = snap(lowestRail + 40 - highestCard);
+    const positions = { ...next.positions };
+    for (const key of Object.keys(next.groups)) positions[key] = { x: positions[key].x, y: positions[key].y + shift };
+    next = { ...next, positions };
+  }
+  return next;
+}
+
+/** Rails reach from the pill to a little beyond the last card. */
+export function railWidth(doc: Doc): number {
+  const right = Math.max(0, ...Object.keys(doc.groups).map((k) => (doc.positions[k]?.x ?? 0) + CARD.width));
+  return Math.max(RAIL.pill + 640, right - RAIL.left + 40);
+}

@@ -1,0 +1,267 @@
+import { ApiError, api } from '../../../api/client';
+import type { GroupConnection, LogicalNetwork, Page, Problem, ServerInstanceGroup } from '../../../api/types';
+import { toast } from '../../../components/toast';
+import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, Position } from './doc';
+import { EMPTY, linkKey } from './doc';
+import { complete } from './layout';
+import { type Facts, type Step, useDesigner } from './store';
+import { difference, type Op, same, settle } from './sync';
+
+const get = useDesigner.getState;
+const set = useDesigner.setState;
+const DEBOUNCE_MS = 400;
+const LAYOUT_DEBOUNCE_MS = 1500;
+
+/** Every page of a list. */
+export async function listAll<T>(path: string, query: Record<string, string | number> = {}): Promise<T[]> {
+  const out: T[] = [];
+  for (let page = 1; ; page++) {
+    const answer = await api.get<Page<T>>(path, { ...query, limit: 100, page });
+    out.push(...answer.data);
+    if (page >= (answer.meta?.totalPages ?? 1)) return out;
+  }
+}
+
+const groupDoc = (g: ServerInstanceGroup): GroupDoc => ({
+  label: g.config?.label ?? g.label,
+  instanceCount: g.config?.instanceCount ?? g.instanceCount,
+  serverTypeId: g.config?.defaultServerTypeId ?? g.defaultServerTypeId,
+  osTemplateId: g.config?.osTemplateId ?? g.osTemplateId ?? null,
+  deleted: g.config?.deployType === 'delete' && g.config.deployStatus !== 'finished',
+});
+const networkDoc = (n: LogicalNetwork): NetworkDoc => ({
+  label: n.label, fabricId: n.fabricId, profileId: null, shared: n.infrastructureId === null,
+  deleted: n.config?.deployType === 'delete' && n.config.deployStatus !== 'finished',
+});
+
+interface Snapshot {
+  doc: Doc;
+  ids: Record<Key, number>;
+  facts: Record<Key, Facts>;
+}
+
+async function fetchDesign(id: number): Promise<Snapshot> {
+  const [groups, own, layout] = await Promise.all([
+    listAll<ServerInstanceGroup>(`/infrastructures/${id}/server-instance-groups`),
+    listAll<LogicalNetwork>('/logical-networks', { 'filter.infrastructureId': id }),
+    api.get<{ positions?: Record<string, Position> } | null>(`/infrastructures/${id}/layout`).catch(() => null),
+  ]);
+  const live = groups.filter((g) => g.serviceStatus !== 'deleted');
+  const connections = await Promise.all(live.map((g) => api.get<{ data: GroupConnection[] }>(`/server-instance-groups/${g.id}/config/networking/connections`)));
+  const networks = own.filter((n) => n.serviceStatus !== 'deleted');
+  const known = new Set(networks.map((n) => n.id));
+  const foreign = [...new Set(connections.flatMap((c) => c.data.map((x) => Number(x.id))))].filter((n) => !known.has(n));
+  networks.push(...(await Promise.all(foreign.map((n) => api.get<LogicalNetwork>(`/logical-networks/${n}`)))));
+
+  const back = new Map(Object.entries(get().infrastructureId === id ? get().ids : {}).map(([key, value]) => [`${key[0]}:${value}`, key]));
+  const keyOf = (kind: 'g' | 'n', value: number) => back.get(`${kind}:${value}`) ?? `${kind}:${value}`;
+  const out: Snapshot = { doc: EMPTY, ids: {}, facts: {} };
+  const doc = { groups: {} as Record<Key, GroupDoc>, networks: {} as Record<Key, NetworkDoc>, links: {} as Record<string, LinkDoc>, positions: {} as Record<Key, Position> };
+  const place = (key: Key, wire: string) => {
+    const at = layout?.positions?.[wire];
+    if (at && Number.isFinite(at.x) && Number.isFinite(at.y)) doc.positions[key] = { x: at.x, y: at.y };
+  };
+  for (const n of networks) {
+    const key = keyOf('n', n.id);
+    doc.networks[key] = networkDoc(n);
+    out.ids[key] = n.id;
+    out.facts[key] = { network: n };
+    place(key, `network:${n.id}`);
+  }
+  live.forEach((g, i) => {
+    const key = keyOf('g', g.id);
+    doc.groups[key] = groupDoc(g);
+    out.ids[key] = g.id;
+    out.facts[key] = { group: g };
+    place(key, `group:${g.id}`);
+    for (const c of connections[i].data) {
+      const network = keyOf('n', Number(c.id));
+      doc.links[linkKey(key, network)] = { group: key, network, tagged: c.tagged, mtu: c.mtu ?? 1500, redundancy: c.redundancy?.mode ?? null };
+    }
+  });
+  out.doc = complete(doc);
+  return out;
+}
+
+const historyKey = (id: number) => `steelyard.designer.${id}`;
+
+/** Loads the draft; undo of this browser tab survives a reload if the server's design is still the one we left. */
+export async function load(id: number) {
+  const fresh = get().infrastructureId !== id;
+  if (fresh) {
+    let history: { past: Step[]; future: Step[]; ids: Record<Key, number> } = { past: [], future: [], ids: {} };
+    try {
+      history = { ...history, ...JSON.parse(sessionStorage.getItem(historyKey(id)) ?? '{}') };
+    } catch {
+      // A damaged history is only a lost undo.
+    }
+    set({ infrastructureId: id, loaded: false, doc: EMPTY, saved: EMPTY, facts: {}, selection: null, link: null, problems: [], ...history });
+  }
+  const snapshot = await fetchDesign(id);
+  if (get().infrastructureId !== id) return;
+  const ids = { ...get().ids, ...snapshot.ids };
+  if (!fresh && (difference(get().saved, get().doc).length > 0 || get().saving === 'saving')) {
+    // Unsaved strokes stay; only what the server says beside the design is refreshed.
+    set({ facts: snapshot.facts, ids });
+    return;
+  }
+  const positions = { ...snapshot.doc.positions, ...(fresh ? {} : get().doc.positions) };
+  // Shared networks that are drawn but not connected yet exist only here.
+  const loose = fresh ? [] : Object.entries(get().doc.networks).filter(([k, n]) => n.shared && !snapshot.doc.networks[k]);
+  const doc = complete({ ...snapshot.doc, networks: { ...snapshot.doc.networks, ...Object.fromEntries(loose) }, positions });
+  set({ doc, saved: doc, facts: { ...(loose.length ? get().facts : {}), ...snapshot.facts }, ids, loaded: true });
+  void validate();
+}
+
+const groupBody = (g: GroupDoc) => ({ label: g.label, instanceCount: g.instanceCount, defaultServerTypeId: g.serverTypeId, osTemplateId: g.osTemplateId ?? undefined });
+const linkBody = (l: LinkDoc) => ({ tagged: l.tagged, accessMode: 'l2', mtu: l.mtu, redundancy: l.redundancy ? { mode: l.redundancy } : undefined });
+
+async function run(op: Op): Promise<void> {
+  const { infrastructureId, ids, facts } = get();
+  const remember = (key: Key, id: number, fact: Facts) => set((s) => ({ ids: { ...s.ids, [key]: id }, facts: { ...s.facts, [key]: fact } }));
+  const links = (group: Key) => `/server-instance-groups/${ids[group]}/config/networking/connections`;
+  switch (op.do) {
+    case 'create-network': {
+      const common = { label: op.to.label, name: op.to.label, infrastructureId };
+      const made = op.to.profileId
+        ? await api.post<LogicalNetwork>('/logical-networks/actions/create-from-profile', { ...common, logicalNetworkProfileId: op.to.profileId })
+        : await api.post<LogicalNetwork>('/logical-networks', { ...common, kind: 'vlan', fabricId: op.to.fabricId });
+      return remember(op.key, made.id, { network: made });
+    }
+    case 'update-network': {
+      const now = await api.get<LogicalNetwork>(`/logical-networks/${ids[op.key]}`);
+      const made = await api.patch<LogicalNetwork>(`/logical-networks/${ids[op.key]}`, { label: op.to.label, name: op.to.label }, now.revision);
+      return remember(op.key, ids[op.key], { network: { ...now, ...made } });
+    }
+    case 'delete-network':
+    case 'delete-group': {
+      const path = op.do === 'delete-group' ? `/server-instance-groups/${ids[op.key]}` : `/logical-networks/${ids[op.key]}`;
+      const now = await api.get<{ revision: number }>(path);
+      return void (await api.delete(path, now.revision));
+    }
+    case 'create-group': {
+      const made = await api.post<ServerInstanceGroup>(`/infrastructures/${infrastructureId}/server-instance-groups`, groupBody(op.to));
+      return remember(op.key, made.id, { group: made });
+    }
+    case 'update-group': {
+      // A connection write also moves the group's revision, so the number is taken fresh; foreign edits are found by comparing fields.
+      const now = await api.get<ServerInstanceGroup>(`/server-instance-groups/${ids[op.key]}`);
+      const theirs = groupDoc(now);
+      if (!theirs.deleted && !op.from.deleted && !same(theirs, op.from)) throw new ApiError(412, `${theirs.label} was changed elsewhere`, null, null);
+      const config = await api.patch<ServerInstanceGroup['config']>(`/server-instance-groups/${ids[op.key]}/config`, groupBody(op.to), now.config?.revision ?? now.revision);
+      return remember(op.key, ids[op.key], { group: { ...(facts[op.key]?.group ?? now), config: config ?? now.config } });
+    }
+    case 'create-link':
+      return void (await api.post(links(op.to.group), { logicalNetworkId: String(ids[op.to.network]), ...linkBody(op.to) }));
+    case 'update-link':
+      return void (await api.patch(`${links(op.to.group)}/${ids[op.to.network]}`, linkBody(op.to)));
+    case 'delete-link':
+      return void (await api.delete(`${links(op.from.group)}/${ids[op.from.network]}`));
+  }
+}
+
+let busy = false;
+async function save() {
+  if (busy) return;
+  busy = true;
+  let failures = 0;
+  const infrastructureId = get().infrastructureId;
+  try {
+    for (;;) {
+      if (get().infrastructureId !== infrastructureId) return;
+      const target = get().doc;
+      const op = difference(get().saved, target)[0];
+      if (!op) break;
+      set({ saving: failures ? 'waiting' : 'saving' });
+      try {
+        await run(op);
+        set({ saved: settle(get().saved, op, target) });
+        failures = 0;
+      } catch (error) {
+        const status = error instanceof ApiError ? error.status : 0;
+        if (status === 0 || status >= 500 || status === 401) {
+          failures += 1;
+          set({ saving: 'waiting' });
+          await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** failures, 8_000)));
+          continue;
+        }
+        // Refused: the drawing goes back to what the server has, and the person is told why.
+        toast('Not saved', error instanceof Error ? error.message : String(error), { kind: 'error' });
+        set({ doc: complete(settle(get().doc, op, get().saved)) });
+        if (status === 412 || status === 404 || status === 409) {
+          set({ doc: get().saved, past: [], future: [], saving: 'idle' });
+          await load(infrastructureId);
+        }
+      }
+    }
+    await validate();
+    await load(infrastructureId);
+  } catch {
+    // Loading again failed: the next change or live message tries anew.
+  } finally {
+    busy = false;
+    set({ saving: 'idle' });
+  }
+}
+
+export async function validate() {
+  const id = get().infrastructureId;
+  try {
+    const answer = await api.post<{ problems: Problem[] }>(`/infrastructures/${id}/actions/validate`, {});
+    if (get().infrastructureId === id) set({ problems: answer.problems ?? [] });
+  } catch {
+    // The plan says the same before a deploy; badges are only early advice.
+  }
+}
+
+async function saveLayout() {
+  const { infrastructureId, doc, ids } = get();
+  const positions: Record<string, Position> = {};
+  for (const [key, at] of Object.entries(doc.positions)) {
+    if (ids[key] !== undefined && (doc.groups[key] || doc.networks[key])) positions[`${key.startsWith('g:') ? 'group' : 'network'}:${ids[key]}`] = at;
+  }
+  await api.put(`/infrastructures/${infrastructureId}/layout`, { version: 1, positions }).catch(() => undefined);
+}
+
+/** Keeps the server's draft, the layout and this tab's undo history up to date while the designer is open. */
+export function startAutosave(): () => void {
+  let saveTimer: ReturnType<typeof setTimeout> | undefined;
+  let layoutTimer: ReturnType<typeof setTimeout> | undefined;
+  const stop = useDesigner.subscribe((state, before) => {
+    if (!state.loaded) return;
+    if (state.past !== before.past || state.ids !== before.ids) {
+      try {
+        sessionStorage.setItem(historyKey(state.infrastructureId), JSON.stringify({ past: state.past.slice(-50), future: state.future.slice(-50), ids: state.ids }));
+      } catch {
+        // Storage full or refused: undo then lives as long as the page.
+      }
+    }
+    if (state.doc === before.doc || !before.loaded) return;
+    if (difference(state.saved, state.doc).length) {
+      clearTimeout(saveTimer);
+      saveTimer = setTimeout(() => void save(), DEBOUNCE_MS);
+    }
+    if (state.doc.positions !== before.doc.positions) {
+      clearTimeout(layoutTimer);
+      layoutTimer = setTimeout(() => void saveLayout(), LAYOUT_DEBOUNCE_MS);
+    }
+  });
+  return () => {
+    stop();
+    clearTimeout(saveTimer);
+    clearTimeout(layoutTimer);
+    const state = get();
+    if (state.loaded && difference(state.saved, state.doc).length) void save();
+    if (state.loaded && !state.locked) void saveLayout();
+  };
+}
+
+/** Resolves when nothing is left to save (before a plan is asked for). */
+export async function flush(): Promise<void> {
+  const deadline = Date.now() + 15_000;
+  while (busy || difference(get().saved, get().doc).length) {
+    if (!busy) void save();
+    if (Date.now() > deadline) throw new Error('The design could not be saved; check the connection and try again.');
+    await new Promise((resolve) => setTimeout(resolve, 60));
+  }
+}

@@ -1,0 +1,50 @@
+import type { Doc, Key } from './doc';
+import { isGroup, linkKey, linksOf } from './doc';
+
+export type Effect = 'no' | 'connection' | 'new_network' | 'attach' | 'move' | 'connect_roles';
+export interface Rule {
+  from: string;
+  to: string;
+  effect: Effect;
+  reason: string;
+}
+export interface Verdict {
+  effect: Effect;
+  reason: string;
+}
+
+/** What holds before the server's table has arrived. */
+export const DEFAULT_RULES: Rule[] = [
+  { from: 'server_group', to: 'network', effect: 'connection', reason: 'one untagged and any number of tagged networks per group' },
+  { from: 'network', to: 'server_group', effect: 'connection', reason: 'one untagged and any number of tagged networks per group' },
+  { from: 'server_group', to: 'server_group', effect: 'new_network', reason: 'a new network is made, with a connection for either side' },
+  { from: 'network', to: 'network', effect: 'no', reason: 'networks are joined by a route domain, not by a cable' },
+];
+
+const element = (key: Key) => (isGroup(key) ? 'server_group' : 'network');
+
+/** May `from` be connected to `to` in this design, and if not, why. */
+export function judge(rules: readonly Rule[], doc: Doc, from: Key, to: Key): Verdict {
+  if (from === to) return { effect: 'no', reason: 'an element is not connected to itself' };
+  const a = doc.groups[from] ?? doc.networks[from];
+  const b = doc.groups[to] ?? doc.networks[to];
+  if (!a || !b) return { effect: 'no', reason: 'this element is no longer in the design' };
+  const gone = a.deleted ? a : b.deleted ? b : null;
+  if (gone) return { effect: 'no', reason: `${gone.label} is marked for deletion` };
+  const rule = rules.find((r) => r.from === element(from) && r.to === element(to));
+  if (!rule) return { effect: 'no', reason: 'these two cannot be connected' };
+  if (rule.effect === 'connection') {
+    const [group, net] = isGroup(from) ? [from, to] : [to, from];
+    if (doc.links[linkKey(group, net)]) return { effect: 'no', reason: `${doc.groups[group].label} is already connected to ${doc.networks[net].label}` };
+  }
+  return { effect: rule.effect, reason: rule.reason };
+}
+
+/** A port carries one untagged network: the first is untagged, the next ones are tagged. */
+export const defaultTagged = (doc: Doc, group: Key) => linksOf(doc, group).some((l) => !l.tagged);
+
+/** Why this connection may not become untagged, or null. */
+export function untaggedProblem(doc: Doc, group: Key, network: Key): string | null {
+  const other = linksOf(doc, group).find((l) => !l.tagged && l.network !== network);
+  return other ? `${doc.networks[other.network]?.label ?? 'Another network'} is already untagged on these ports; only one network can be.` : null;
+}

@@ -1,0 +1,173 @@
+import { create } from 'zustand';
+import type { LogicalNetwork, Problem, ServerInstanceGroup } from '../../../api/types';
+import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, Position } from './doc';
+import { EMPTY, freeLabel, isGroup, linkKey, linksOf, without } from './doc';
+import { autoLayout, complete, snap } from './layout';
+import { DEFAULT_RULES, defaultTagged, judge, type Rule, type Verdict } from './rules';
+
+export interface Step {
+  label: string;
+  doc: Doc;
+}
+/** What the server says of an element, beside the design. */
+export interface Facts {
+  group?: ServerInstanceGroup;
+  network?: LogicalNetwork;
+}
+export interface DesignerState {
+  infrastructureId: number;
+  doc: Doc;
+  /** The design as the server has it. */
+  saved: Doc;
+  ids: Readonly<Record<Key, number>>;
+  facts: Readonly<Record<Key, Facts>>;
+  past: Step[];
+  future: Step[];
+  selection: Key | null;
+  /** `group|network` when a connection is selected. */
+  link: string | null;
+  rules: Rule[];
+  problems: Problem[];
+  saving: 'idle' | 'saving' | 'waiting';
+  locked: boolean;
+  loaded: boolean;
+}
+const LIMIT = 200;
+
+export const useDesigner = create<DesignerState>(() => ({
+  infrastructureId: 0, doc: EMPTY, saved: EMPTY, ids: {}, facts: {}, past: [], future: [], selection: null, link: null,
+  rules: DEFAULT_RULES, problems: [], saving: 'idle', locked: false, loaded: false,
+}));
+const get = useDesigner.getState;
+const set = useDesigner.setState;
+
+let counter = 0;
+const newKey = (kind: 'g' | 'n') => `${kind}:new-${Date.now().toString(36)}-${counter++}`;
+
+/** Every change of the design is one step that can be undone, positions included. */
+export function apply(label: string, change: (doc: Doc) => Doc) {
+  const { doc, past, locked } = get();
+  if (locked) return;
+  const next = complete(change(doc));
+  if (next === doc) return;
+  set({ doc: next, past: [...past.slice(-(LIMIT - 1)), { label, doc }], future: [] });
+}
+export function undo() {
+  const { past, future, doc, locked } = get();
+  const step = past.at(-1);
+  if (!step || locked) return;
+  set({ doc: step.doc, past: past.slice(0, -1), future: [...future, { label: step.label, doc }], ...keepSelection(step.doc) });
+}
+export function redo() {
+  const { past, future, doc, locked } = get();
+  const step = future.at(-1);
+  if (!step || locked) return;
+  set({ doc: step.doc, future: future.slice(0, -1), past: [...past, { label: step.label, doc }], ...keepSelection(step.doc) });
+}
+function keepSelection(doc: Doc) {
+  const { selection, link } = get();
+  return {
+    selection: selection && (doc.groups[selection] || doc.networks[selection]) ? selection : null,
+    link: link && doc.links[link] ? link : null,
+  };
+}
+
+export function addGroup(group: Omit<GroupDoc, 'label' | 'deleted'> & { label?: string }, at?: Position): Key {
+  const key = newKey('g');
+  apply('Add server group', (doc) => ({
+    ...doc,
+    groups: { ...doc.groups, [key]: { ...group, label: freeLabel(doc, group.label ?? 'servers'), deleted: false } },
+    positions: at ? { ...doc.positions, [key]: { x: snap(at.x), y: snap(at.y) } } : doc.positions,
+  }));
+  select(key);
+  return key;
+}
+export function addNetwork(network: Pick<NetworkDoc, 'fabricId' | 'profileId'> & { label?: string; existing?: LogicalNetwork }): Key {
+  const { existing } = network;
+  const key = existing ? `n:${existing.id}` : newKey('n');
+  if (get().doc.networks[key]) return key;
+  if (existing) set({ ids: { ...get().ids, [key]: existing.id }, facts: { ...get().facts, [key]: { network: existing } } });
+  apply('Add network', (doc) => withNetwork(doc, key, { label: existing?.label ?? freeLabel(doc, network.label ?? 'lan'), fabricId: network.fabricId, profileId: network.profileId, shared: Boolean(existing), deleted: false }));
+  select(key);
+  return key;
+}
+const withNetwork = (doc: Doc, key: Key, network: NetworkDoc): Doc => ({ ...doc, networks: { ...doc.networks, [key]: network } });
+
+export const editGroup = (key: Key, change: Partial<GroupDoc>) =>
+  apply(change.instanceCount === undefined ? 'Edit group' : 'Change count', (doc) => ({ ...doc, groups: { ...doc.groups, [key]: { ...doc.groups[key], ...change } } }));
+export const editNetwork = (key: Key, change: Partial<NetworkDoc>) => apply('Edit network', (doc) => ({ ...doc, networks: { ...doc.networks, [key]: { ...doc.networks[key], ...change } } }));
+export const editLink = (key: string, change: Partial<LinkDoc>) => apply('Edit connection', (doc) => ({ ...doc, links: { ...doc.links, [key]: { ...doc.links[key], ...change } } }));
+
+/** What is deployed is only marked; what is not goes at once. */
+export function remove(key: Key) {
+  const deployed = isDeployed(key);
+  apply('Delete', (doc) => {
+    const links = without(doc.links, linksOf(doc, key).map((l) => linkKey(l.group, l.network)));
+    if (isGroup(key)) {
+      const groups = deployed ? { ...doc.groups, [key]: { ...doc.groups[key], deleted: true } } : without(doc.groups, [key]);
+      return { ...doc, groups, links: deployed ? doc.links : links };
+    }
+    const shared = doc.networks[key]?.shared;
+    const networks = deployed && !shared ? { ...doc.networks, [key]: { ...doc.networks[key], deleted: true } } : without(doc.networks, [key]);
+    return { ...doc, networks, links };
+  });
+  set(keepSelection(get().doc));
+}
+export function restore(key: Key) {
+  if (isGroup(key)) editGroup(key, { deleted: false });
+  else editNetwork(key, { deleted: false });
+}
+export function disconnect(link: string) {
+  apply('Disconnect', (doc) => ({ ...doc, links: without(doc.links, [link]) }));
+  set(keepSelection(get().doc));
+}
+export function duplicate(key: Key) {
+  const { doc } = get();
+  const group = doc.groups[key];
+  if (!group) return;
+  const copy = newKey('g');
+  apply('Duplicate', (d) => ({
+    ...d,
+    groups: { ...d.groups, [copy]: { ...group, label: freeLabel(d, group.label), deleted: false } },
+    links: { ...d.links, ...Object.fromEntries(linksOf(d, key).map((l) => [linkKey(copy, l.network), { ...l, group: copy }])) },
+  }));
+  select(copy);
+}
+/** Positions are layout: they are one step of undo, and no change of the design. */
+export const move = (moved: Record<Key, Position>) => apply('Move', (doc) => ({ ...doc, positions: { ...doc.positions, ...moved } }));
+export const arrange = () => apply('Arrange', (doc) => ({ ...doc, positions: { ...doc.positions, ...autoLayout(doc) } }));
+
+/** Connects if the rules allow it; the verdict says what was done or why not. A new network between two groups is made from `make`. */
+export function connect(from: Key, to: Key, make?: Pick<NetworkDoc, 'fabricId' | 'profileId'>): Verdict {
+  const { rules, doc } = get();
+  const verdict = judge(rules, doc, from, to);
+  if (verdict.effect === 'connection') {
+    const [group, network] = isGroup(from) ? [from, to] : [to, from];
+    apply('Connect', (d) => withLink(d, group, network));
+    set({ link: linkKey(group, network), selection: null });
+  } else if (verdict.effect === 'new_network') {
+    if (!make) return { effect: 'no', reason: 'no network profile is available at this site; ask an administrator' };
+    const key = newKey('n');
+    apply('Connect through a new network', (d) => withLink(withLink(withNetwork(d, key, { label: freeLabel(d, 'lan'), ...make, shared: false, deleted: false }), from, key), to, key));
+    select(key);
+  }
+  return verdict;
+}
+function withLink(doc: Doc, group: Key, network: Key): Doc {
+  const link: LinkDoc = { group, network, tagged: defaultTagged(doc, group), mtu: 1500, redundancy: null };
+  return { ...doc, links: { ...doc.links, [linkKey(group, network)]: link } };
+}
+export function connectToNew(group: Key, make: Pick<NetworkDoc, 'fabricId' | 'profileId'>) {
+  const key = newKey('n');
+  apply('Connect to a new network', (d) => withLink(withNetwork(d, key, { label: freeLabel(d, 'lan'), ...make, shared: false, deleted: false }), group, key));
+  select(key);
+}
+
+export const select = (key: Key | null) => set({ selection: key, link: null });
+export const selectLink = (link: string | null) => set({ link, selection: null });
+
+export function isDeployed(key: Key): boolean {
+  const facts = get().facts[key];
+  const status = facts?.group?.serviceStatus ?? facts?.network?.serviceStatus;
+  return status !== undefined && status !== 'ordered' && status !== 'deleted';
+}

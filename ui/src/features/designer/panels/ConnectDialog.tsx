@@ -1,0 +1,61 @@
+import { Modal, Stack, Text, UnstyledButton } from '@mantine/core';
+import { IconNetwork, IconPlus, IconServer2 } from '@tabler/icons-react';
+import { toast } from '../../../components/toast';
+import { defaultNetwork } from '../catalogue';
+import { useDesignerContext } from '../context';
+import { isGroup, type Key } from '../model/doc';
+import { judge } from '../model/rules';
+import { connectToNew, useDesigner } from '../model/store';
+import { connectAndTell } from '../tell';
+
+/** Connecting without a drag: every possible end, and for the impossible ones the reason. */
+export function ConnectDialog({ from, close }: { from: Key | null; close: () => void }) {
+  const { catalogue } = useDesignerContext();
+  const doc = useDesigner((s) => s.doc);
+  const rules = useDesigner((s) => s.rules);
+  const source = from ? (doc.groups[from] ?? doc.networks[from]) : undefined;
+  const targets = from && source ? [...Object.keys(doc.networks), ...Object.keys(doc.groups)].filter((k) => k !== from).map((key) => ({ key, verdict: judge(rules, doc, from, key) })) : [];
+  const make = defaultNetwork(catalogue);
+  return (
+    <Modal opened={Boolean(source)} onClose={close} title={`Connect ${source?.label ?? ''} to`} size="md">
+      <Stack gap={6}>
+        {targets.map(({ key, verdict }, i) => {
+          const refused = verdict.effect === 'no';
+          return (
+            <UnstyledButton
+              key={key}
+              className="sy-choice"
+              data-autofocus={i === 0 || undefined}
+              aria-disabled={refused}
+              onClick={() => {
+                if (!from) return;
+                connectAndTell(from, key, catalogue);
+                if (!refused) close();
+              }}
+            >
+              {isGroup(key) ? <IconServer2 size={18} aria-hidden /> : <IconNetwork size={18} aria-hidden />}
+              <span>
+                <b>{(doc.groups[key] ?? doc.networks[key]).label}</b>
+                <Text size="xs" c="dimmed" component="span" display="block">
+                  {refused ? `Not possible: ${verdict.reason}` : verdict.reason}
+                </Text>
+              </span>
+            </UnstyledButton>
+          );
+        })}
+        {from && isGroup(from) && (
+          <UnstyledButton
+            className="sy-choice"
+            onClick={() => {
+              if (!make) return toast('Not connected', 'No network profile is available at this site; ask an administrator.', { kind: 'error' });
+              connectToNew(from, make);
+              close();
+            }}
+          >
+            <IconPlus size={18} aria-hidden /> <b>New network</b>
+          </UnstyledButton>
+        )}
+      </Stack>
+    </Modal>
+  );
+}

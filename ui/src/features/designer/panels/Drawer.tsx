@@ -1,0 +1,77 @@
+import { Button, ScrollArea, Tabs, Text } from '@mantine/core';
+import type { Job, JobGroup } from '../../../api/types';
+import { JobTable } from '../../jobs/JobTable';
+import { osName, typeName } from '../catalogue';
+import { useDesignerContext } from '../context';
+import { isFailed } from '../deploy/live';
+import { diffOf, SIGN } from '../model/diff';
+import { select, useDesigner } from '../model/store';
+import { keyOfProblem } from '../problems';
+
+export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTab: (tab: string | null) => void; jobs: Job[]; group: JobGroup | undefined }) {
+  const { catalogue } = useDesignerContext();
+  const { doc, facts, ids, problems } = useDesigner();
+  const changes = [...Object.keys(doc.networks), ...Object.keys(doc.groups)]
+    .map((key) => ({ key, label: (doc.groups[key] ?? doc.networks[key]).label, kind: doc.groups[key] ? 'Server group' : 'Network', diff: diffOf(doc, facts[key], key, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) }) }))
+    .filter((c) => c.diff.mark !== 'same');
+  const failed = jobs.filter(isFailed).length;
+  return (
+    <section className="sy-drawer" aria-label="Problems, changes and jobs">
+      <Tabs value={tab} onChange={(v) => setTab(v)} keepMounted={false}>
+        <Tabs.List>
+          <Tabs.Tab value="problems">Problems ({problems.length})</Tabs.Tab>
+          <Tabs.Tab value="changes">Changes ({changes.length})</Tabs.Tab>
+          <Tabs.Tab value="jobs">
+            Jobs{jobs.length ? ` (${jobs.length})` : ''}
+            {failed ? <span className="bad"> · {failed} failed</span> : ''}
+          </Tabs.Tab>
+          {tab && (
+            <Button ml="auto" size="compact-xs" variant="subtle" color="gray" my={6} mr={8} onClick={() => setTab(null)}>
+              Fold
+            </Button>
+          )}
+        </Tabs.List>
+        {tab && (
+          <ScrollArea h={210} viewportProps={{ tabIndex: 0, 'aria-label': 'Details' }}>
+            <Tabs.Panel value="problems" p="sm">
+              {!problems.length && <Text c="dimmed" size="sm">No problem found in this design.</Text>}
+              {problems.map((p, i) => {
+                const key = keyOfProblem(p, ids);
+                return (
+                  <div key={i} className="sy-line">
+                    <span className={`sy-badge ${p.severity === 'error' ? 'bad' : 'warn'}`}>{p.severity}</span>
+                    <span>
+                      {p.message} {p.fix && <Text component="span" size="sm" c="dimmed">{p.fix}</Text>}
+                    </span>
+                    {key && (
+                      <Button size="compact-xs" variant="light" onClick={() => select(key)}>
+                        Show
+                      </Button>
+                    )}
+                  </div>
+                );
+              })}
+            </Tabs.Panel>
+            <Tabs.Panel value="changes" p="sm">
+              {!changes.length && <Text c="dimmed" size="sm">The design is what is deployed.</Text>}
+              {changes.map((c) => (
+                <div key={c.key} className="sy-line">
+                  <span className={`sy-mark mark-${c.diff.mark}`}>{SIGN[c.diff.mark]}</span>
+                  <span>
+                    {c.kind} <b>{c.label}</b> {c.diff.fields.map((f) => `${f.field}: ${f.before} → ${f.after}`).join('; ')}
+                  </span>
+                  <Button size="compact-xs" variant="light" onClick={() => select(c.key)}>
+                    Show
+                  </Button>
+                </div>
+              ))}
+            </Tabs.Panel>
+            <Tabs.Panel value="jobs">
+              {group ? <JobTable jobs={jobs} compact /> : <Text c="dimmed" size="sm" p="sm">No deploy yet.</Text>}
+            </Tabs.Panel>
+          </ScrollArea>
+        )}
+      </Tabs>
+    </section>
+  );
+}

@@ -1,0 +1,273 @@
+import { ActionIcon, Alert, Button, Group, NumberInput, Select, Slider, Stack, Switch, Tabs, Text, TextInput, Title, Tooltip } from '@mantine/core';
+import { IconArrowBackUp, IconCopy, IconPlugConnected, IconTrash, IconX } from '@tabler/icons-react';
+import { useEffect, useState } from 'react';
+import type { ServerInstance } from '../../../api/types';
+import { plural } from '../../../components/format';
+import { osName, typeName, useAvailability } from '../catalogue';
+import { useDesignerContext } from '../context';
+import { diffOf } from '../model/diff';
+import { type Key, labelProblem, linkKey, linksOf } from '../model/doc';
+import { untaggedProblem } from '../model/rules';
+import { disconnect, duplicate, editGroup, editLink, editNetwork, remove, restore, select, selectLink, useDesigner } from '../model/store';
+import { useProblems } from '../problems';
+import { Access } from './Access';
+
+export function Inspector({ instances }: { instances: ServerInstance[] }) {
+  const doc = useDesigner((s) => s.doc);
+  const selection = useDesigner((s) => s.selection);
+  const link = useDesigner((s) => s.link);
+  const groups = Object.values(doc.groups);
+  let body;
+  if (link && doc.links[link]) body = <LinkInspector id={link} />;
+  else if (selection && doc.groups[selection]) body = <GroupInspector key={selection} id={selection} instances={instances} />;
+  else if (selection && doc.networks[selection]) body = <NetworkInspector key={selection} id={selection} />;
+  else
+    body = (
+      <Stack gap="xs">
+        <Title order={2}>Design</Title>
+        <Text size="sm">
+          {plural(groups.length, 'server group')}, {plural(groups.reduce((n, g) => n + g.instanceCount, 0), 'server')}, {plural(Object.keys(doc.networks).length, 'network')}.
+        </Text>
+        <Text size="sm" c="dimmed">
+          Select an element to see and change its settings. Nothing happens to hardware until you press Deploy.
+        </Text>
+        <dl className="sy-keys">
+          {[['A', 'Add'], ['C', 'Connect selected'], ['Del', 'Delete'], ['Ctrl+Z / Ctrl+Y', 'Undo, redo'], ['Ctrl+D', 'Duplicate'], ['Shift+L', 'Arrange'], ['D', 'Changes on/off'], ['Esc', 'Nothing selected']].map(([k, t]) => (
+            <div key={k}>
+              <dt>
+                <kbd>{k}</kbd>
+              </dt>
+              <dd>{t}</dd>
+            </div>
+          ))}
+        </dl>
+      </Stack>
+    );
+  return (
+    <aside className="sy-side right" aria-label="Inspector">
+      {body}
+    </aside>
+  );
+}
+
+/** A text that is taken when it is left or Enter is pressed, so that a rename is one step. */
+function LabelInput({ value, disabled, onCommit, label = 'Label' }: { value: string; disabled?: boolean; onCommit: (value: string) => void; label?: string }) {
+  const [text, setText] = useState(value);
+  useEffect(() => setText(value), [value]);
+  const problem = labelProblem(text);
+  const commit = () => (problem ? setText(value) : text !== value && onCommit(text));
+  return <TextInput label={label} value={text} disabled={disabled} error={text === value ? undefined : problem} maxLength={63} onChange={(e) => setText(e.currentTarget.value)} onBlur={commit} onKeyDown={(e) => e.key === 'Enter' && commit()} />;
+}
+
+function Head({ kind, id, extra }: { kind: string; id: Key; extra?: React.ReactNode }) {
+  const doc = useDesigner((s) => s.doc);
+  const element = doc.groups[id] ?? doc.networks[id];
+  const { openConnect } = useDesignerContext();
+  const locked = useDesigner((s) => s.locked);
+  return (
+    <Group justify="space-between" wrap="nowrap" mb="xs">
+      <div style={{ minWidth: 0 }}>
+        <Text size="xs" c="dimmed">
+          {kind}
+        </Text>
+        <Title order={2} lineClamp={1}>
+          {element.label}
+        </Title>
+      </div>
+      <Group gap={4} wrap="nowrap">
+        {extra}
+        <Tooltip label="Connect (C)">
+          <ActionIcon variant="light" aria-label="Connect" disabled={locked || element.deleted} onClick={() => openConnect(id)}>
+            <IconPlugConnected size={17} />
+          </ActionIcon>
+        </Tooltip>
+        <Tooltip label={element.deleted ? 'Keep after all' : 'Delete'}>
+          <ActionIcon variant="light" color={element.deleted ? 'steel' : 'red'} aria-label={element.deleted ? 'Keep after all' : 'Delete'} disabled={locked} onClick={() => (element.deleted ? restore(id) : remove(id))}>
+            {element.deleted ? <IconArrowBackUp size={17} /> : <IconTrash size={17} />}
+          </ActionIcon>
+        </Tooltip>
+        <ActionIcon variant="subtle" color="gray" aria-label="Close inspector" onClick={() => select(null)}>
+          <IconX size={17} />
+        </ActionIcon>
+      </Group>
+    </Group>
+  );
+}
+
+function ProblemList({ id }: { id: Key }) {
+  return useProblems(id).map((p, i) => (
+    <Alert key={i} color={p.severity === 'error' ? 'red' : 'amber'} p="xs" title={p.message}>
+      {p.fix}
+    </Alert>
+  ));
+}
+
+function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[] }) {
+  const { infrastructure, catalogue } = useDesignerContext();
+  const doc = useDesigner((s) => s.doc);
+  const facts = useDesigner((s) => s.facts[id]);
+  const serverId = useDesigner((s) => s.ids[id]);
+  const locked = useDesigner((s) => s.locked);
+  const group = doc.groups[id];
+  const availability = useAvailability(infrastructure.siteId, group.serverTypeId);
+  const off = locked || group.deleted;
+  const held = facts?.group && facts.group.serviceStatus !== 'ordered' ? facts.group.instanceCount : 0;
+  const most = availability.data ? availability.data.free + held : undefined;
+  const diff = diffOf(doc, facts, id, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) });
+  const mine = instances.filter((i) => i.groupId === serverId && i.serviceStatus !== 'deleted');
+  const was = (field: string) => {
+    const f = diff.fields.find((x) => x.field === field);
+    return f ? `Deployed: ${f.before}` : undefined;
+  };
+  return (
+    <>
+      <Head
+        kind="Server group"
+        id={id}
+        extra={
+          <Tooltip label="Duplicate (Ctrl+D)">
+            <ActionIcon variant="light" aria-label="Duplicate" disabled={off} onClick={() => duplicate(id)}>
+              <IconCopy size={17} />
+            </ActionIcon>
+          </Tooltip>
+        }
+      />
+      <Tabs defaultValue="config" keepMounted={false}>
+        <Tabs.List mb="sm">
+          <Tabs.Tab value="config">Config</Tabs.Tab>
+          <Tabs.Tab value="connections">Networks</Tabs.Tab>
+          <Tabs.Tab value="changes">Changes{diff.fields.length ? ` (${diff.fields.length})` : ''}</Tabs.Tab>
+          <Tabs.Tab value="access">Access</Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value="config">
+          <Stack gap="sm">
+            <ProblemList id={id} />
+            <LabelInput value={group.label} disabled={off} onCommit={(label) => editGroup(id, { label })} />
+            <NumberInput label="Servers" description={was('Servers')} min={1} max={10_000} clampBehavior="strict" allowDecimal={false} allowNegative={false} disabled={off} value={group.instanceCount} onChange={(v) => typeof v === 'number' && v >= 1 && v !== group.instanceCount && editGroup(id, { instanceCount: v })} />
+            {most !== undefined && (
+              <div>
+                <Slider aria-label="Servers" min={1} max={Math.max(2, most, group.instanceCount)} value={group.instanceCount} disabled={off} onChangeEnd={(v) => v !== group.instanceCount && editGroup(id, { instanceCount: v })} label={(v) => v} thumbLabel="Servers" />
+                <Text size="xs" mt={6} c={group.instanceCount > most ? undefined : 'dimmed'} className={group.instanceCount > most ? 'bad' : ''}>
+                  {group.instanceCount > most ? `${plural(most, 'server')} of this type can be had; you ask ${group.instanceCount}: ${group.instanceCount - most} short.` : `Up to ${plural(most, 'server')} of this type at ${infrastructure.datacenterName || 'this site'}.`}
+                </Text>
+              </div>
+            )}
+            <Select label="Server type" description={was('Server type')} disabled={off} allowDeselect={false} data={catalogue.types.map((t) => ({ value: String(t.id), label: `${t.name} · ${t.ramGbytes} GB` }))} value={String(group.serverTypeId)} onChange={(v) => v && editGroup(id, { serverTypeId: Number(v) })} />
+            <Select label="Operating system" description={was('Operating system')} disabled={off} clearable placeholder="None" clearButtonProps={{ 'aria-label': 'No operating system' }} data={catalogue.templates.map((t) => ({ value: String(t.id), label: t.name }))} value={group.osTemplateId === null ? null : String(group.osTemplateId)} onChange={(v) => editGroup(id, { osTemplateId: v === null ? null : Number(v) })} />
+          </Stack>
+        </Tabs.Panel>
+        <Tabs.Panel value="connections">
+          <Connections id={id} />
+        </Tabs.Panel>
+        <Tabs.Panel value="changes">
+          {diff.mark === 'added' && <Text size="sm">New: will be made at the next deploy.</Text>}
+          {diff.mark === 'removed' && <Text size="sm">Will be deleted at the next deploy; its servers are wiped.</Text>}
+          {diff.mark === 'same' && (
+            <Text size="sm" c="dimmed">
+              As deployed.
+            </Text>
+          )}
+          {diff.fields.map((f) => (
+            <Text size="sm" key={f.field}>
+              <b>{f.field}</b>: {f.before} → {f.after}
+            </Text>
+          ))}
+        </Tabs.Panel>
+        <Tabs.Panel value="access">
+          <Access instances={mine} />
+        </Tabs.Panel>
+      </Tabs>
+    </>
+  );
+}
+
+function Connections({ id }: { id: Key }) {
+  const doc = useDesigner((s) => s.doc);
+  const links = linksOf(doc, id);
+  const { openConnect } = useDesignerContext();
+  const locked = useDesigner((s) => s.locked);
+  return (
+    <Stack gap={6}>
+      {links.map((l) => (
+        <Button key={l.network + l.group} variant="default" justify="space-between" rightSection={<Text size="xs" c="dimmed">{l.tagged ? 'tagged' : 'untagged'}</Text>} onClick={() => selectLink(linkKey(l.group, l.network))}>
+          {(l.group === id ? doc.networks[l.network] : doc.groups[l.group])?.label}
+        </Button>
+      ))}
+      {!links.length && (
+        <Text size="sm" c="dimmed">
+          Not connected yet.
+        </Text>
+      )}
+      <Button variant="light" leftSection={<IconPlugConnected size={16} />} disabled={locked} onClick={() => openConnect(id)}>
+        Connect
+      </Button>
+    </Stack>
+  );
+}
+
+function NetworkInspector({ id }: { id: Key }) {
+  const doc = useDesigner((s) => s.doc);
+  const facts = useDesigner((s) => s.facts[id]?.network);
+  const locked = useDesigner((s) => s.locked);
+  const network = doc.networks[id];
+  const subnet = facts?.ipv4?.subnets?.[0];
+  return (
+    <>
+      <Head kind={network.shared ? 'Shared network' : 'Network'} id={id} />
+      <Stack gap="sm">
+        <ProblemList id={id} />
+        <LabelInput value={network.label} disabled={locked || network.shared || network.deleted} onCommit={(label) => editNetwork(id, { label })} />
+        {network.shared && (
+          <Text size="xs" c="dimmed">
+            Run by the site; it can be connected, not changed.
+          </Text>
+        )}
+        <dl className="sy-facts">
+          <dt>VLAN</dt>
+          <dd className="num">{facts?.vlan?.vlans?.[0]?.vlanId ?? 'chosen at deploy'}</dd>
+          <dt>Subnet</dt>
+          <dd className="num mono">{subnet?.networkAddress ? `${subnet.networkAddress}/${subnet.prefixLength}` : 'chosen at deploy'}</dd>
+        </dl>
+        <Title order={3}>Connected groups</Title>
+        <Connections id={id} />
+      </Stack>
+    </>
+  );
+}
+
+function LinkInspector({ id }: { id: string }) {
+  const doc = useDesigner((s) => s.doc);
+  const locked = useDesigner((s) => s.locked);
+  const link = doc.links[id];
+  const group = doc.groups[link.group];
+  const network = doc.networks[link.network];
+  const blocked = link.tagged ? untaggedProblem(doc, link.group, link.network) : null;
+  return (
+    <Stack gap="sm">
+      <Group justify="space-between" wrap="nowrap">
+        <div>
+          <Text size="xs" c="dimmed">
+            Connection
+          </Text>
+          <Title order={2}>
+            {group?.label} → {network?.label}
+          </Title>
+        </div>
+        <Group gap={4} wrap="nowrap">
+          <ActionIcon variant="light" color="red" aria-label="Disconnect" disabled={locked} onClick={() => disconnect(id)}>
+            <IconTrash size={17} />
+          </ActionIcon>
+          <ActionIcon variant="subtle" color="gray" aria-label="Close inspector" onClick={() => select(null)}>
+            <IconX size={17} />
+          </ActionIcon>
+        </Group>
+      </Group>
+      <Switch label="Tagged (802.1Q)" description={blocked ?? 'Untagged: the servers see the network without a VLAN header.'} checked={link.tagged} disabled={locked || Boolean(blocked)} onChange={(e) => editLink(id, { tagged: e.currentTarget.checked })} />
+      <Select label="MTU" allowDeselect={false} disabled={locked} data={['1500', '9000', '9216'].concat(['1500', '9000', '9216'].includes(String(link.mtu)) ? [] : [String(link.mtu)])} value={String(link.mtu)} onChange={(v) => v && editLink(id, { mtu: Number(v) })} />
+      <Select label="Redundancy" description="Two ports of each server as a bond" allowDeselect={false} disabled={locked} data={[{ value: 'none', label: 'None' }, { value: 'active-backup', label: 'Active-backup' }, { value: 'active-active', label: 'Active-active (LACP)' }]} value={link.redundancy ?? 'none'} onChange={(v) => editLink(id, { redundancy: v === 'none' ? null : (v as 'active-backup') })} />
+      <Text size="sm" c="dimmed">
+        {group ? `${plural(group.instanceCount, 'server')}: their switch ports change at the next deploy.` : ''}
+      </Text>
+    </Stack>
+  );
+}

@@ -1,0 +1,125 @@
+import { Button, Menu, Text, UnstyledButton } from '@mantine/core';
+import { IconNetwork, IconPlus, IconServer2, IconWorld } from '@tabler/icons-react';
+import { defaultNetwork, osName, typeName } from '../catalogue';
+import { useDesignerContext } from '../context';
+import { diffOf, SIGN } from '../model/diff';
+import { type Key, linkKey, linksOf } from '../model/doc';
+import { addGroup, addNetwork, select, selectLink, useDesigner } from '../model/store';
+import { useProblems } from '../problems';
+
+/** The palette and, below it, the design as a tree: everything on the canvas can be reached here. */
+export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen: (open: boolean) => void }) {
+  const { catalogue } = useDesignerContext();
+  const doc = useDesigner((s) => s.doc);
+  const locked = useDesigner((s) => s.locked);
+  const free = catalogue.shared.filter((n) => !Object.values(doc.networks).some((d) => d.shared && d.label === n.label));
+  const template = catalogue.templates[0]?.id ?? null;
+  return (
+    <aside className="sy-side" aria-label="Palette and outline">
+      <Menu opened={addOpen} onChange={setAddOpen} position="bottom-start" width={260} shadow="md" disabled={locked}>
+        <Menu.Target>
+          <Button fullWidth leftSection={<IconPlus size={18} />} disabled={locked} title={locked ? 'A deploy is running' : 'Add to the design (A)'}>
+            Add
+          </Button>
+        </Menu.Target>
+        <Menu.Dropdown>
+          <Menu.Label>Server group of type</Menu.Label>
+          {catalogue.types.map((t) => (
+            <Menu.Item key={t.id} leftSection={<IconServer2 size={16} />} onClick={() => addGroup({ instanceCount: 1, serverTypeId: t.id, osTemplateId: template })}>
+              {t.name}
+              <Text size="xs" c="dimmed">
+                {t.processorCount}× {t.processorCoreCount} cores · {t.ramGbytes} GB{t.gpuCount ? ` · ${t.gpuCount} GPU` : ''}
+              </Text>
+            </Menu.Item>
+          ))}
+          {!catalogue.types.length && <Menu.Item disabled>No server type yet: register servers first</Menu.Item>}
+          <Menu.Divider />
+          <Menu.Label>Network</Menu.Label>
+          {catalogue.profiles.map((p) => (
+            <Menu.Item key={p.id} leftSection={<IconNetwork size={16} />} onClick={() => addNetwork({ fabricId: p.fabricId, profileId: p.id, label: p.label || 'lan' })}>
+              New: {p.name || p.label}
+            </Menu.Item>
+          ))}
+          {!catalogue.profiles.length && (
+            <Menu.Item leftSection={<IconNetwork size={16} />} disabled={!defaultNetwork(catalogue)} onClick={() => { const make = defaultNetwork(catalogue); if (make) addNetwork(make); }}>
+              New private network
+            </Menu.Item>
+          )}
+          {free.map((n) => (
+            <Menu.Item key={n.id} leftSection={<IconWorld size={16} />} onClick={() => addNetwork({ fabricId: n.fabricId, profileId: null, existing: n })}>
+              Shared: {n.name || n.label}
+            </Menu.Item>
+          ))}
+        </Menu.Dropdown>
+      </Menu>
+      <nav aria-label="Outline" className="sy-outline">
+        <Text size="xs" c="dimmed" fw={650} tt="uppercase">
+          Networks
+        </Text>
+        <ul>
+          {Object.keys(doc.networks).map((key) => (
+            <Row key={key} id={key} />
+          ))}
+        </ul>
+        <Text size="xs" c="dimmed" fw={650} tt="uppercase" mt="sm">
+          Server groups
+        </Text>
+        <ul>
+          {Object.keys(doc.groups).map((key) => (
+            <Row key={key} id={key} />
+          ))}
+        </ul>
+        {!Object.keys(doc.groups).length && !Object.keys(doc.networks).length && (
+          <Text size="sm" c="dimmed">
+            Nothing drawn yet.
+          </Text>
+        )}
+      </nav>
+    </aside>
+  );
+}
+
+function Row({ id }: { id: Key }) {
+  const { catalogue, openConnect } = useDesignerContext();
+  const doc = useDesigner((s) => s.doc);
+  const facts = useDesigner((s) => s.facts[id]);
+  const selected = useDesigner((s) => s.selection === id);
+  const link = useDesigner((s) => s.link);
+  const problems = useProblems(id);
+  const group = doc.groups[id];
+  const network = doc.networks[id];
+  const diff = diffOf(doc, facts, id, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) });
+  const Icon = group ? IconServer2 : network.shared ? IconWorld : IconNetwork;
+  return (
+    <li>
+      <UnstyledButton className={selected ? 'sy-row is-selected' : 'sy-row'} aria-current={selected || undefined} onClick={() => select(id)} onKeyDown={(e) => e.key.toLowerCase() === 'c' && !e.ctrlKey && !e.metaKey && (e.stopPropagation(), openConnect(id))}>
+        <Icon size={16} aria-hidden />
+        <span className="sy-row-label">{(group ?? network).label}</span>
+        {group && <span className="num sy-dim">×{group.instanceCount}</span>}
+        {problems.length > 0 && <span className={`sy-badge ${problems.some((p) => p.severity === 'error') ? 'bad' : 'warn'}`}>{problems.length}</span>}
+        {diff.mark !== 'same' && (
+          <span className={`sy-mark mark-${diff.mark}`} title={SIGN[diff.mark]}>
+            {SIGN[diff.mark].charAt(0)}
+            <span className="sr-only">{SIGN[diff.mark].slice(2)}</span>
+          </span>
+        )}
+      </UnstyledButton>
+      {group && (
+        <ul>
+          {linksOf(doc, id).map((l) => {
+            const key = linkKey(l.group, l.network);
+            return (
+              <li key={key}>
+                <UnstyledButton className={link === key ? 'sy-row is-selected' : 'sy-row'} onClick={() => selectLink(key)}>
+                  <span className="sy-dim">↳</span>
+                  <span className="sy-row-label">{doc.networks[l.network]?.label}</span>
+                  <span className="sy-dim">{l.tagged ? 'tagged' : 'untagged'}</span>
+                </UnstyledButton>
+              </li>
+            );
+          })}
+        </ul>
+      )}
+    </li>
+  );
+}

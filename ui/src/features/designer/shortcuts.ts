@@ -1,0 +1,45 @@
+import { useEffect } from 'react';
+import { isGroup, type Key } from './model/doc';
+import { toast } from '../../components/toast';
+import { arrange, disconnect, duplicate, redo, remove, select, undo, useDesigner } from './model/store';
+
+/** The element that has the keyboard: the focused node on the canvas, else the selected one. */
+function current(target: HTMLElement | null): Key | null {
+  const node = target?.closest<HTMLElement>('.react-flow__node')?.dataset.id;
+  return node ?? useDesigner.getState().selection;
+}
+
+export function useShortcuts(on: { openConnect: (from: Key) => void; openAdd: () => void; toggleView: () => void }) {
+  useEffect(() => {
+    const handle = (event: KeyboardEvent) => {
+      const target = event.target as HTMLElement | null;
+      if (target?.closest('input, textarea, select, [contenteditable], [role="dialog"], [role="menu"], [role="listbox"]')) return;
+      const key = event.key.toLowerCase();
+      const at = current(target);
+      const { link, doc } = useDesigner.getState();
+      const mod = event.ctrlKey || event.metaKey;
+      let done = true;
+      if (mod && key === 'z') (event.shiftKey ? redo : undo)();
+      else if (mod && key === 'y') redo();
+      else if (mod && key === 'd' && at && isGroup(at)) duplicate(at);
+      else if (mod || event.altKey) done = false;
+      else if (key === 'c' && at) on.openConnect(at);
+      else if (key === 'a') on.openAdd();
+      else if (key === 'd') on.toggleView();
+      else if (event.shiftKey && key === 'l') arrange();
+      else if (key === 'escape') select(null);
+      else if (key === 'enter' && target?.closest('.react-flow__node') && at && target.classList.contains('react-flow__node')) select(at);
+      else if (key === 'delete' || key === 'backspace') {
+        if (link) disconnect(link);
+        else if (at) {
+          const label = (doc.groups[at] ?? doc.networks[at])?.label;
+          remove(at);
+          toast('Deleted', label, { action: { label: 'Undo', run: undo } });
+        }
+      } else done = false;
+      if (done) event.preventDefault();
+    };
+    window.addEventListener('keydown', handle);
+    return () => window.removeEventListener('keydown', handle);
+  });
+}
