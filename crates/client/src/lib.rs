@@ -61,7 +61,7 @@ pub struct Client {
 }
 
 /// Longest wait for an answer.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Client {
     /// For the server at `base` (`http://host:8080`), with an API key or session token. A TLS provider must have been installed.

@@ -50,11 +50,10 @@ impl Client {
         }
         let meta = |name: &str| answer.pointer(&format!("/meta/{name}")).and_then(Value::as_u64).unwrap_or(0) as usize;
         let (total, pages) = (meta("totalItems"), meta("totalPages"));
-        let items = match answer.get_mut("data").map(Value::take) {
-            Some(Value::Array(items)) => items,
-            _ => return Err(Error::Odd { url: path.to_owned(), cause: "no data array in a list".into() }),
+        let Some(Value::Array(items)) = answer.get_mut("data").map(Value::take) else {
+            return Err(Error::Odd { url: path.to_owned(), cause: "no data array in a list".into() });
         };
-        Ok(Page { total, pages, items })
+        Ok(Page { items, total, pages })
     }
 
     /// All rows, page after page, up to `options.limit`.

@@ -158,7 +158,9 @@ fn main() -> std::process::ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<()> {
-    rustls::crypto::ring::default_provider().install_default().map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
     let c = &cli.connection;
     let on = |kind: &'static str, verb: cli::Verb| async move { cli::run(c, cli::kinds::by_name(kind)?, verb).await };
     match cli.command {
@@ -191,7 +193,9 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Apply { file, deploy, options } => {
             let client = c.client()?;
             let (id, log) = cli::apply::apply(&client, &file).await?;
-            log.iter().for_each(|line| eprintln!("  {line}"));
+            for line in &log {
+                eprintln!("  {line}");
+            }
             eprintln!("infrastructure {id}: {} change(s) to the design", log.len());
             if deploy {
                 cli::watch::deploy(&client, id, &options).await?;

@@ -104,7 +104,11 @@ async fn lookup(client: &Client, kind: &str, name: &str) -> Result<i64> {
 }
 
 fn by_label<'a>(rows: &'a [Value], label: &str) -> Option<&'a Value> {
-    rows.iter().find(|r| text(r, "/label") == label && text(r, "/serviceStatus") != "deleted" && text(r, "/config/deployType") != "delete")
+    rows.iter().find(|r| {
+        text(r, "/label") == label
+            && text(r, "/serviceStatus") != "deleted"
+            && text(r, "/config/deployType") != "delete"
+    })
 }
 
 fn text<'a>(row: &'a Value, pointer: &str) -> &'a str {
@@ -112,14 +116,19 @@ fn text<'a>(row: &'a Value, pointer: &str) -> &'a str {
 }
 
 fn id(row: &Value) -> Result<i64> {
-    row.get("id").and_then(|v| v.as_i64().or_else(|| v.as_str().and_then(|s| s.parse().ok()))).context("the server's answer has no id")
+    row.get("id")
+        .and_then(|v| v.as_i64().or_else(|| v.as_str().and_then(|s| s.parse().ok())))
+        .context("the server's answer has no id")
 }
 
 /// Makes the design what the document says. Returns the infrastructure's id and what was changed, in words.
 pub async fn apply(client: &Client, file: &str) -> Result<(i64, Vec<String>)> {
-    let document: Document = serde_yaml_ng::from_str(&read_text(file)?).with_context(|| format!("{file} is not an infrastructure document"))?;
+    let document: Document = serde_yaml_ng::from_str(&read_text(file)?)
+        .with_context(|| format!("{file} is not an infrastructure document"))?;
     let mut log = Vec::new();
-    let all = client.list("/infrastructures", &ListOptions { search: Some(document.infrastructure.clone()), ..Default::default() }).await?;
+    let all = client
+        .list("/infrastructures", &ListOptions { search: Some(document.infrastructure.clone()), ..Default::default() })
+        .await?;
     let infrastructure = match by_label(&all, &document.infrastructure) {
         Some(row) => id(row)?,
         None => {
@@ -128,7 +137,8 @@ pub async fn apply(client: &Client, file: &str) -> Result<(i64, Vec<String>)> {
             id(&client.post("/infrastructures", &json!({"label": document.infrastructure, "siteId": site})).await?)?
         }
     };
-    let filter = |of: i64| ListOptions { filters: vec![("infrastructureId".into(), of.to_string())], ..Default::default() };
+    let filter =
+        |of: i64| ListOptions { filters: vec![("infrastructureId".into(), of.to_string())], ..Default::default() };
     let networks = client.list("/logical-networks", &filter(infrastructure)).await?;
     let mut network_ids = BTreeMap::new();
     for n in &document.networks {
@@ -138,7 +148,9 @@ pub async fn apply(client: &Client, file: &str) -> Result<(i64, Vec<String>)> {
                 let fabric = lookup(client, "fabric", &n.fabric).await?;
                 let global = json!({"kind": "global"});
                 let vlan = match n.vlan {
-                    Some(v) => json!({"kind": "manual", "vlanId": v, "scope": {"kind": "fabric", "resourceId": fabric}}),
+                    Some(v) => {
+                        json!({"kind": "manual", "vlanId": v, "scope": {"kind": "fabric", "resourceId": fabric}})
+                    }
                     None => json!({"kind": "auto", "scope": {"kind": "fabric", "resourceId": fabric}}),
                 };
                 let mut body = json!({"label": n.label, "kind": "vlan", "fabricId": fabric, "infrastructureId": infrastructure, "vlan": {"vlanAllocationStrategies": [vlan]}});
@@ -151,7 +163,9 @@ pub async fn apply(client: &Client, file: &str) -> Result<(i64, Vec<String>)> {
         };
         network_ids.insert(n.label.clone(), found);
     }
-    let groups = client.list(&format!("/infrastructures/{infrastructure}/server-instance-groups"), &ListOptions::default()).await?;
+    let groups = client
+        .list(&format!("/infrastructures/{infrastructure}/server-instance-groups"), &ListOptions::default())
+        .await?;
     for g in &document.groups {
         let server_type = lookup(client, "server-type", &g.server_type).await?;
         let os = match &g.os_template {
@@ -168,7 +182,9 @@ pub async fn apply(client: &Client, file: &str) -> Result<(i64, Vec<String>)> {
                     change["osTemplateId"] = json!(os);
                 }
                 if change.as_object().is_some_and(|m| !m.is_empty()) {
-                    client.patch(&format!("/server-instance-groups/{}/config", id(row)?), &change, revision(row)).await?;
+                    client
+                        .patch(&format!("/server-instance-groups/{}/config", id(row)?), &change, revision(row))
+                        .await?;
                     log.push(format!("~ group {} {change}", g.label));
                 }
                 id(row)?
@@ -181,28 +197,41 @@ pub async fn apply(client: &Client, file: &str) -> Result<(i64, Vec<String>)> {
         };
         connect(client, group, g, &network_ids, &mut log).await?;
     }
-    for row in groups.iter().filter(|r| text(r, "/config/deployType") != "delete" && !document.groups.iter().any(|g| g.label == text(r, "/label"))) {
+    for row in groups.iter().filter(|r| {
+        text(r, "/config/deployType") != "delete" && !document.groups.iter().any(|g| g.label == text(r, "/label"))
+    }) {
         client.delete(&format!("/server-instance-groups/{}", id(row)?), revision(row)).await?;
         log.push(format!("- group {}", text(row, "/label")));
     }
-    for row in networks.iter().filter(|r| text(r, "/config/deployType") != "delete" && !document.networks.iter().any(|n| n.label == text(r, "/label"))) {
+    for row in networks.iter().filter(|r| {
+        text(r, "/config/deployType") != "delete" && !document.networks.iter().any(|n| n.label == text(r, "/label"))
+    }) {
         client.delete(&format!("/logical-networks/{}", id(row)?), revision(row)).await?;
         log.push(format!("- network {}", text(row, "/label")));
     }
     Ok((infrastructure, log))
 }
 
-async fn connect(client: &Client, group: i64, g: &Group, networks: &BTreeMap<String, i64>, log: &mut Vec<String>) -> Result<()> {
+async fn connect(
+    client: &Client,
+    group: i64,
+    g: &Group,
+    networks: &BTreeMap<String, i64>,
+    log: &mut Vec<String>,
+) -> Result<()> {
     let base = format!("/server-instance-groups/{group}/config/networking/connections");
     let present = client.list(&base, &ListOptions::default()).await?;
     let mut wanted = Vec::new();
     for c in &g.connections {
         let network = match networks.get(&c.network) {
             Some(id) => *id,
-            None => lookup(client, "network", &c.network).await.with_context(|| format!("group {}: connection to {}", g.label, c.network))?,
+            None => lookup(client, "network", &c.network)
+                .await
+                .with_context(|| format!("group {}: connection to {}", g.label, c.network))?,
         };
         wanted.push(network.to_string());
-        let body = json!({"tagged": c.tagged, "accessMode": "l2", "mtu": c.mtu, "providesDefaultRoute": c.default_route});
+        let body =
+            json!({"tagged": c.tagged, "accessMode": "l2", "mtu": c.mtu, "providesDefaultRoute": c.default_route});
         match present.iter().find(|p| text(p, "/id") == network.to_string()) {
             None => {
                 let mut create = body;
@@ -230,35 +259,57 @@ pub async fn export(client: &Client, infrastructure: &str) -> Result<Document> {
     let row = kind.find(client, infrastructure).await?;
     let infrastructure = id(&row)?;
     let site = client.get(&format!("/sites/{}", row.get("siteId").and_then(Value::as_i64).unwrap_or(0))).await?;
-    let mut document = Document { infrastructure: text(&row, "/label").to_owned(), site: text(&site, "/slug").to_owned(), networks: vec![], groups: vec![] };
-    let options = ListOptions { filters: vec![("infrastructureId".into(), infrastructure.to_string())], ..Default::default() };
+    let mut document = Document {
+        infrastructure: text(&row, "/label").to_owned(),
+        site: text(&site, "/slug").to_owned(),
+        networks: vec![],
+        groups: vec![],
+    };
+    let options =
+        ListOptions { filters: vec![("infrastructureId".into(), infrastructure.to_string())], ..Default::default() };
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for n in client.list("/logical-networks", &options).await? {
         if text(&n, "/config/deployType") == "delete" {
             continue;
         }
         names.insert(id(&n)?.to_string(), text(&n, "/label").to_owned());
-        let fabric = client.get(&format!("/network-fabrics/{}", n.get("fabricId").and_then(Value::as_i64).unwrap_or(0))).await?;
-        let first = |block: &str, list: &str, key: &str| n.pointer(&format!("/{block}/{list}/0/{key}")).or_else(|| n.pointer(&format!("/config/{block}/{list}/0/{key}"))).and_then(Value::as_u64);
+        let fabric =
+            client.get(&format!("/network-fabrics/{}", n.get("fabricId").and_then(Value::as_i64).unwrap_or(0))).await?;
+        let first = |block: &str, list: &str, key: &str| {
+            n.pointer(&format!("/{block}/{list}/0/{key}"))
+                .or_else(|| n.pointer(&format!("/config/{block}/{list}/0/{key}")))
+                .and_then(Value::as_u64)
+        };
         document.networks.push(Network {
             label: text(&n, "/label").to_owned(),
             fabric: text(&fabric, "/name").to_owned(),
             vlan: first("vlan", "vlanAllocationStrategies", "vlanId").and_then(|v| u16::try_from(v).ok()),
-            ipv4_prefix_length: first("ipv4", "subnetAllocationStrategies", "prefixLength").and_then(|v| u8::try_from(v).ok()),
+            ipv4_prefix_length: first("ipv4", "subnetAllocationStrategies", "prefixLength")
+                .and_then(|v| u8::try_from(v).ok()),
         });
     }
-    for g in client.list(&format!("/infrastructures/{infrastructure}/server-instance-groups"), &ListOptions::default()).await? {
+    for g in client
+        .list(&format!("/infrastructures/{infrastructure}/server-instance-groups"), &ListOptions::default())
+        .await?
+    {
         if text(&g, "/config/deployType") == "delete" {
             continue;
         }
         let number = |p: &str| g.pointer(p).and_then(Value::as_i64);
-        let server_type = client.get(&format!("/server-types/{}", number("/config/defaultServerTypeId").unwrap_or(0))).await?;
+        let server_type =
+            client.get(&format!("/server-types/{}", number("/config/defaultServerTypeId").unwrap_or(0))).await?;
         let os_template = match number("/config/osTemplateId") {
             Some(t) => Some(text(&client.get(&format!("/os-templates/{t}")).await?, "/label").to_owned()),
             None => None,
         };
         let mut connections = Vec::new();
-        for c in client.list(&format!("/server-instance-groups/{}/config/networking/connections", id(&g)?), &ListOptions::default()).await? {
+        for c in client
+            .list(
+                &format!("/server-instance-groups/{}/config/networking/connections", id(&g)?),
+                &ListOptions::default(),
+            )
+            .await?
+        {
             let network = text(&c, "/id").to_owned();
             let label = match names.get(&network) {
                 Some(label) => label.clone(),
@@ -276,7 +327,11 @@ pub async fn export(client: &Client, infrastructure: &str) -> Result<Document> {
             count: number("/config/instanceCount").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             server_type: text(&server_type, "/name").to_owned(),
             os_template,
-            variables: g.pointer("/config/customVariables").and_then(Value::as_object).map(|m| m.clone().into_iter().collect()).unwrap_or_default(),
+            variables: g
+                .pointer("/config/customVariables")
+                .and_then(Value::as_object)
+                .map(|m| m.clone().into_iter().collect())
+                .unwrap_or_default(),
             connections,
         });
     }

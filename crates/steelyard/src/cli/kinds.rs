@@ -25,7 +25,12 @@ pub struct Kind {
     pub columns: &'static [(&'static str, &'static str)],
 }
 
-const fn kind(name: &'static str, path: &'static str, names: &'static [&'static str], columns: &'static [(&'static str, &'static str)]) -> Kind {
+const fn kind(
+    name: &'static str,
+    path: &'static str,
+    names: &'static [&'static str],
+    columns: &'static [(&'static str, &'static str)],
+) -> Kind {
     Kind { name, path, within: None, create_within: false, update_suffix: "", id: "id", names, columns }
 }
 
@@ -33,36 +38,210 @@ const fn kind(name: &'static str, path: &'static str, names: &'static [&'static 
 pub static KINDS: &[Kind] = &[
     Kind {
         update_suffix: "/config",
-        ..kind("infrastructure", "/infrastructures", &["label"], &[("ID", "/id"), ("LABEL", "/label"), ("SITE", "/siteId"), ("STATUS", "/serviceStatus"), ("DEPLOY", "/config/deployStatus"), ("UPDATED", "/updatedTimestamp")])
+        ..kind(
+            "infrastructure",
+            "/infrastructures",
+            &["label"],
+            &[
+                ("ID", "/id"),
+                ("LABEL", "/label"),
+                ("SITE", "/siteId"),
+                ("STATUS", "/serviceStatus"),
+                ("DEPLOY", "/config/deployStatus"),
+                ("UPDATED", "/updatedTimestamp"),
+            ],
+        )
     },
     Kind {
         within: Some(("/infrastructures/{}/server-instance-groups", "infrastructure")),
         create_within: true,
         update_suffix: "/config",
-        ..kind("group", "/server-instance-groups", &["label"], &[("ID", "/id"), ("LABEL", "/label"), ("COUNT", "/config/instanceCount"), ("TYPE", "/config/defaultServerTypeId"), ("OS", "/config/osTemplateId"), ("STATUS", "/serviceStatus"), ("DEPLOY", "/config/deployStatus")])
+        ..kind(
+            "group",
+            "/server-instance-groups",
+            &["label"],
+            &[
+                ("ID", "/id"),
+                ("LABEL", "/label"),
+                ("COUNT", "/config/instanceCount"),
+                ("TYPE", "/config/defaultServerTypeId"),
+                ("OS", "/config/osTemplateId"),
+                ("STATUS", "/serviceStatus"),
+                ("DEPLOY", "/config/deployStatus"),
+            ],
+        )
     },
     Kind {
         within: Some(("/infrastructures/{}/server-instances", "infrastructure")),
-        ..kind("instance", "/server-instances", &["label"], &[("ID", "/id"), ("LABEL", "/label"), ("GROUP", "/groupId"), ("SERVER", "/serverId"), ("HOSTNAME", "/hostname"), ("STATUS", "/serviceStatus")])
+        ..kind(
+            "instance",
+            "/server-instances",
+            &["label"],
+            &[
+                ("ID", "/id"),
+                ("LABEL", "/label"),
+                ("GROUP", "/groupId"),
+                ("SERVER", "/serverId"),
+                ("HOSTNAME", "/hostname"),
+                ("STATUS", "/serviceStatus"),
+            ],
+        )
     },
     Kind {
         id: "serverId",
-        ..kind("server", "/servers", &["serialNumber"], &[("ID", "/serverId"), ("SERIAL", "/serialNumber"), ("VENDOR", "/vendor"), ("MODEL", "/model"), ("STATUS", "/serverStatus"), ("POWER", "/powerStatus"), ("TYPE", "/serverTypeId"), ("BMC", "/managementAddress")])
+        ..kind(
+            "server",
+            "/servers",
+            &["serialNumber"],
+            &[
+                ("ID", "/serverId"),
+                ("SERIAL", "/serialNumber"),
+                ("VENDOR", "/vendor"),
+                ("MODEL", "/model"),
+                ("STATUS", "/serverStatus"),
+                ("POWER", "/powerStatus"),
+                ("TYPE", "/serverTypeId"),
+                ("BMC", "/managementAddress"),
+            ],
+        )
     },
-    kind("server-type", "/server-types", &["name", "label"], &[("ID", "/id"), ("NAME", "/name"), ("CORES", "/processorCoreCount"), ("RAM GB", "/ramGbytes"), ("DISKS", "/diskCount"), ("NICS", "/networkInterfaceCount"), ("GPUS", "/gpuCount")]),
-    kind("site", "/sites", &["slug", "name"], &[("ID", "/id"), ("SLUG", "/slug"), ("NAME", "/name"), ("MAINTENANCE", "/isInMaintenance")]),
-    Kind { id: "jobId", ..kind("job", "/jobs", &[], &[("ID", "/jobId"), ("FUNCTION", "/functionName"), ("STATUS", "/status"), ("GROUP", "/jobGroupId"), ("TRIES", "/callCount"), ("MS", "/durationMilliseconds"), ("SERVER", "/serverId"), ("SWITCH", "/networkDeviceId")]) },
-    kind("job-group", "/job-groups", &[], &[("ID", "/id"), ("TYPE", "/type"), ("DESCRIPTION", "/description"), ("CREATED", "/createdTimestamp"), ("FINISHED", "/finishedTimestamp")]),
-    kind("network", "/logical-networks", &["label"], &[("ID", "/id"), ("LABEL", "/label"), ("KIND", "/kind"), ("FABRIC", "/fabricId"), ("INFRASTRUCTURE", "/infrastructureId"), ("STATUS", "/serviceStatus")]),
-    kind("network-profile", "/logical-network-profiles", &["label"], &[("ID", "/id"), ("LABEL", "/label"), ("KIND", "/kind"), ("FABRIC", "/fabricId")]),
-    kind("fabric", "/network-fabrics", &["name"], &[("ID", "/id"), ("NAME", "/name"), ("SITE", "/siteId"), ("STATUS", "/status")]),
-    kind("switch", "/network-devices", &["identifierString"], &[("ID", "/id"), ("NAME", "/identifierString"), ("DRIVER", "/driver"), ("POSITION", "/position"), ("STATUS", "/status"), ("ADDRESS", "/managementAddress")]),
-    kind("subnet", "/subnets", &["label"], &[("ID", "/id"), ("LABEL", "/label"), ("NETWORK", "/networkAddress"), ("PREFIX", "/prefixLength"), ("POOL", "/isPool"), ("PARENT", "/parentSubnetId")]),
-    kind("os-template", "/os-templates", &["label", "name"], &[("ID", "/id"), ("LABEL", "/label"), ("NAME", "/name"), ("STATUS", "/status"), ("OS", "/os/name"), ("VERSION", "/os/version")]),
-    kind("event", "/events", &[], &[("ID", "/id"), ("WHEN", "/occurredTimestamp"), ("SEVERITY", "/severity"), ("TITLE", "/title")]),
-    kind("user", "/users", &["email"], &[("ID", "/id"), ("EMAIL", "/email"), ("NAME", "/displayName"), ("LEVEL", "/accessLevel"), ("ACCOUNT", "/accountId")]),
+    kind(
+        "server-type",
+        "/server-types",
+        &["name", "label"],
+        &[
+            ("ID", "/id"),
+            ("NAME", "/name"),
+            ("CORES", "/processorCoreCount"),
+            ("RAM GB", "/ramGbytes"),
+            ("DISKS", "/diskCount"),
+            ("NICS", "/networkInterfaceCount"),
+            ("GPUS", "/gpuCount"),
+        ],
+    ),
+    kind(
+        "site",
+        "/sites",
+        &["slug", "name"],
+        &[("ID", "/id"), ("SLUG", "/slug"), ("NAME", "/name"), ("MAINTENANCE", "/isInMaintenance")],
+    ),
+    Kind {
+        id: "jobId",
+        ..kind(
+            "job",
+            "/jobs",
+            &[],
+            &[
+                ("ID", "/jobId"),
+                ("FUNCTION", "/functionName"),
+                ("STATUS", "/status"),
+                ("GROUP", "/jobGroupId"),
+                ("TRIES", "/callCount"),
+                ("MS", "/durationMilliseconds"),
+                ("SERVER", "/serverId"),
+                ("SWITCH", "/networkDeviceId"),
+            ],
+        )
+    },
+    kind(
+        "job-group",
+        "/job-groups",
+        &[],
+        &[
+            ("ID", "/id"),
+            ("TYPE", "/type"),
+            ("DESCRIPTION", "/description"),
+            ("CREATED", "/createdTimestamp"),
+            ("FINISHED", "/finishedTimestamp"),
+        ],
+    ),
+    kind(
+        "network",
+        "/logical-networks",
+        &["label"],
+        &[
+            ("ID", "/id"),
+            ("LABEL", "/label"),
+            ("KIND", "/kind"),
+            ("FABRIC", "/fabricId"),
+            ("INFRASTRUCTURE", "/infrastructureId"),
+            ("STATUS", "/serviceStatus"),
+        ],
+    ),
+    kind(
+        "network-profile",
+        "/logical-network-profiles",
+        &["label"],
+        &[("ID", "/id"), ("LABEL", "/label"), ("KIND", "/kind"), ("FABRIC", "/fabricId")],
+    ),
+    kind(
+        "fabric",
+        "/network-fabrics",
+        &["name"],
+        &[("ID", "/id"), ("NAME", "/name"), ("SITE", "/siteId"), ("STATUS", "/status")],
+    ),
+    kind(
+        "switch",
+        "/network-devices",
+        &["identifierString"],
+        &[
+            ("ID", "/id"),
+            ("NAME", "/identifierString"),
+            ("DRIVER", "/driver"),
+            ("POSITION", "/position"),
+            ("STATUS", "/status"),
+            ("ADDRESS", "/managementAddress"),
+        ],
+    ),
+    kind(
+        "subnet",
+        "/subnets",
+        &["label"],
+        &[
+            ("ID", "/id"),
+            ("LABEL", "/label"),
+            ("NETWORK", "/networkAddress"),
+            ("PREFIX", "/prefixLength"),
+            ("POOL", "/isPool"),
+            ("PARENT", "/parentSubnetId"),
+        ],
+    ),
+    kind(
+        "os-template",
+        "/os-templates",
+        &["label", "name"],
+        &[
+            ("ID", "/id"),
+            ("LABEL", "/label"),
+            ("NAME", "/name"),
+            ("STATUS", "/status"),
+            ("OS", "/os/name"),
+            ("VERSION", "/os/version"),
+        ],
+    ),
+    kind(
+        "event",
+        "/events",
+        &[],
+        &[("ID", "/id"), ("WHEN", "/occurredTimestamp"), ("SEVERITY", "/severity"), ("TITLE", "/title")],
+    ),
+    kind(
+        "user",
+        "/users",
+        &["email"],
+        &[
+            ("ID", "/id"),
+            ("EMAIL", "/email"),
+            ("NAME", "/displayName"),
+            ("LEVEL", "/accessLevel"),
+            ("ACCOUNT", "/accountId"),
+        ],
+    ),
     kind("account", "/accounts", &["name"], &[("ID", "/id"), ("NAME", "/name"), ("ARCHIVED", "/isArchived")]),
-    Kind { id: "name", ..kind("role", "/roles", &["name"], &[("NAME", "/name"), ("LABEL", "/label"), ("TYPE", "/type")]) },
+    Kind {
+        id: "name",
+        ..kind("role", "/roles", &["name"], &[("NAME", "/name"), ("LABEL", "/label"), ("TYPE", "/type")])
+    },
 ];
 
 /// The kind of that command.
@@ -103,7 +282,8 @@ impl Kind {
             bail!("{text:?} is not an id; `steelyard {} list` shows them", self.name);
         }
         let rows = client.list(self.path, &ListOptions { search: Some(text.to_owned()), ..Default::default() }).await?;
-        let mut hits = rows.into_iter().filter(|r| self.names.iter().any(|n| r.get(n).and_then(Value::as_str) == Some(text)));
+        let mut hits =
+            rows.into_iter().filter(|r| self.names.iter().any(|n| r.get(n).and_then(Value::as_str) == Some(text)));
         match (hits.next(), hits.next()) {
             (Some(row), None) => Ok(row),
             (Some(_), Some(_)) => bail!("several {}s are called {text:?}; use the id", self.name),

@@ -31,11 +31,9 @@ impl Connection {
     /// A client, from flags, environment, or the stored login.
     pub fn client(&self) -> Result<Client> {
         let stored = profile::load();
-        let server = self
-            .server
-            .clone()
-            .or_else(|| stored.as_ref().map(|p| p.server.clone()))
-            .context("no server known; run `steelyard login --server http://HOST:8080` first, or set STEELYARD_SERVER")?;
+        let server = self.server.clone().or_else(|| stored.as_ref().map(|p| p.server.clone())).context(
+            "no server known; run `steelyard login --server http://HOST:8080` first, or set STEELYARD_SERVER",
+        )?;
         let key = self.api_key.clone().or_else(|| stored.filter(|p| p.server == server).map(|p| p.token));
         Ok(Client::new(&server, key)?)
     }
@@ -54,7 +52,11 @@ pub struct Login {
 
 /// Logs in and remembers the token.
 pub async fn login(connection: &Connection, login: Login) -> Result<()> {
-    let server = connection.server.clone().or_else(|| profile::load().map(|p| p.server)).context("which server? add --server http://HOST:8080")?;
+    let server = connection
+        .server
+        .clone()
+        .or_else(|| profile::load().map(|p| p.server))
+        .context("which server? add --server http://HOST:8080")?;
     let email = match login.email {
         Some(email) => email,
         None => profile::ask("E-mail: ", false)?,
@@ -180,7 +182,14 @@ pub async fn run(connection: &Connection, kind: &Kind, verb: Verb) -> Result<()>
             let row = kind.find(&client, &id).await?;
             let mut body = json!({});
             fields(&mut body, &set)?;
-            let answer = client.call(reqwest::Method::POST, &format!("{}/actions/{action}", kind.path_of(&row)?), Some(&body), revision(&row)).await?;
+            let answer = client
+                .call(
+                    reqwest::Method::POST,
+                    &format!("{}/actions/{action}", kind.path_of(&row)?),
+                    Some(&body),
+                    revision(&row),
+                )
+                .await?;
             match answer {
                 Value::Null => {
                     eprintln!("Done: {action}");
@@ -212,7 +221,9 @@ fn fields(body: &mut Value, set: &[String]) -> Result<()> {
         let mut at = &mut *body;
         let mut parts = field.split('.').peekable();
         while let Some(part) = parts.next() {
-            let Some(map) = at.as_object_mut() else { bail!("{field}: {part:?} is inside something that is not an object") };
+            let Some(map) = at.as_object_mut() else {
+                bail!("{field}: {part:?} is inside something that is not an object")
+            };
             if parts.peek().is_none() {
                 map.insert(part.to_owned(), value.clone());
                 break;

@@ -48,9 +48,14 @@ pub fn one(format: Format, row: &Value) -> Result<()> {
         (Format::Json, _) => println!("{}", serde_json::to_string_pretty(row)?),
         (Format::Yaml, _) => print!("{}", serde_yaml_ng::to_string(row)?),
         (_, Value::Object(map)) => {
-            let shown: Vec<(String, String)> = map.iter().filter(|(k, v)| !v.is_null() && *k != "links").map(|(k, v)| (k.clone(), text(v))).collect();
+            let shown: Vec<(String, String)> =
+                map.iter().filter(|(k, v)| !v.is_null() && *k != "links").map(|(k, v)| (k.clone(), text(v))).collect();
             if format == Format::Csv {
-                println!("{}\n{}", shown.iter().map(|(k, _)| csv(k)).collect::<Vec<_>>().join(","), shown.iter().map(|(_, v)| csv(v)).collect::<Vec<_>>().join(","));
+                println!(
+                    "{}\n{}",
+                    shown.iter().map(|(k, _)| csv(k)).collect::<Vec<_>>().join(","),
+                    shown.iter().map(|(_, v)| csv(v)).collect::<Vec<_>>().join(",")
+                );
                 return Ok(());
             }
             let mut table = table();
@@ -79,8 +84,12 @@ fn text(v: &Value) -> String {
     match v {
         Value::Null => String::new(),
         Value::String(s) => s.clone(),
-        Value::Array(a) if a.iter().all(|x| !x.is_object() && !x.is_array()) => a.iter().map(text).collect::<Vec<_>>().join(", "),
-        Value::Array(_) | Value::Object(_) => serde_yaml_ng::to_string(v).map(|s| s.trim_end().to_owned()).unwrap_or_default(),
+        Value::Array(a) if a.iter().all(|x| !x.is_object() && !x.is_array()) => {
+            a.iter().map(text).collect::<Vec<_>>().join(", ")
+        }
+        Value::Array(_) | Value::Object(_) => {
+            serde_yaml_ng::to_string(v).map(|s| s.trim_end().to_owned()).unwrap_or_default()
+        }
         other => other.to_string(),
     }
 }
