@@ -10,7 +10,11 @@ use axum::{
 use model::{Id, validate::FieldError};
 use serde_json::{Map, Value};
 
-use crate::{App, contract::{self, Operation}, error::ApiError};
+use crate::{
+    App,
+    contract::{self, Operation},
+    error::ApiError,
+};
 
 /// Who calls.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +68,8 @@ impl Ctx {
     /// Id in the path. Exponent form (`1e+06`) is understood because some clients print floats.
     pub fn id(&self, name: &str) -> Result<Id, ApiError> {
         let text = self.path.get(name).map_or("", String::as_str);
-        parse_id(text).ok_or_else(|| ApiError::field(name, format!("{text:?} is not an id; ids are positive whole numbers")))
+        parse_id(text)
+            .ok_or_else(|| ApiError::field(name, format!("{text:?} is not an id; ids are positive whole numbers")))
     }
 
     /// Text in the path.
@@ -127,7 +132,9 @@ pub fn whole(v: &Value) -> Option<i64> {
 pub fn parse_id(text: &str) -> Option<Id> {
     text.parse::<i64>()
         .ok()
-        .or_else(|| text.parse::<f64>().ok().filter(|f| f.is_finite() && f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64))
+        .or_else(|| {
+            text.parse::<f64>().ok().filter(|f| f.is_finite() && f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64)
+        })
         .filter(|n| *n >= 0)
 }
 
@@ -138,7 +145,11 @@ pub fn parse_if_match(headers: &HeaderMap) -> Result<Option<i64>, FieldError> {
     if text == "*" || text.is_empty() {
         return Ok(None);
     }
-    text.trim_start_matches("W/").trim_matches('"').parse().map(Some).map_err(|_| FieldError::new("If-Match", format!("{text:?} is not a revision number")))
+    text.trim_start_matches("W/")
+        .trim_matches('"')
+        .parse()
+        .map(Some)
+        .map_err(|_| FieldError::new("If-Match", format!("{text:?} is not a revision number")))
 }
 
 /// What a handler answers.

@@ -49,7 +49,8 @@ pub enum Permission {
 /// A type description.
 #[derive(Debug, Deserialize)]
 struct Schema {
-    schema: String,
+    #[serde(rename = "schema")]
+    name: String,
     #[serde(default)]
     fields: Option<BTreeMap<String, Field>>,
     #[serde(default, rename = "enum")]
@@ -88,7 +89,7 @@ static SCHEMAS: LazyLock<HashMap<String, Schema>> = LazyLock::new(|| {
         .iter()
         .flat_map(|text| text.lines())
         .filter_map(|line| serde_json::from_str::<Schema>(line).ok())
-        .map(|s| (s.schema.clone(), s))
+        .map(|s| (s.name.clone(), s))
         .collect()
 });
 
@@ -189,24 +190,40 @@ fn check(ty: &str, v: &Value, path: &str, strict: bool, out: &mut Vec<FieldError
         return;
     }
     match ty {
-        "string" => return if v.is_string() { () } else { wrong("a string") },
+        "string" if v.is_string() => return,
+        "string" => return wrong("a string"),
         "boolean" => {
             let as_number = v.as_i64().is_some_and(|n| n == 0 || n == 1);
-            return if v.is_boolean() || as_number { () } else { wrong("true or false") };
+            if !v.is_boolean() && !as_number {
+                wrong("true or false");
+            }
+            return;
         }
         "integer" => {
-            let whole = v.as_i64().is_some() || v.as_f64().is_some_and(|f| f.fract() == 0.0) || v.as_str().is_some_and(|s| s.parse::<i64>().is_ok());
-            return if whole { () } else { wrong("a whole number") };
+            let whole = v.as_i64().is_some()
+                || v.as_f64().is_some_and(|f| f.fract() == 0.0)
+                || v.as_str().is_some_and(|s| s.parse::<i64>().is_ok());
+            if !whole {
+                wrong("a whole number");
+            }
+            return;
         }
-        "number" => return if is_number(v) || v.is_boolean() { () } else { wrong("a number") },
-        "object" => return if v.is_object() { () } else { wrong("an object") },
-        "array" => return if v.is_array() { () } else { wrong("an array") },
+        "number" if is_number(v) || v.is_boolean() => return,
+        "number" => return wrong("a number"),
+        "object" if v.is_object() => return,
+        "object" => return wrong("an object"),
+        "array" if v.is_array() => return,
+        "array" => return wrong("an array"),
         _ => {}
     }
     let Some(schema) = SCHEMAS.get(ty) else { return };
     if let Some(words) = &schema.words {
         if !words.contains(v) {
-            let list = words.iter().map(|w| w.as_str().map_or_else(|| w.to_string(), str::to_owned)).collect::<Vec<_>>().join(", ");
+            let list = words
+                .iter()
+                .map(|w| w.as_str().map_or_else(|| w.to_string(), str::to_owned))
+                .collect::<Vec<_>>()
+                .join(", ");
             out.push(FieldError::new(here, format!("{v} is not one of: {list}")));
         }
         return;
@@ -251,7 +268,11 @@ fn check(ty: &str, v: &Value, path: &str, strict: bool, out: &mut Vec<FieldError
                     && !value.is_array()
                     && !words.contains(value)
                 {
-                    let list = words.iter().map(|w| w.as_str().map_or_else(|| w.to_string(), str::to_owned)).collect::<Vec<_>>().join(", ");
+                    let list = words
+                        .iter()
+                        .map(|w| w.as_str().map_or_else(|| w.to_string(), str::to_owned))
+                        .collect::<Vec<_>>()
+                        .join(", ");
                     out.push(FieldError::new(join(path, name), format!("{value} is not one of: {list}")));
                 }
             }
@@ -281,7 +302,9 @@ fn all_fields(ty: &str) -> Vec<(&'static str, &'static Field)> {
 pub fn complete(ty: &str, v: &mut Value) {
     if let Some(inner) = ty.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
         if let Some(items) = v.as_array_mut() {
-            items.iter_mut().for_each(|item| complete(inner, item));
+            for item in items {
+                complete(inner, item);
+            }
         }
         return;
     }
@@ -310,13 +333,15 @@ pub fn openapi(operations: &[&'static Operation]) -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     let mut wanted: Vec<String> = Vec::new();
     for o in operations {
-        let parameters: Vec<Value> = o
-            .path
-            .split('/')
-            .filter_map(|p| p.strip_prefix('{').and_then(|p| p.strip_suffix('}')))
-            .map(|p| json!({"name": p, "in": "path", "required": true, "schema": {"type": "string"}}))
-            .chain((o.if_match_required).then(|| json!({"name": "If-Match", "in": "header", "required": true, "schema": {"type": "string"}})))
-            .collect();
+        let parameters: Vec<Value> =
+            o.path
+                .split('/')
+                .filter_map(|p| p.strip_prefix('{').and_then(|p| p.strip_suffix('}')))
+                .map(|p| json!({"name": p, "in": "path", "required": true, "schema": {"type": "string"}}))
+                .chain((o.if_match_required).then(
+                    || json!({"name": "If-Match", "in": "header", "required": true, "schema": {"type": "string"}}),
+                ))
+                .collect();
         let mut answer = json!({"description": "Success"});
         if let Some(r) = o.response {
             wanted.push(r.to_owned());
@@ -336,7 +361,8 @@ pub fn openapi(operations: &[&'static Operation]) -> Value {
         }
         if let Some(r) = o.request {
             wanted.push(r.to_owned());
-            item["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": type_schema(r)}}});
+            item["requestBody"] =
+                json!({"required": true, "content": {"application/json": {"schema": type_schema(r)}}});
         }
         paths.entry(o.path).or_default().insert(o.method.to_lowercase(), item);
     }
@@ -436,7 +462,10 @@ mod tests {
     fn requests_are_checked_by_field() {
         let errors = validate("CreateSubnet", &json!({"prefixLength": "x", "labl": 1}));
         let fields: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
-        assert!(fields.contains(&"prefixLength") && fields.contains(&"labl") && fields.contains(&"networkAddress"), "{fields:?}");
+        assert!(
+            fields.contains(&"prefixLength") && fields.contains(&"labl") && fields.contains(&"networkAddress"),
+            "{fields:?}"
+        );
     }
 
     #[test]

@@ -54,12 +54,18 @@ impl ApiError {
     }
     /// 412: the object has moved on.
     pub fn stale(found: i64) -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, format!("the object was changed meanwhile: If-Match does not hold, found {found}; read it again and retry"))
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            format!("the object was changed meanwhile: If-Match does not hold, found {found}; read it again and retry"),
+        )
     }
     /// 500, logged in full and shown as a sentence.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "request failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong on our side; the log has it under this request id")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "something went wrong on our side; the log has it under this request id",
+        )
     }
     /// With more members in the body.
     pub fn with(mut self, key: &str, value: serde_json::Value) -> Self {
@@ -77,8 +83,12 @@ impl From<FieldError> for ApiError {
 impl From<sea_orm::DbErr> for ApiError {
     fn from(e: sea_orm::DbErr) -> Self {
         match e.sql_err() {
-            Some(sea_orm::SqlErr::UniqueConstraintViolation(what)) => Self::conflict(format!("there is one like it already ({what})")),
-            Some(sea_orm::SqlErr::ForeignKeyConstraintViolation(what)) => Self::conflict(format!("it is still used, or names something that is not there ({what})")),
+            Some(sea_orm::SqlErr::UniqueConstraintViolation(what)) => {
+                Self::conflict(format!("there is one like it already ({what})"))
+            }
+            Some(sea_orm::SqlErr::ForeignKeyConstraintViolation(what)) => {
+                Self::conflict(format!("it is still used, or names something that is not there ({what})"))
+            }
             _ => Self::internal(e),
         }
     }

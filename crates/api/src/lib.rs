@@ -1,1 +1,77 @@
-//! api
+//! The REST interface (v2): a table of operations, a handler for each, and the wire forms that the field's clients know.
+
+pub mod auth;
+pub mod context;
+pub mod contract;
+pub mod docs;
+pub mod error;
+pub mod kinds;
+pub mod router;
+pub mod seed;
+
+use std::sync::Arc;
+
+use crypto::Sealer;
+use engine::Engine;
+use store::Database;
+use tokio::sync::broadcast;
+
+pub use error::ApiError;
+pub use router::router;
+
+/// Migrations of all tables that the interface needs.
+pub async fn migrate(db: &Database) -> Result<(), store::StoreError> {
+    db.migrate("global", store::migration::GLOBAL).await?;
+    db.migrate("engine", engine::MIGRATIONS).await
+}
+
+/// The application: what handlers need. Cheap to clone.
+#[derive(Clone)]
+pub struct App(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub db: Database,
+    pub engine: Engine,
+    pub sealer: Sealer,
+    pub changes: broadcast::Sender<Change>,
+}
+
+/// Something changed: told to live streams. `data` is what a client is sent.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// `event` or `object`.
+    pub topic: &'static str,
+    /// Sequence for resumption: the event's id.
+    pub id: Option<i64>,
+    /// Account that may see it; `None` for administrators alone.
+    pub account_id: Option<i64>,
+    /// Payload.
+    pub data: serde_json::Value,
+}
+
+impl App {
+    /// An application on a migrated database.
+    pub fn new(db: Database, engine: Engine, sealer: Sealer) -> Self {
+        Self(Arc::new(Inner { db, engine, sealer, changes: broadcast::channel(1024).0 }))
+    }
+
+    /// The database.
+    pub fn db(&self) -> &Database {
+        &self.0.db
+    }
+
+    /// The job engine.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// Seals secrets at rest.
+    pub fn sealer(&self) -> &Sealer {
+        &self.0.sealer
+    }
+
+    /// Tells live streams, after the commit.
+    pub fn tell(&self, change: Change) {
+        let _ = self.0.changes.send(change);
+    }
+}

@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     App, auth,
-    contract::{self, Operation, Permission},
     context::{Caller, Ctx, Reply, parse_if_match},
+    contract::{self, Operation, Permission},
     error::ApiError,
 };
 
@@ -52,8 +52,14 @@ pub fn router(app: App) -> Router {
             tracing::error!(id, "handler without a row in the table of operations");
             continue;
         };
-        let Ok(method) = MethodFilter::try_from(axum::http::Method::from_bytes(operation.method.as_bytes()).unwrap_or_default()) else { continue };
-        let run = move |State(app): State<App>, Path(path): Path<HashMap<String, String>>, request: Request<Body>| handle(app, operation, handler, path, request);
+        let Ok(method) =
+            MethodFilter::try_from(axum::http::Method::from_bytes(operation.method.as_bytes()).unwrap_or_default())
+        else {
+            continue;
+        };
+        let run = move |State(app): State<App>, Path(path): Path<HashMap<String, String>>, request: Request<Body>| {
+            handle(app, operation, handler, path, request)
+        };
         router = router.route(operation.path, on(method, run));
     }
     router
@@ -61,12 +67,21 @@ pub fn router(app: App) -> Router {
         .route("/api/docs", axum::routing::get(crate::docs::page))
         .route("/api/docs/{file}", axum::routing::get(crate::docs::file))
         .fallback(|request: Request<Body>| async move {
-            ApiError::new(StatusCode::NOT_FOUND, format!("there is no {} {}; see /api/docs", request.method(), request.uri().path()))
+            ApiError::new(
+                StatusCode::NOT_FOUND,
+                format!("there is no {} {}; see /api/docs", request.method(), request.uri().path()),
+            )
         })
         .with_state(app)
 }
 
-async fn handle(app: App, operation: &'static Operation, handler: fn(Ctx) -> Answer, path: HashMap<String, String>, request: Request<Body>) -> Response {
+async fn handle(
+    app: App,
+    operation: &'static Operation,
+    handler: fn(Ctx) -> Answer,
+    path: HashMap<String, String>,
+    request: Request<Body>,
+) -> Response {
     let request_id = uuid::Uuid::now_v7().simple().to_string();
     let answer = match prepare(app, operation, path, request, &request_id).await {
         Ok(ctx) => handler(ctx).await,
@@ -82,7 +97,13 @@ async fn handle(app: App, operation: &'static Operation, handler: fn(Ctx) -> Ans
     response
 }
 
-async fn prepare(app: App, operation: &'static Operation, path: HashMap<String, String>, request: Request<Body>, request_id: &str) -> Result<Ctx, ApiError> {
+async fn prepare(
+    app: App,
+    operation: &'static Operation,
+    path: HashMap<String, String>,
+    request: Request<Body>,
+    request_id: &str,
+) -> Result<Ctx, ApiError> {
     let (parts, body) = request.into_parts();
     let caller = match operation.permission {
         Permission::Public => auth::caller(&app, &parts.method, &parts.headers).await.unwrap_or_default(),
@@ -90,26 +111,39 @@ async fn prepare(app: App, operation: &'static Operation, path: HashMap<String, 
         Permission::Need(permission) => {
             let caller: Caller = auth::caller(&app, &parts.method, &parts.headers).await?;
             if !caller.may(permission) {
-                return Err(ApiError::forbidden(format!("needs the permission {permission}, which your role lacks; ask an administrator")));
+                return Err(ApiError::forbidden(format!(
+                    "needs the permission {permission}, which your role lacks; ask an administrator"
+                )));
             }
             caller
         }
     };
     let if_match = parse_if_match(&parts.headers)?;
     if operation.if_match_required && if_match.is_none() && !parts.headers.contains_key("if-match") {
-        return Err(ApiError::new(StatusCode::PRECONDITION_REQUIRED, "the header If-Match with the object's revision is required"));
+        return Err(ApiError::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "the header If-Match with the object's revision is required",
+        ));
     }
-    let raw = to_bytes(body, MAX_BODY)
-        .await
-        .map_err(|_| ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {} MiB or was cut off", MAX_BODY >> 20)))?;
+    let raw = to_bytes(body, MAX_BODY).await.map_err(|_| {
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {} MiB or was cut off", MAX_BODY >> 20),
+        )
+    })?;
     let body = if raw.is_empty() {
         match operation.request {
-            Some(schema) if operation.method != "DELETE" => check(schema, &Value::Object(Map::new())).map(|()| Map::new())?,
+            Some(schema) if operation.method != "DELETE" => {
+                check(schema, &Value::Object(Map::new())).map(|()| Map::new())?
+            }
             _ => Map::new(),
         }
     } else {
-        let value: Value = serde_json::from_slice(&raw)
-            .map_err(|e| ApiError::bad_request(format!("the body is not JSON: {e}")).with("line", e.line().into()).with("column", e.column().into()))?;
+        let value: Value = serde_json::from_slice(&raw).map_err(|e| {
+            ApiError::bad_request(format!("the body is not JSON: {e}"))
+                .with("line", e.line().into())
+                .with("column", e.column().into())
+        })?;
         if let Some(schema) = operation.request {
             check(schema, &value)?;
         }
@@ -119,8 +153,19 @@ async fn prepare(app: App, operation: &'static Operation, path: HashMap<String, 
             other => Map::from_iter([("items".to_owned(), other)]),
         }
     };
-    let query = parts.uri.query().map(|q| form_pairs(q)).unwrap_or_default();
-    Ok(Ctx { app, operation, caller, path, query, body, raw, if_match, headers: parts.headers, request_id: request_id.to_owned() })
+    let query = parts.uri.query().map(form_pairs).unwrap_or_default();
+    Ok(Ctx {
+        app,
+        operation,
+        caller,
+        path,
+        query,
+        body,
+        raw,
+        if_match,
+        headers: parts.headers,
+        request_id: request_id.to_owned(),
+    })
 }
 
 fn check(schema: &str, value: &Value) -> Result<(), ApiError> {

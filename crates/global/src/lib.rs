@@ -1,1 +1,96 @@
-//! global
+//! The Global Controller: database, engine and interface in one process.
+
+mod config;
+mod ui;
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result};
+use api::App;
+use axum::Router;
+use engine::{Engine, EngineConfig};
+use store::Database;
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    catch_panic::CatchPanicLayer, compression::CompressionLayer, set_header::SetResponseHeaderLayer, trace::TraceLayer,
+};
+
+pub use config::GlobalConfig;
+
+/// A Global Controller that runs.
+pub struct Global {
+    /// Where it listens: the port that was really taken.
+    pub address: SocketAddr,
+    /// E-mail and password of the first administrator, when this start made them.
+    pub first_login: Option<(String, String)>,
+    shutdown: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// Starts one; returns once it serves.
+pub async fn start(config: GlobalConfig) -> Result<Global> {
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
+    let url = config.database_url();
+    let db = Database::open(&url).await.context("cannot open the database")?;
+    api::migrate(&db).await.context("cannot bring the database up to date")?;
+    let fresh = is_fresh(&db).await?;
+    let password = config.admin_password.clone().unwrap_or_else(crypto::password::generate);
+    api::seed::run(&db, &config.admin_email, &password).await?;
+    let sealer = crypto::Sealer::load_or_create(&config.data_dir.join("sealing.key"))?;
+    let engine = Engine::new(db.clone(), Vec::new(), EngineConfig::default(), None, None);
+    let app = App::new(db, engine.clone(), sealer);
+    let shutdown = CancellationToken::new();
+    let listener = tokio::net::TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; is another one running?", config.listen))?;
+    let address = listener.local_addr()?;
+    let stop = shutdown.clone();
+    let server = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, service(app)).with_graceful_shutdown(stop.cancelled_owned()).await {
+            tracing::error!(%error, "the web server ended");
+        }
+    });
+    let stop = shutdown.clone();
+    let jobs = tokio::spawn(async move {
+        if let Err(error) = engine.run(stop).await {
+            tracing::error!(%error, "the job engine ended");
+        }
+    });
+    let first_login = fresh.then(|| (config.admin_email.clone(), password));
+    tracing::info!(%address, "Global Controller is up");
+    Ok(Global { address, first_login, shutdown, tasks: vec![server, jobs] })
+}
+
+async fn is_fresh(db: &Database) -> Result<bool> {
+    use store::sea_orm::{EntityTrait, PaginatorTrait};
+    Ok(store::entity::user::Entity::find().count(&db.read).await? == 0)
+}
+
+/// The interface and both web applications, with the headers that browsers should see.
+fn service(app: App) -> Router {
+    let header = |name: &'static str, value: &'static str| {
+        SetResponseHeaderLayer::if_not_present(
+            axum::http::HeaderName::from_static(name),
+            axum::http::HeaderValue::from_static(value),
+        )
+    };
+    api::router(app)
+        .merge(ui::router())
+        .layer(CompressionLayer::new())
+        .layer(header("content-security-policy", "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'self'"))
+        .layer(header("x-content-type-options", "nosniff"))
+        .layer(header("referrer-policy", "same-origin"))
+        .layer(CatchPanicLayer::new())
+        .layer(TraceLayer::new_for_http())
+}
+
+impl Global {
+    /// Stops it: open requests get a little time, jobs are cut off and resume at the next start.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        for task in self.tasks {
+            let _ = tokio::time::timeout(Duration::from_secs(15), task).await;
+        }
+    }
+}

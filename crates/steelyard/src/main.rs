@@ -1,6 +1,7 @@
 //! `steelyard`: one binary for the Global Controller, the Site Controller, the simulated datacenter, and the command line.
 
 mod cli;
+mod serve;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -17,6 +18,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run a Global Controller
+    Global(serve::Options),
     /// Log in and remember the API key
     Login(cli::Login),
     /// Infrastructures
@@ -164,6 +167,7 @@ async fn run(cli: Cli) -> Result<()> {
     let c = &cli.connection;
     let on = |kind: &'static str, verb: cli::Verb| async move { cli::run(c, cli::kinds::by_name(kind)?, verb).await };
     match cli.command {
+        Command::Global(options) => serve::global(options).await,
         Command::Login(login) => cli::login(c, login).await,
         Command::Infrastructure { verb } => on("infrastructure", verb).await,
         Command::Group { verb } => on("group", verb).await,

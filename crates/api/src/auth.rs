@@ -1,0 +1,97 @@
+//! Who calls: an API key or session token as bearer, or the browser's session cookie with its CSRF header.
+
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use store::{
+    entity::{api_key, role, session, user},
+    time,
+};
+
+use crate::{App, context::Caller, error::ApiError};
+
+/// Cookie of a browser session (`HttpOnly`).
+pub const SESSION_COOKIE: &str = "steelyard_session";
+/// Cookie that scripts may read; its value must come back in the header `X-CSRF-Token` with every write.
+pub const CSRF_COOKIE: &str = "steelyard_csrf";
+/// Seconds that a session lasts.
+pub const SESSION_SECONDS: i64 = 12 * 3600;
+
+fn denied(message: &str) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, message)
+}
+
+/// Value of a cookie.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|h| h.to_str().ok())
+        .flat_map(|h| h.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(k, _)| *k == name)
+        .map(|(_, v)| v)
+}
+
+/// The caller of a request.
+pub async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let bearer = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|h| h.to_str().ok())
+        .and_then(|h| h.strip_prefix("Bearer ").or_else(|| h.strip_prefix("bearer ")));
+    let (token, from_cookie) = match (bearer, cookie(headers, SESSION_COOKIE)) {
+        (Some(token), _) => (token.trim(), false),
+        (None, Some(token)) => (token, true),
+        (None, None) => {
+            return Err(denied("log in first: send Authorization: Bearer with an API key or session token"));
+        }
+    };
+    let hash = crypto::token::hash(token);
+    let db = &app.db().read;
+    let found = session::Entity::find().filter(session::Column::TokenHash.eq(&hash)).one(db).await?;
+    let (user_id, session_hash) = match found {
+        Some(s) if s.expires_at < time::now() => return Err(denied("the session has expired; log in again")),
+        Some(s) => {
+            let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+            if from_cookie
+                && !safe
+                && !headers
+                    .get("x-csrf-token")
+                    .and_then(|h| h.to_str().ok())
+                    .is_some_and(|h| crypto::token::equal(h, &s.csrf))
+            {
+                return Err(ApiError::forbidden("the header X-CSRF-Token is missing or wrong; reload the page"));
+            }
+            (s.user_id, Some(hash))
+        }
+        None => {
+            let key = api_key::Entity::find().filter(api_key::Column::KeyHash.eq(&hash)).one(db).await?;
+            (
+                key.ok_or_else(|| denied("the API key or session is not known, or was revoked; log in again"))?.user_id,
+                None,
+            )
+        }
+    };
+    let user = user::Entity::find_by_id(user_id).one(db).await?.ok_or_else(|| denied("the user is no more"))?;
+    if user.is_blocked || user.is_archived {
+        return Err(denied("the user is blocked or archived; ask an administrator"));
+    }
+    let permissions = role::Entity::find()
+        .filter(role::Column::Name.eq(&user.role))
+        .one(db)
+        .await?
+        .map(|r| r.permissions)
+        .unwrap_or_default();
+    Ok(Caller {
+        user_id: user.id,
+        account_id: user.account_id,
+        email: user.email,
+        is_admin: is_admin(&user.access_level),
+        permissions: serde_json::from_value(permissions).unwrap_or_default(),
+        session: session_hash,
+    })
+}
+
+/// Access levels that see every tenant's objects.
+pub fn is_admin(access_level: &str) -> bool {
+    matches!(access_level, "root" | "admin" | "full_admin")
+}

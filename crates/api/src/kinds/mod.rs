@@ -1,0 +1,101 @@
+//! One file a kind: its handlers and its wire form.
+
+pub mod account;
+pub mod authentication;
+pub mod event;
+pub mod job;
+pub mod network_fabric;
+pub mod role;
+pub mod server_type;
+pub mod site;
+pub mod subnet;
+pub mod system;
+pub mod user;
+
+use sea_orm::{ConnectionTrait, EntityTrait, Select};
+use serde_json::Value;
+use store::{
+    StoreError,
+    event::NewEvent,
+    list::{ListQuery, Page},
+};
+
+use crate::{context::Ctx, error::ApiError, router::Route};
+
+/// Every operation with a handler.
+pub fn all() -> impl Iterator<Item = Route> {
+    [
+        account::ROUTES,
+        authentication::ROUTES,
+        event::ROUTES,
+        job::ROUTES,
+        network_fabric::ROUTES,
+        role::ROUTES,
+        server_type::ROUTES,
+        site::ROUTES,
+        subnet::ROUTES,
+        system::ROUTES,
+        user::ROUTES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+/// Rows a page at most; the limit that the field's clients expect.
+const MAX_ROWS: u64 = 100;
+
+impl From<StoreError> for ApiError {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Query { field, message } => Self::field(field, message),
+            StoreError::Db(e) => e.into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+/// A page of a selection, as the body of a list answer.
+pub(crate) async fn list<E>(
+    ctx: &Ctx,
+    select: Select<E>,
+    alias: &[(&str, &str)],
+    search: &[E::Column],
+    id: E::Column,
+    wire: impl Fn(&E::Model) -> Value,
+) -> Result<Value, ApiError>
+where
+    E: EntityTrait,
+    E::Column: std::str::FromStr,
+    E::Model: Send + Sync,
+{
+    let query = ListQuery::parse(&ctx.query, MAX_ROWS)?;
+    let Page { rows, total } = query.run(&ctx.app.db().read, select, alias, search, id).await?;
+    Ok(query.body(ctx.operation.path, total, rows.iter().map(wire).collect()))
+}
+
+/// Appends an event of this request in its transaction.
+pub(crate) async fn record<C: ConnectionTrait>(
+    ctx: &Ctx,
+    txn: &C,
+    kind: &str,
+    title: String,
+    object: (&str, i64),
+    context: Value,
+) -> Result<(), ApiError> {
+    store::event::append(
+        txn,
+        NewEvent {
+            kind: kind.into(),
+            title,
+            object: Some((object.0.into(), object.1)),
+            actor: (ctx.caller.user_id > 0).then(|| (ctx.caller.user_id, ctx.caller.email.clone())),
+            request_id: Some(ctx.request_id.clone()),
+            account_id: (ctx.caller.account_id > 0).then_some(ctx.caller.account_id),
+            context,
+            ..Default::default()
+        },
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Fabrics: switches that are managed together.
+
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
+use serde_json::{Value, json};
+use store::{
+    entity::{network_fabric, site},
+    list::{Revisioned, cas},
+};
+
+use crate::{
+    context::{Ctx, Reply},
+    error::ApiError,
+    kinds::{list, record},
+    routes,
+};
+
+routes! {
+    "getNetworkFabrics" => fabrics,
+    "getNetworkFabricById" => one,
+    "createNetworkFabric" => create,
+    "updateNetworkFabric" => update,
+    "activateNetworkFabric" => activate,
+}
+
+fn wire(f: &network_fabric::Model) -> Value {
+    json!({
+        "id": f.id.to_string(), "revision": f.revision.to_string(), "siteId": f.site_id, "name": f.name, "description": f.description, "status": f.status,
+        "fabricConfiguration": f.configuration, "createdTimestamp": f.created_at, "updatedTimestamp": f.updated_at, "deployId": f.deploy_id, "links": [],
+    })
+}
+
+async fn find(ctx: &Ctx) -> Result<network_fabric::Model, ApiError> {
+    let id = ctx.id("networkFabricId")?;
+    network_fabric::Entity::find_by_id(id)
+        .one(&ctx.app.db().read)
+        .await?
+        .ok_or_else(|| ApiError::not_found("network fabric", id))
+}
+
+async fn fabrics(ctx: Ctx) -> Result<Reply, ApiError> {
+    Ok(Reply::Json(
+        list(
+            &ctx,
+            network_fabric::Entity::find(),
+            &[],
+            &[network_fabric::Column::Name],
+            network_fabric::Column::Id,
+            wire,
+        )
+        .await?,
+    ))
+}
+
+async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx).await?;
+    Ok(Reply::Tagged(wire(&found), found.revision))
+}
+
+async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+    let site_id = ctx.need_int("siteId")?;
+    if site::Entity::find_by_id(site_id).one(&ctx.app.db().read).await?.is_none() {
+        return Err(ApiError::field("siteId", format!("there is no site {site_id}")));
+    }
+    let mut row = network_fabric::new();
+    row.name = Set(model::validate::name("name", ctx.need_text("name")?)?);
+    row.description = Set(ctx.text("description").map(str::to_owned));
+    row.site_id = Set(site_id);
+    row.status = Set("draft".into());
+    row.configuration =
+        Set(ctx.body.get("fabricConfiguration").cloned().unwrap_or_else(|| json!({"fabricType": "ethernet"})));
+    row.extra = Set(json!({}));
+    let txn = ctx.app.db().begin().await?;
+    let made = row.insert(&txn).await?;
+    record(
+        &ctx,
+        &txn,
+        "network_fabric.create",
+        format!("Fabric {} created", made.name),
+        ("network_fabric", made.id),
+        json!({}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&made), made.revision))
+}
+
+async fn write(
+    ctx: &Ctx,
+    what: &str,
+    change: impl FnOnce(&mut network_fabric::ActiveModel),
+) -> Result<Reply, ApiError> {
+    let found = find(ctx).await?;
+    ctx.check_revision(found.revision)?;
+    let txn = ctx.app.db().begin().await?;
+    let mut row = found.edit();
+    change(&mut row);
+    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    record(
+        ctx,
+        &txn,
+        &format!("network_fabric.{what}"),
+        format!("Fabric {}: {what}", after.name),
+        ("network_fabric", after.id),
+        json!({}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&after), after.revision))
+}
+
+async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
+    write(&ctx, "update", |row| {
+        if let Some(name) = name {
+            row.name = Set(name);
+        }
+        if ctx.has("description") {
+            row.description = Set(ctx.text("description").map(str::to_owned));
+        }
+        if let Some(configuration) = ctx.body.get("fabricConfiguration") {
+            row.configuration = Set(configuration.clone());
+        }
+    })
+    .await
+}
+
+async fn activate(ctx: Ctx) -> Result<Reply, ApiError> {
+    if find(&ctx).await?.status == "active" {
+        return Err(ApiError::conflict("the fabric is active already"));
+    }
+    write(&ctx, "activate", |row| row.status = Set("active".into())).await
+}

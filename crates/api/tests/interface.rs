@@ -1,0 +1,289 @@
+//! The interface through its router: authentication, permissions, tenants, errors that name the field, revisions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use api::{App, contract, router, router::operations, seed};
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode, header},
+};
+use http_body_util::BodyExt;
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
+use serde_json::{Value, json};
+use store::{Database, entity};
+use tower::ServiceExt;
+
+struct Rig {
+    router: Router,
+    db: Database,
+}
+
+struct Answer {
+    status: StatusCode,
+    body: Value,
+    headers: axum::http::HeaderMap,
+}
+
+async fn rig() -> Rig {
+    let db = Database::open("sqlite::memory:").await.unwrap();
+    api::migrate(&db).await.unwrap();
+    seed::run(&db, "Admin@example.com", "correct horse").await.unwrap();
+    seed::run(&db, "other@example.com", "changes nothing").await.unwrap();
+    let engine = engine::Engine::new(db.clone(), Vec::new(), engine::EngineConfig::default(), None, None);
+    let app = App::new(db.clone(), engine, crypto::Sealer::generate());
+    Rig { router: router(app), db }
+}
+
+impl Rig {
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (k, v) in headers {
+            request = request.header(*k, *v);
+        }
+        let body = body.map_or_else(Body::empty, |b| Body::from(b.to_string()));
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        }
+    }
+
+    async fn login(&self, email: &str, password: &str) -> Answer {
+        self.send(
+            "POST",
+            "/api/v2/login",
+            &[],
+            Some(json!({"provider": "mysql", "properties": {"email": email, "password": password}})),
+        )
+        .await
+    }
+
+    async fn token(&self, email: &str, password: &str) -> String {
+        let answer = self.login(email, password).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        format!("Bearer {}", answer.body["sessionToken"].as_str().unwrap())
+    }
+
+    async fn admin(&self) -> String {
+        self.token("admin@example.com", "correct horse").await
+    }
+
+    async fn call(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.send(method, path, &[("authorization", token)], body).await
+    }
+}
+
+#[tokio::test]
+async fn every_operation_refuses_strangers_and_checks_a_permission() {
+    let rig = rig().await;
+    let admin = rig.admin().await;
+    // A user of another tenant whose role grants nothing.
+    let made = rig.call(&admin, "POST", "/api/v2/users", Some(json!({"displayName": "Eve", "email": "eve@example.com", "accessLevel": "user", "password": "long enough", "createWithAccount": true}))).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let mut role = entity::role::new();
+    role.name = Set("nothing".into());
+    role.label = Set("Nothing".into());
+    role.description = Set(String::new());
+    role.kind = Set("custom".into());
+    role.permissions = Set(json!([]));
+    role.insert(&rig.db.write).await.unwrap();
+    let row =
+        entity::user::Entity::find_by_id(made.body["id"].as_i64().unwrap()).one(&rig.db.read).await.unwrap().unwrap();
+    let mut row: entity::user::ActiveModel = row.into();
+    row.role = Set("nothing".into());
+    row.update(&rig.db.write).await.unwrap();
+    let eve = rig.token("eve@example.com", "long enough").await;
+    let mut walked = 0;
+    for o in operations() {
+        if o.permission == contract::Permission::Public {
+            continue;
+        }
+        let path: String =
+            o.path.split('/').map(|p| if p.starts_with('{') { "1" } else { p }).collect::<Vec<_>>().join("/");
+        let stranger = rig.send(o.method, &path, &[], Some(json!({}))).await;
+        assert_eq!(stranger.status, StatusCode::UNAUTHORIZED, "{} {}", o.method, path);
+        assert!(stranger.body["message"].as_str().is_some_and(|m| m.contains("log in")), "{}", stranger.body);
+        if matches!(o.permission, contract::Permission::Need(_)) {
+            let other = rig.call(&eve, o.method, &path, Some(json!({}))).await;
+            assert_eq!(other.status, StatusCode::FORBIDDEN, "{} {}", o.method, path);
+        }
+        walked += 1;
+    }
+    assert!(walked > 40, "{walked}");
+}
+
+#[tokio::test]
+async fn login_sessions_and_csrf() {
+    let rig = rig().await;
+    assert_eq!(rig.login("admin@example.com", "wrong").await.status, 401);
+    assert_eq!(rig.login("nobody@example.com", "wrong").await.status, 401);
+    let answer = rig.login("admin@example.com", "correct horse").await;
+    let cookies: Vec<String> = answer
+        .headers
+        .get_all(header::SET_COOKIE)
+        .iter()
+        .map(|c| c.to_str().unwrap().split(';').next().unwrap().to_owned())
+        .collect();
+    assert!(answer.headers.get_all(header::SET_COOKIE).iter().next().unwrap().to_str().unwrap().contains("HttpOnly"));
+    let jar = cookies.join("; ");
+    let csrf = cookies.iter().find_map(|c| c.strip_prefix("steelyard_csrf=")).unwrap().to_owned();
+    assert_eq!(rig.send("GET", "/api/v2/user", &[("cookie", &jar)], None).await.status, 200);
+    let site = json!({"slug": "dc1", "name": "One"});
+    assert_eq!(rig.send("POST", "/api/v2/sites", &[("cookie", &jar)], Some(site.clone())).await.status, 403);
+    assert_eq!(
+        rig.send("POST", "/api/v2/sites", &[("cookie", &jar), ("x-csrf-token", &csrf)], Some(site)).await.status,
+        201
+    );
+    assert_eq!(
+        rig.send("POST", "/api/v2/logout", &[("cookie", &jar), ("x-csrf-token", &csrf)], None).await.status,
+        200
+    );
+    assert_eq!(rig.send("GET", "/api/v2/user", &[("cookie", &jar)], None).await.status, 401);
+}
+
+#[tokio::test]
+async fn bad_input_names_the_field() {
+    let rig = rig().await;
+    let admin = rig.admin().await;
+    let cases = [
+        ("/api/v2/sites", json!({"name": "x"}), "slug"),
+        ("/api/v2/sites", json!({"slug": "a b", "name": "x"}), "slug"),
+        ("/api/v2/sites", json!({"slug": "a", "name": "x", "nmae": 1}), "nmae"),
+        ("/api/v2/sites", json!({"slug": "a", "name": 5}), "name"),
+        ("/api/v2/sites", json!({"slug": "a", "name": "x".repeat(256)}), "name"),
+        (
+            "/api/v2/subnets",
+            json!({"networkAddress": "10.0.0.1", "prefixLength": 24, "isPool": true}),
+            "networkAddress",
+        ),
+        ("/api/v2/subnets", json!({"networkAddress": "10.0.0.0", "prefixLength": 33, "isPool": true}), "prefixLength"),
+        (
+            "/api/v2/subnets",
+            json!({"networkAddress": "10.0.0.0", "prefixLength": 24, "isPool": true, "parentSubnetId": 99}),
+            "parentSubnetId",
+        ),
+        (
+            "/api/v2/network-fabrics",
+            json!({"name": "f", "siteId": 9, "fabricConfiguration": {"fabricType": "ethernet"}}),
+            "siteId",
+        ),
+        ("/api/v2/roles", json!({"label": "r", "permissions": ["fly"]}), "permissions[0]"),
+    ];
+    for (path, body, field) in cases {
+        let answer = rig.call(&admin, "POST", path, Some(body.clone())).await;
+        assert_eq!(answer.status, 400, "{path} {body}: {}", answer.body);
+        assert_eq!(answer.body["details"][0]["field"], field, "{path} {body}: {}", answer.body);
+        assert!(answer.body["requestId"].is_string());
+    }
+    let torn = rig
+        .router
+        .clone()
+        .oneshot(
+            Request::post("/api/v2/sites").header("authorization", &admin).body(Body::from("{\"slug\": ")).unwrap(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(torn.status(), 400);
+    assert_eq!(rig.call(&admin, "GET", "/api/v2/sites/abc", None).await.status, 400);
+    assert_eq!(rig.call(&admin, "GET", "/api/v2/sites/77", None).await.status, 404);
+    assert_eq!(rig.call(&admin, "GET", "/api/v2/sites?filter.nonsense=1", None).await.status, 400);
+    assert_eq!(rig.call(&admin, "GET", "/api/v2/nowhere", None).await.status, 404);
+}
+
+#[tokio::test]
+async fn revisions_and_conflicts() {
+    let rig = rig().await;
+    let admin = rig.admin().await;
+    let made = rig.call(&admin, "POST", "/api/v2/sites", Some(json!({"slug": "dc1", "name": "One"}))).await;
+    assert_eq!((made.status.as_u16(), made.headers["etag"].to_str().unwrap()), (201, "\"1\""));
+    assert_eq!(
+        rig.call(&admin, "POST", "/api/v2/sites", Some(json!({"slug": "dc1", "name": "Two"}))).await.status,
+        409
+    );
+    let patch = |etag: &'static str| {
+        let (rig, admin) = (&rig, &admin);
+        async move {
+            rig.send(
+                "PATCH",
+                "/api/v2/sites/1",
+                &[("authorization", admin), ("if-match", etag)],
+                Some(json!({"name": "Eins"})),
+            )
+            .await
+        }
+    };
+    assert_eq!(patch("W/\"1\"").await.status, 200);
+    let stale = patch("1").await;
+    assert_eq!(stale.status, 412);
+    assert!(stale.body["message"].as_str().unwrap().contains("found 2"));
+    assert_eq!(patch("one").await.status, 400);
+    let subnet = json!({"networkAddress": "10.0.0.0", "prefixLength": 16, "isPool": true});
+    assert_eq!(rig.call(&admin, "POST", "/api/v2/subnets", Some(subnet)).await.status, 201);
+    let overlap = json!({"networkAddress": "10.0.1.0", "prefixLength": 24, "isPool": false});
+    assert_eq!(rig.call(&admin, "POST", "/api/v2/subnets", Some(overlap)).await.status, 409);
+    assert_eq!(rig.call(&admin, "DELETE", "/api/v2/subnets/1", None).await.status, 428);
+    assert_eq!(
+        rig.send("DELETE", "/api/v2/subnets/1", &[("authorization", &admin), ("if-match", "\"1\"")], None).await.status,
+        204
+    );
+}
+
+#[tokio::test]
+async fn tenants_do_not_see_each_other() {
+    let rig = rig().await;
+    let admin = rig.admin().await;
+    for name in ["ann", "bob"] {
+        let body = json!({"displayName": name, "email": format!("{name}@example.com"), "accessLevel": "user", "password": "long enough", "createWithAccount": true});
+        assert_eq!(rig.call(&admin, "POST", "/api/v2/users", Some(body)).await.status, 201);
+    }
+    let ann = rig.token("ann@example.com", "long enough").await;
+    assert_eq!(rig.call(&ann, "GET", "/api/v2/users", None).await.status, 403, "users_read is for administrators");
+    let events = rig.call(&ann, "GET", "/api/v2/events", None).await;
+    assert_eq!(events.status, 200);
+    assert!(
+        events.body["data"].as_array().unwrap().iter().all(|e| e["userEmailAuthenticated"] != "admin@example.com"),
+        "{}",
+        events.body
+    );
+    assert_eq!(rig.call(&ann, "GET", "/api/v2/jobs", None).await.body["meta"]["totalItems"], 0);
+}
+
+#[tokio::test]
+async fn answers_carry_every_required_key_and_the_description_is_whole() {
+    let rig = rig().await;
+    let admin = rig.admin().await;
+    let user = rig.call(&admin, "GET", "/api/v2/user", None).await.body;
+    for key in ["displayName", "emailStatus", "isBrandManager", "planType", "config", "meta", "accessLevel"] {
+        assert!(user.get(key).is_some(), "{key}");
+    }
+    let key = rig.call(&admin, "POST", "/api/v2/user/api-keys", Some(json!({"name": "ci"}))).await;
+    assert_eq!(key.status, 201);
+    let with_key = format!("Bearer {}", key.body["apiKey"].as_str().unwrap());
+    assert_eq!(rig.call(&with_key, "GET", "/api/v2/version", None).await.body["version"], "7.4.0");
+    let description = rig.send("GET", "/api/openapi.json", &[], None).await.body;
+    assert_eq!(description["openapi"], "3.1.0");
+    let text = description.to_string();
+    for reference in text.split("\"#/components/schemas/").skip(1).filter_map(|t| t.split('"').next()) {
+        assert!(
+            description["components"]["schemas"].get(reference).is_some(),
+            "{reference} is referred to but not described"
+        );
+    }
+}
+
+#[test]
+fn the_description_is_checked_in() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi.json");
+    let now = serde_json::to_string_pretty(&contract::openapi(&operations())).unwrap() + "\n";
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::write(path, &now).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap_or_default(),
+        now,
+        "openapi.json is out of date; run UPDATE_OPENAPI=1 cargo test -p api"
+    );
+}
