@@ -1,0 +1,87 @@
+//! What the services need from the Site Controller's store.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use model::{
+    Mac,
+    agent::{AgentInventory, Done, Next, Progress},
+    boot::BootSession,
+};
+
+use crate::{
+    dhcp::{Lease, LeaseChange},
+    view::SiteView,
+};
+
+/// The store could not answer. Clients are told to try again; they never get a guess.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BackendError(pub String);
+
+impl BackendError {
+    /// From words that say what failed.
+    pub fn new(message: impl std::fmt::Display) -> Self {
+        Self(message.to_string())
+    }
+}
+
+/// What a presented token is to be used for. A session's life differs by purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Ask for the task, report progress and inventory, fetch the seed: while the session lives.
+    Agent,
+    /// Report the end: while the session lives, and after it ended by such a report, so that an agent which lost the
+    /// answer may repeat the report. Never for a session that was killed or timed out.
+    Done,
+    /// Tell that the installed system is up: from the start of an `install` session until its job is over. This is
+    /// after the agent's session has ended.
+    PhoneHome,
+}
+
+/// What is known of machines and why they may boot.
+#[async_trait]
+pub trait Directory: Send + Sync {
+    /// Servers, pools and settings as of now. Called for every packet: hand out the same `Arc` until facts change.
+    async fn view(&self) -> Result<Arc<SiteView>, BackendError>;
+
+    /// The live session bound to this MAC, with its token.
+    async fn session_by_mac(&self, mac: &Mac) -> Result<Option<BootSession>, BackendError>;
+
+    /// The session with this token, if the token is good for this purpose. Implementations should look it up by a
+    /// digest of the token; the answer is compared again in constant time.
+    async fn session_by_token(&self, token: &str, purpose: Purpose) -> Result<Option<BootSession>, BackendError>;
+
+    /// A session of kind `discover` for a machine that nobody knows: the running one, or a new one. `None` when
+    /// discovery is switched off or too many are open; the machine then boots its own disk.
+    async fn discovery_session(&self, mac: &Mac) -> Result<Option<BootSession>, BackendError>;
+
+    /// The crypt(3) hash (`$6$…`, `$y$…`) of the session's sealed password, stable over repeated calls.
+    async fn password_hash(&self, session: &BootSession) -> Result<String, BackendError>;
+}
+
+/// Where leases live. Only what is agreed with clients is stored; offers stay in memory.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// All leases, at start.
+    async fn load(&self) -> Result<Vec<Lease>, BackendError>;
+
+    /// Store changes, all or none. Answers leave only after this has returned.
+    async fn save(&self, changes: &[LeaseChange]) -> Result<(), BackendError>;
+}
+
+/// What machines report. Reports may come twice; each must be idempotent.
+#[async_trait]
+pub trait SessionEvents: Send + Sync {
+    /// The agent works on a step.
+    async fn progress(&self, session: &BootSession, progress: Progress) -> Result<(), BackendError>;
+
+    /// What the machine is.
+    async fn inventory(&self, session: &BootSession, inventory: AgentInventory) -> Result<(), BackendError>;
+
+    /// The task ended, well or not. The answer is what the machine does now; the token dies for [`Purpose::Agent`].
+    async fn done(&self, session: &BootSession, done: Done) -> Result<Next, BackendError>;
+
+    /// The installed system is up. `form` holds what cloud-init posted (`hostname`, `pub_key_ed25519`, …), maybe nothing.
+    async fn phone_home(&self, session: &BootSession, form: BTreeMap<String, String>) -> Result<(), BackendError>;
+}

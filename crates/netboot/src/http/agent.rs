@@ -1,0 +1,113 @@
+//! The API of the agent in the boot image.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+};
+use model::{
+    agent::{AgentInventory, Done, Progress, Step, Task, TaskKind},
+    boot::BootSession,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{HttpState, error::HttpError};
+use crate::{backend::Purpose, token};
+
+/// Seconds until an agent with nothing to do asks again.
+const RETRY_AFTER: u64 = 10;
+
+/// What the agent does in a session.
+pub fn task(session: &BootSession, http_base: &str) -> Task {
+    let wait = Task { task: TaskKind::Wait, steps: Vec::new(), retry_after: Some(RETRY_AFTER) };
+    let steps = match (session.task, &session.install) {
+        (TaskKind::Discover, _) => vec![Step::Inventory, Step::Finish],
+        (TaskKind::Clean, _) => vec![Step::Wipe { disks: "all".into() }, Step::Finish],
+        (TaskKind::Install, Some(install)) => {
+            let image = &install.os.image;
+            vec![
+                Step::Inventory,
+                Step::Wipe { disks: "all".into() },
+                Step::WriteImage {
+                    url: format!("{http_base}/images/{}", image.sha256),
+                    sha256: image.sha256.clone(),
+                    format: image.format.clone(),
+                    size: image.size,
+                    disk: "first".into(),
+                },
+                Step::Seed { url: format!("{http_base}/seed/{}/", session.token) },
+                Step::Bootloader,
+                Step::Finish,
+            ]
+        }
+        // An installation of nothing must not begin by wiping disks.
+        (TaskKind::Install, None) | (TaskKind::Wait, _) => return wait,
+    };
+    Task { task: session.task, steps, retry_after: None }
+}
+
+/// The session of a token that is good for this purpose.
+pub(super) async fn session(state: &HttpState, presented: &str, purpose: Purpose) -> Result<BootSession, HttpError> {
+    if !token::well_formed(presented) {
+        return Err(HttpError::dead_token());
+    }
+    let session = state.directory.session_by_token(presented, purpose).await?;
+    session.filter(|s| token::matches(&s.token, presented)).ok_or_else(HttpError::dead_token)
+}
+
+async fn bearer(state: &HttpState, headers: &HeaderMap, purpose: Purpose) -> Result<BootSession, HttpError> {
+    let presented = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(token::bearer);
+    session(state, presented.unwrap_or_default(), purpose).await
+}
+
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, HttpError> {
+    serde_json::from_slice(body)
+        .map_err(|e| HttpError::bad_request(format!("the body is not what is expected here: {e}")))
+}
+
+/// `GET /agent/v1/task`.
+pub(super) async fn get_task(State(state): State<HttpState>, headers: HeaderMap) -> Result<Json<Task>, HttpError> {
+    let session = bearer(&state, &headers, Purpose::Agent).await?;
+    Ok(Json(task(&session, &state.config.http_base)))
+}
+
+/// `POST /agent/v1/progress`.
+pub(super) async fn progress(
+    State(state): State<HttpState>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, HttpError> {
+    let session = bearer(&state, &headers, Purpose::Agent).await?;
+    let progress: Progress = read(&body)?;
+    if progress.percent > 100 {
+        return Err(HttpError::bad_request(format!("percent: {} is more than 100", progress.percent)));
+    }
+    state.events.progress(&session, progress).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /agent/v1/inventory`.
+pub(super) async fn inventory(
+    State(state): State<HttpState>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, HttpError> {
+    let session = bearer(&state, &headers, Purpose::Agent).await?;
+    let inventory: AgentInventory = read(&body)?;
+    state.events.inventory(&session, inventory).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /agent/v1/done`.
+pub(super) async fn done(
+    State(state): State<HttpState>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, HttpError> {
+    let session = bearer(&state, &headers, Purpose::Done).await?;
+    let done: Done = read(&body)?;
+    let next = state.events.done(&session, done).await?;
+    Ok(Json(json!({ "next": next })))
+}

@@ -1,0 +1,80 @@
+//! What the site serves over HTTP: boot scripts and files, images, the agent's API, seeds.
+
+mod agent;
+mod error;
+mod file;
+pub mod range;
+mod script;
+mod seed;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    routing::{get, post},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::timeout::TimeoutLayer;
+
+pub use agent::task;
+
+use crate::backend::{Directory, SessionEvents};
+
+/// Configuration of the HTTP services.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Base of URLs as machines see it, without a trailing slash: `http://192.0.2.1:8090`.
+    pub http_base: String,
+    /// Boot files; the agent's `vmlinuz` and `initrd` in `agent/` below it.
+    pub boot_dir: PathBuf,
+    /// Images, each named by its SHA-256 in hex.
+    pub images_dir: PathBuf,
+    /// More kernel arguments for the agent, such as `console=ttyS0`.
+    pub kernel_arguments: String,
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct HttpState {
+    /// Configuration.
+    pub config: Arc<HttpConfig>,
+    /// What is known.
+    pub directory: Arc<dyn Directory>,
+    /// Where reports go.
+    pub events: Arc<dyn SessionEvents>,
+}
+
+/// Longest body that a machine may send: inventories of large servers are some 100 KiB.
+const BODY_LIMIT: usize = 1024 * 1024;
+/// Longest wait for the beginning of an answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// All routes.
+pub fn router(state: HttpState) -> Router {
+    Router::new()
+        .route("/boot/{mac}/script.ipxe", get(script::script))
+        .route("/boot/agent/{file}", get(file::agent))
+        .route("/boot/{file}", get(file::boot))
+        .route("/images/{sha256}", get(file::image))
+        .route("/agent/v1/task", get(agent::get_task))
+        .route("/agent/v1/progress", post(agent::progress))
+        .route("/agent/v1/inventory", post(agent::inventory))
+        .route("/agent/v1/done", post(agent::done))
+        .route("/seed/{token}/{file}", get(seed::seed))
+        .route("/phone-home/{token}", post(seed::phone_home))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_DEADLINE))
+        .with_state(state)
+}
+
+/// Serve on a listener until shutdown; requests that run get 5 s to end.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
+    let graceful = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    tokio::select! {
+        result = graceful => result,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(Duration::from_secs(5)).await } => Ok(()),
+    }
+}

@@ -1,0 +1,141 @@
+//! cloud-init NoCloud seeds from OS templates.
+
+use std::collections::BTreeSet;
+
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
+use model::boot::{BootSession, InstallSpec};
+use serde_json::{Map, json};
+
+/// Instructions a template may take, so that an endless loop in one ends.
+const FUEL: u64 = 1_000_000;
+
+/// Used for a template without user-data of its own.
+pub const DEFAULT_USER_DATA: &str = "\
+#cloud-config
+hostname: {{ hostname|tojson }}
+preserve_hostname: false
+users:
+  - name: {{ username|tojson }}
+    lock_passwd: false
+    passwd: {{ password_hash|tojson }}
+    sudo: \"ALL=(ALL) NOPASSWD:ALL\"
+    shell: /bin/bash
+    ssh_authorized_keys: {{ ssh_keys|tojson }}
+ssh_pwauth: true
+phone_home:
+  url: {{ phone_home_url|tojson }}
+  post: [instance_id, hostname, pub_key_ed25519]
+  tries: 10
+";
+
+/// Used for a template without meta-data of its own. A new job is a new instance to cloud-init.
+pub const DEFAULT_META_DATA: &str = "\
+instance-id: \"steelyard-{{ instance_id }}-{{ job_id }}\"
+local-hostname: {{ hostname|tojson }}
+";
+
+/// A template could not be rendered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{document} of OS template {template:?}: {message}")]
+pub struct RenderError {
+    /// `user-data` or `meta-data`.
+    pub document: &'static str,
+    /// Name of the OS template.
+    pub template: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// Values that only the site can add to an [`InstallSpec`].
+#[derive(Clone, Copy)]
+pub struct SeedContext<'a> {
+    /// The session; its token becomes part of URLs.
+    pub session: &'a BootSession,
+    /// What is installed.
+    pub install: &'a InstallSpec,
+    /// crypt(3) hash of the password.
+    pub password_hash: &'a str,
+    /// Base of URLs without a trailing slash.
+    pub http_base: &'a str,
+}
+
+impl SeedContext<'_> {
+    fn variables(&self) -> Map<String, serde_json::Value> {
+        let i = self.install;
+        // Custom variables by their own names; the built-in ones win.
+        let mut all = i.variables.clone();
+        let built_in = json!({
+            "hostname": i.hostname,
+            "username": i.username,
+            "password_hash": self.password_hash,
+            "ssh_keys": i.ssh_keys,
+            "instance_id": i.instance_id,
+            "job_id": self.session.job_id,
+            "server_id": self.session.server_id,
+            "os_name": i.os.os_name,
+            "os_version": i.os.os_version,
+            "network_config": i.network_config,
+            "phone_home_url": format!("{}/phone-home/{}", self.http_base, self.session.token),
+            "seed_url": format!("{}/seed/{}/", self.http_base, self.session.token),
+            "variables": i.variables,
+        });
+        if let serde_json::Value::Object(built_in) = built_in {
+            all.extend(built_in);
+        }
+        all
+    }
+
+    fn render(&self, document: &'static str, source: &str) -> Result<String, RenderError> {
+        let variables = self.variables();
+        let environment = environment();
+        let failed = |message: String| RenderError { document, template: self.install.os.name.clone(), message };
+        let template = environment
+            .template_from_named_str(document, source)
+            .map_err(|e| failed(format!("{e}; correct the template's text")))?;
+        let mut text = template.render(Value::from(Serde(&variables))).map_err(|error| {
+            if error.kind() != ErrorKind::UndefinedError {
+                return failed(error.to_string());
+            }
+            let missing: BTreeSet<String> = template
+                .undeclared_variables(false)
+                .into_iter()
+                .filter(|name| !variables.contains_key(name) && !environment.globals().any(|(g, _)| g == name))
+                .collect();
+            let names = missing.into_iter().collect::<Vec<_>>().join(", ");
+            let line = error.line().map(|l| format!(" in line {l}")).unwrap_or_default();
+            failed(if names.is_empty() {
+                format!("a value is not defined{line}; give it or use |default(…)")
+            } else {
+                format!("not defined{line}: {names}; set it as a custom variable or use |default(…)")
+            })
+        })?;
+        // The engine takes the last line break off.
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
+    /// The user-data: cloud-config, autoinstall or whatever the template's text makes.
+    pub fn user_data(&self) -> Result<String, RenderError> {
+        self.render("user-data", self.install.os.user_data.as_deref().unwrap_or(DEFAULT_USER_DATA))
+    }
+
+    /// The meta-data.
+    pub fn meta_data(&self) -> Result<String, RenderError> {
+        self.render("meta-data", self.install.os.meta_data.as_deref().unwrap_or(DEFAULT_META_DATA))
+    }
+
+    /// The network configuration: netplan version 2 as JSON.
+    pub fn network_config(&self) -> String {
+        format!("{:#}\n", self.install.network_config)
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment
+}
