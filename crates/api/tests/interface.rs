@@ -287,3 +287,88 @@ fn the_description_is_checked_in() {
         "openapi.json is out of date; run UPDATE_OPENAPI=1 cargo test -p api"
     );
 }
+
+#[tokio::test]
+async fn a_design_is_drawn_and_is_its_tenants_alone() {
+    let rig = rig().await;
+    let admin = rig.admin().await;
+    assert_eq!(
+        rig.call(&admin, "POST", "/api/v2/sites", Some(json!({"slug": "dc1", "name": "One"}))).await.status,
+        201
+    );
+    for name in ["ann", "bob"] {
+        let body = json!({"displayName": name, "email": format!("{name}@example.com"), "accessLevel": "user", "password": "long enough", "createWithAccount": true});
+        assert_eq!(rig.call(&admin, "POST", "/api/v2/users", Some(body)).await.status, 201);
+    }
+    let mut kind = entity::server_type::new();
+    kind.name = Set("M.32".into());
+    kind.label = Set("m-32".into());
+    kind.description = Set(None);
+    for number in [
+        &mut kind.ram_gb,
+        &mut kind.processor_count,
+        &mut kind.core_count,
+        &mut kind.core_mhz,
+        &mut kind.disk_count,
+        &mut kind.nic_count,
+        &mut kind.gpu_count,
+    ] {
+        *number = Set(2);
+    }
+    for document in [&mut kind.processor_names, &mut kind.nic_speeds, &mut kind.gpu_info] {
+        *document = Set(json!([]));
+    }
+    kind.signature = Set("s".into());
+    kind.extra = Set(json!({}));
+    kind.insert(&rig.db.write).await.unwrap();
+    let (ann, bob) =
+        (rig.token("ann@example.com", "long enough").await, rig.token("bob@example.com", "long enough").await);
+    let made = rig.call(&ann, "POST", "/api/v2/infrastructures", Some(json!({"label": "shop", "siteId": 1}))).await;
+    assert_eq!(
+        (made.status.as_u16(), made.body["config"]["deployStatus"].as_str()),
+        (201, Some("not_started")),
+        "{}",
+        made.body
+    );
+    let base = "/api/v2/infrastructures/1";
+    let groups = format!("{base}/server-instance-groups");
+    for (body, field) in [
+        (json!({"label": "web", "defaultServerTypeId": 9}), "defaultServerTypeId"),
+        (json!({"label": "web", "defaultServerTypeId": 1, "instanceCount": -1}), "instanceCount"),
+        (json!({"label": "web", "defaultServerTypeId": 1, "osTemplateId": 5}), "osTemplateId"),
+    ] {
+        let refused = rig.call(&ann, "POST", &groups, Some(body)).await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.body["details"][0]["field"].as_str()),
+            (400, Some(field)),
+            "{}",
+            refused.body
+        );
+    }
+    let group = rig
+        .call(&ann, "POST", &groups, Some(json!({"label": "web", "defaultServerTypeId": 1, "instanceCount": 3})))
+        .await;
+    assert_eq!(group.status, 201, "{}", group.body);
+    let count = async |n: i64| {
+        let answer =
+            rig.call(&ann, "PATCH", "/api/v2/server-instance-groups/1/config", Some(json!({"instanceCount": n}))).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        rig.call(&ann, "GET", &format!("{base}/server-instances"), None).await.body["meta"]["totalItems"]
+            .as_i64()
+            .unwrap()
+    };
+    assert_eq!((count(5).await, count(2).await), (5, 2));
+    assert_eq!(
+        rig.call(&ann, "POST", &groups, Some(json!({"label": "web", "defaultServerTypeId": 1}))).await.status,
+        409
+    );
+    assert!(rig.call(&ann, "GET", base, None).await.body["revision"].as_i64() > Some(1), "a plan made before is stale");
+    for path in [base, "/api/v2/server-instance-groups/1", "/api/v2/server-instances/1", &format!("{base}/layout")] {
+        assert_eq!(rig.call(&bob, "GET", path, None).await.status, 404, "{path} is Ann's");
+    }
+    assert_eq!(rig.call(&bob, "DELETE", base, None).await.status, 404);
+    assert_eq!(rig.call(&ann, "PUT", &format!("{base}/layout"), Some(json!({"g1": [1, 2]}))).await.status, 200);
+    assert_eq!(rig.call(&ann, "GET", &format!("{base}/layout"), None).await.body, json!({"g1": [1, 2]}));
+    assert_eq!(rig.call(&ann, "DELETE", base, None).await.status, 204);
+    assert_eq!(rig.call(&ann, "GET", base, None).await.status, 404);
+}

@@ -3,9 +3,13 @@
 pub mod account;
 pub mod authentication;
 pub mod event;
+pub mod infrastructure;
 pub mod job;
 pub mod network_fabric;
+pub mod os_template;
 pub mod role;
+pub mod server_instance;
+pub mod server_instance_group;
 pub mod server_type;
 pub mod site;
 pub mod subnet;
@@ -28,6 +32,10 @@ pub fn all() -> impl Iterator<Item = Route> {
         account::ROUTES,
         authentication::ROUTES,
         event::ROUTES,
+        infrastructure::ROUTES,
+        os_template::ROUTES,
+        server_instance::ROUTES,
+        server_instance_group::ROUTES,
         job::ROUTES,
         network_fabric::ROUTES,
         role::ROUTES,

@@ -1,0 +1,340 @@
+//! Server instance groups: so many servers of a type, with an operating system.
+
+use model::{
+    Id,
+    deploy::{DeployStatus, DeployType, ServiceStatus},
+};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+};
+use serde_json::{Value, json};
+use store::{
+    entity::{network_connection, os_template, server_instance, server_instance_group as group, server_type},
+    list::{Revisioned, cas},
+};
+
+use crate::{
+    context::{Ctx, Reply},
+    error::ApiError,
+    kinds::{infrastructure, list, record},
+    routes,
+};
+
+routes! {
+    "getInfrastructureServerInstanceGroups" => groups,
+    "createServerInstanceGroup" => create,
+    "getServerInstanceGroup" => one,
+    "getServerInstanceGroupConfig" => config,
+    "updateServerInstanceGroupConfig" => update,
+    "deleteServerInstanceGroup" => delete,
+}
+
+/// Servers of one group at most.
+const MAX_COUNT: i64 = 10_000;
+/// Fields of the design that clients may set, all kept as they came.
+const FIELDS: &[&str] = &[
+    "instanceCount",
+    "defaultServerTypeId",
+    "osTemplateId",
+    "hostname",
+    "customVariables",
+    "serverGroupName",
+    "defaultCustomStorageProfile",
+    "firmwarePolicyIds",
+    "resourcePoolId",
+    "serverFilteringRules",
+    "ipAllocateAuto",
+    "ipv4SubnetCreateAuto",
+    "processorCount",
+    "processorCoreCount",
+    "processorCoreMhz",
+    "ramGbytes",
+    "diskCount",
+    "diskSizeMbytes",
+    "diskTypes",
+    "virtualInterfacesEnabled",
+];
+
+fn block(design: &Value) -> Value {
+    let mut all = json!({
+        "instanceCount": 1, "ipAllocateAuto": 1, "ipv4SubnetCreateAuto": 1, "processorCount": 0, "processorCoreCount": 0, "processorCoreMhz": 0, "ramGbytes": 0, "diskCount": 0,
+        "diskSizeMbytes": 0, "diskTypes": [], "virtualInterfacesEnabled": 0, "firmwarePolicyIds": [], "customVariables": {},
+    });
+    for field in FIELDS {
+        if let Some(v) = design.get(*field).filter(|v| !v.is_null()) {
+            all[*field] = v.clone();
+        }
+    }
+    all["label"] = design["label"].clone();
+    // Clients dereference it without a look.
+    if !all["serverGroupName"].is_string() {
+        all["serverGroupName"] = design["label"].clone();
+    }
+    all
+}
+
+/// The wire form.
+pub fn wire(g: &group::Model) -> Value {
+    let mut config = block(&g.design);
+    config["revision"] = g.revision.into();
+    config["updatedTimestamp"] = g.updated_at.clone().into();
+    config["deployType"] = g.deploy_type.clone().into();
+    config["deployStatus"] = g.deploy_status.clone().into();
+    config["infrastructureDeployId"] = json!(g.deploy_id);
+    let mut all = block(if g.deployed.get("label").is_some() { &g.deployed } else { &g.design });
+    for (key, value) in [
+        ("id", json!(g.id)),
+        ("revision", json!(g.revision)),
+        ("label", json!(g.label)),
+        ("createdTimestamp", json!(g.created_at)),
+        ("updatedTimestamp", json!(g.updated_at)),
+        ("infrastructureId", json!(g.infrastructure_id)),
+        ("serviceStatus", json!(g.service_status)),
+        ("isVmGroup", json!(0)),
+        ("isEndpointInstanceGroup", json!(0)),
+        ("meta", json!({})),
+        ("config", config),
+        ("links", json!([])),
+    ] {
+        all[key] = value;
+    }
+    all
+}
+
+/// A group that the caller may see.
+pub async fn find<C: ConnectionTrait>(ctx: &Ctx, db: &C) -> Result<group::Model, ApiError> {
+    let id = ctx.id("serverInstanceGroupId")?;
+    let found =
+        group::Entity::find_by_id(id).one(db).await?.ok_or_else(|| ApiError::not_found("server instance group", id))?;
+    infrastructure::find(ctx, db, found.infrastructure_id)
+        .await
+        .map_err(|_| ApiError::not_found("server instance group", id))?;
+    Ok(found)
+}
+
+/// Takes the body over into a design and checks what it names.
+async fn read<C: ConnectionTrait>(ctx: &Ctx, db: &C, design: &mut Value) -> Result<(), ApiError> {
+    for field in FIELDS {
+        if let Some(value) = ctx.body.get(*field) {
+            design[*field] = value.clone();
+        }
+    }
+    if let Some(label) = ctx.text("label") {
+        design["label"] = model::validate::label("label", label)?.into();
+    }
+    if let Some(count) = ctx.int("instanceCount") {
+        if !(0..=MAX_COUNT).contains(&count) {
+            return Err(ApiError::field("instanceCount", format!("{count} is not between 0 and {MAX_COUNT}")));
+        }
+        design["instanceCount"] = count.into();
+    }
+    if let Some(hostname) = ctx.text("hostname").filter(|h| !h.is_empty()) {
+        let plain =
+            ["{index}", "{id}", "{label}", "{group}"].iter().fold(hostname.to_owned(), |t, p| t.replace(p, "x"));
+        model::validate::hostname("hostname", &plain)?;
+    }
+    if let Some(id) = ctx.int("defaultServerTypeId")
+        && server_type::Entity::find_by_id(id).one(db).await?.is_none()
+    {
+        return Err(ApiError::field("defaultServerTypeId", format!("there is no server type {id}")));
+    }
+    if let Some(id) = ctx.int("osTemplateId")
+        && os_template::Entity::find_by_id(id).one(db).await?.is_none()
+    {
+        return Err(ApiError::field("osTemplateId", format!("there is no OS template {id}")));
+    }
+    Ok(())
+}
+
+/// The group has as many instances as its design says: new ones are added, surplus ones that were never deployed go at once, deployed ones are marked.
+async fn sync_instances<C: ConnectionTrait>(db: &C, g: &group::Model) -> Result<(), ApiError> {
+    let wanted = g.design["instanceCount"].as_i64().unwrap_or(1);
+    let mut rows = server_instance::Entity::find()
+        .filter(server_instance::Column::GroupId.eq(g.id))
+        .filter(server_instance::Column::ServiceStatus.ne(ServiceStatus::Deleted.as_str()))
+        .all(db)
+        .await?;
+    rows.sort_by_key(|i| i.position);
+    let mut next = rows.last().map_or(1, |i| i.position + 1);
+    let mut keep = 0;
+    for instance in rows {
+        let ordered = instance.service_status == ServiceStatus::Ordered.as_str();
+        keep += 1;
+        if keep <= wanted {
+            if instance.deploy_type == DeployType::Delete.as_str() {
+                let mut row = instance.edit();
+                row.deploy_type = Set(DeployType::Edit.as_str().into());
+                row.update(db).await?;
+            }
+        } else if ordered && instance.server_id.is_none() {
+            server_instance::Entity::delete_by_id(instance.id).exec(db).await?;
+        } else if instance.deploy_type != DeployType::Delete.as_str() {
+            let mut row = instance.edit();
+            row.deploy_type = Set(DeployType::Delete.as_str().into());
+            row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
+            row.update(db).await?;
+        }
+    }
+    let fresh: Vec<server_instance::ActiveModel> = (keep..wanted)
+        .map(|_| {
+            let mut row = server_instance::new();
+            row.infrastructure_id = Set(g.infrastructure_id);
+            row.group_id = Set(g.id);
+            row.label = Set(format!("{}-{next}", g.label));
+            row.position = Set(next);
+            row.service_status = Set(ServiceStatus::Ordered.as_str().into());
+            row.deploy_type = Set(DeployType::Create.as_str().into());
+            row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
+            row.deploy_id = Set(None);
+            row.server_id = Set(None);
+            row.hostname = Set(None);
+            row.os_template_id = Set(None);
+            row.server_type_id = Set(None);
+            row.username = Set(None);
+            row.password = Set(None);
+            row.addresses = Set(json!([]));
+            row.network_config = Set(json!({}));
+            row.deployed = Set(json!({}));
+            row.extra = Set(json!({}));
+            next += 1;
+            row
+        })
+        .collect();
+    for chunk in fresh.chunks(200) {
+        server_instance::Entity::insert_many(chunk.to_vec()).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+async fn groups(ctx: Ctx) -> Result<Reply, ApiError> {
+    let of = infrastructure::find(&ctx, &ctx.app.db().read, ctx.id("infrastructureId")?).await?;
+    let select = group::Entity::find()
+        .filter(group::Column::InfrastructureId.eq(of.id))
+        .filter(group::Column::ServiceStatus.ne(ServiceStatus::Deleted.as_str()));
+    Ok(Reply::Json(list(&ctx, select, &[], &[group::Column::Label], group::Column::Id, wire).await?))
+}
+
+async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx, &ctx.app.db().read).await?;
+    Ok(Reply::Tagged(wire(&found), found.revision))
+}
+
+async fn config(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx, &ctx.app.db().read).await?;
+    Ok(Reply::Tagged(wire(&found)["config"].clone(), found.revision))
+}
+
+async fn unique<C: ConnectionTrait>(db: &C, infrastructure_id: Id, label: &str, but: Id) -> Result<(), ApiError> {
+    let taken = group::Entity::find()
+        .filter(group::Column::InfrastructureId.eq(infrastructure_id))
+        .filter(group::Column::Label.eq(label))
+        .filter(group::Column::Id.ne(but))
+        .filter(group::Column::ServiceStatus.ne(ServiceStatus::Deleted.as_str()))
+        .count(db)
+        .await?;
+    if taken > 0 {
+        Err(ApiError::conflict(format!("label: the infrastructure has a group {label:?} already")))
+    } else {
+        Ok(())
+    }
+}
+
+async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let of = infrastructure::find_editable(&ctx, &txn, ctx.id("infrastructureId")?).await?;
+    let mut design = json!({"instanceCount": 1});
+    read(&ctx, &txn, &mut design).await?;
+    if design.get("label").is_none() {
+        let n = group::Entity::find().filter(group::Column::InfrastructureId.eq(of.id)).count(&txn).await?;
+        design["label"] = format!("group-{}", n + 1).into();
+    }
+    let label = design["label"].as_str().unwrap_or_default().to_owned();
+    unique(&txn, of.id, &label, 0).await?;
+    let mut row = group::new();
+    row.infrastructure_id = Set(of.id);
+    row.label = Set(label.clone());
+    row.service_status = Set(ServiceStatus::Ordered.as_str().into());
+    row.deploy_type = Set(DeployType::Create.as_str().into());
+    row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
+    row.deploy_id = Set(None);
+    row.design = Set(design);
+    row.deployed = Set(json!({}));
+    let made = row.insert(&txn).await?;
+    sync_instances(&txn, &made).await?;
+    infrastructure::touch(&txn, &of).await?;
+    record(
+        &ctx,
+        &txn,
+        "server_instance_group.create",
+        format!("Group {label} added to {}", of.label),
+        ("server_instance_group", made.id),
+        json!({"after": made.design}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&made), made.revision))
+}
+
+async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let found = find(&ctx, &txn).await?;
+    let of = infrastructure::find_editable(&ctx, &txn, found.infrastructure_id).await?;
+    ctx.check_revision(found.revision)?;
+    let mut design = found.design.clone();
+    read(&ctx, &txn, &mut design).await?;
+    let label = design["label"].as_str().unwrap_or(&found.label).to_owned();
+    unique(&txn, of.id, &label, found.id).await?;
+    let mut row = found.edit();
+    row.label = Set(label);
+    row.design = Set(design);
+    if found.service_status == ServiceStatus::Active.as_str() {
+        row.deploy_type = Set(DeployType::Edit.as_str().into());
+    }
+    row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
+    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    sync_instances(&txn, &after).await?;
+    infrastructure::touch(&txn, &of).await?;
+    record(
+        &ctx,
+        &txn,
+        "server_instance_group.edit",
+        format!("Group {} of {} changed", after.label, of.label),
+        ("server_instance_group", after.id),
+        json!({"before": found.design, "after": after.design}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&after)["config"].clone(), after.revision))
+}
+
+async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let found = find(&ctx, &txn).await?;
+    let of = infrastructure::find_editable(&ctx, &txn, found.infrastructure_id).await?;
+    ctx.check_revision(found.revision)?;
+    if found.service_status == ServiceStatus::Ordered.as_str() {
+        network_connection::Entity::delete_many()
+            .filter(network_connection::Column::GroupId.eq(found.id))
+            .exec(&txn)
+            .await?;
+        server_instance::Entity::delete_many().filter(server_instance::Column::GroupId.eq(found.id)).exec(&txn).await?;
+        group::Entity::delete_by_id(found.id).exec(&txn).await?;
+    } else {
+        let mut row = found.edit();
+        row.deploy_type = Set(DeployType::Delete.as_str().into());
+        row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
+        cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    }
+    infrastructure::touch(&txn, &of).await?;
+    record(
+        &ctx,
+        &txn,
+        "server_instance_group.delete",
+        format!("Group {} of {} deleted", found.label, of.label),
+        ("server_instance_group", found.id),
+        json!({"before": found.design}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Empty)
+}
