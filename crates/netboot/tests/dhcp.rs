@@ -1,5 +1,7 @@
 //! DHCP flows as tables, arbitrary bytes, and the server on a real socket.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
@@ -15,9 +17,10 @@ use dhcproto::{
 };
 use model::snapshot::{DhcpPool, Fact, Reservation, SiteServer, SiteSettings};
 use netboot::{
+    backend::{BackendError, Leases},
     dhcp::{
-        BootFiles, Ctx, Destination, DhcpConfig, DhcpServer, Identity, LeaseState, LeaseTable, Outcome, Request,
-        respond,
+        BootFiles, Ctx, Destination, DhcpConfig, DhcpServer, Identity, Lease, LeaseChange, LeaseState, LeaseTable,
+        Outcome, Request, respond,
     },
     memory::MemorySite,
     view::SiteView,
@@ -120,9 +123,9 @@ fn message(kind: M, mac: [u8; 6], options: &[O]) -> Message {
     let none = Ipv4Addr::UNSPECIFIED;
     let mut m = Message::new_with_id(7, none, none, none, RELAY, &mac);
     m.opts_mut().insert(O::MessageType(kind));
-    options.iter().for_each(|o| {
-        m.opts_mut().insert(o.clone());
-    });
+    for option in options {
+        m.opts_mut().insert(option.clone());
+    }
     m
 }
 
@@ -392,4 +395,50 @@ async fn the_server_answers_a_relay_at_its_port_and_remembers_over_a_restart() {
         stop.cancel();
         timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
     }
+}
+
+/// A store that can be read and not written.
+struct ReadOnly;
+
+#[async_trait::async_trait]
+impl Leases for ReadOnly {
+    async fn load(&self) -> Result<Vec<Lease>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    async fn save(&self, _: &[LeaseChange]) -> Result<(), BackendError> {
+        Err(BackendError::new("disk full"))
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_promised_that_could_not_be_stored() {
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut facts = facts();
+    if let Some(Fact::DhcpPool(pool)) = facts.iter_mut().find(|f| matches!(f, Fact::DhcpPool(_))) {
+        pool.relays = vec![Ipv4Addr::LOCALHOST];
+    }
+    let mut config = DhcpConfig::new("127.0.0.1:0".parse().unwrap(), identity());
+    config.relay_port = client.local_addr().unwrap().port();
+    let server = DhcpServer::bind(config, Arc::new(MemorySite::new(facts)), Arc::new(ReadOnly)).await.unwrap();
+    let to = server.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(server.run(stop.clone()));
+    let relayed = |mut m: Message| m.set_giaddr(Ipv4Addr::LOCALHOST).to_vec().unwrap();
+    client.send_to(&relayed(selecting(UNKNOWN, ip(12))), to).await.unwrap();
+    // Offers need no store. Asked again, since a discover taken together with the request is dropped with it.
+    let discover = relayed(message(M::Discover, OTHER, &[O::RequestedIpAddress(ip(12))]));
+    let mut buffer = [0; 2000];
+    let mut answer = None;
+    for _ in 0..50 {
+        client.send_to(&discover, to).await.unwrap();
+        if let Ok(n) = timeout(Duration::from_millis(200), client.recv(&mut buffer)).await {
+            answer = Some(Message::from_bytes(&buffer[..n.unwrap()]).unwrap());
+            break;
+        }
+    }
+    let answer = answer.expect("an offer");
+    assert_eq!((answer.opts().msg_type(), answer.yiaddr()), (Some(M::Offer), ip(12)));
+    stop.cancel();
+    timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
 }

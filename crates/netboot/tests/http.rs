@@ -1,5 +1,7 @@
 //! The HTTP services over their router.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::sync::Arc;
 
 use axum::{

@@ -1,5 +1,7 @@
 //! TFTP end to end with a client of the test's own, which can lose packets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;

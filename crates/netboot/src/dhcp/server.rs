@@ -21,7 +21,7 @@ const BATCH: usize = 64;
 /// How long the store may take; then the requests are dropped and clients ask again.
 const STORE_DEADLINE: Duration = Duration::from_secs(3);
 /// How often ended leases are looked for.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 /// Seconds for which an ended lease is remembered, so that its client gets the same address again.
 const RETENTION: i64 = 7 * 24 * 3600;
 
@@ -204,7 +204,9 @@ impl DhcpServer {
                 _ => return tracing::warn!("ended DHCP leases could not be removed; tried again in a minute"),
             }
         }
-        changes.iter().for_each(|change| self.table.apply(change));
+        for change in &changes {
+            self.table.apply(change);
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl TftpConfig {
             max_windowsize: 64,
             retransmit: Duration::from_secs(1),
             retries: 5,
-            deadline: Duration::from_secs(600),
+            deadline: Duration::from_mins(10),
             max_sessions: 512,
         }
     }
