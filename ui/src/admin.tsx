@@ -1,1 +1,104 @@
-export {};
+import './features/admin/admin.css';
+import { Group } from '@mantine/core';
+import { IconActivity, IconBuildingWarehouse, IconChecklist, IconGauge, IconNetwork, IconRouter, IconServer2 } from '@tabler/icons-react';
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet, redirect } from '@tanstack/react-router';
+import { mount } from './app/mount';
+import { queryClient } from './app/query';
+import { userQuery } from './app/session';
+import { Login } from './components/Login';
+import { Logo } from './components/Logo';
+import { Empty } from './components/states';
+import { UserMenu } from './components/UserMenu';
+import type { ServerSearch } from './features/admin/Servers';
+import { startLive } from './live/stream';
+
+const root = createRootRoute({ component: Outlet, notFoundComponent: () => <Empty title="Not found">There is no such page.</Empty> });
+
+const login = createRoute({
+  getParentRoute: () => root,
+  path: '/login',
+  validateSearch: (s: Record<string, unknown>): { back?: string } => (typeof s.back === 'string' && s.back.startsWith('/') ? { back: s.back } : {}),
+  component: function LoginPage() {
+    const navigate = login.useNavigate();
+    const { back } = login.useSearch();
+    return <Login product="Admin console" done={() => void navigate(back ? { href: back, replace: true } : { to: '/', replace: true })} />;
+  },
+});
+
+const NAV = [
+  { to: '/', label: 'Overview', icon: IconGauge },
+  { to: '/sites', label: 'Sites', icon: IconBuildingWarehouse },
+  { to: '/servers', label: 'Servers', icon: IconServer2 },
+  { to: '/switches', label: 'Switches', icon: IconRouter },
+  { to: '/subnets', label: 'Subnets', icon: IconNetwork },
+  { to: '/jobs', label: 'Jobs', icon: IconChecklist },
+  { to: '/events', label: 'Events', icon: IconActivity },
+] as const;
+
+const shell = createRoute({
+  getParentRoute: () => root,
+  id: 'shell',
+  beforeLoad: async ({ location }) => {
+    try {
+      await queryClient.ensureQueryData(userQuery);
+    } catch (error) {
+      if ((error as { status?: number }).status === 401) throw redirect({ to: '/login', search: { back: location.href } });
+      throw error;
+    }
+    startLive();
+  },
+  errorComponent: ({ error }) => <Empty title="The console could not start">{error instanceof Error ? error.message : String(error)}</Empty>,
+  component: function Shell() {
+    const navigate = shell.useNavigate();
+    return (
+      <>
+        <header className="topbar brandbar">
+          <Link to="/" className="home" aria-label="Steelyard, overview">
+            <Logo />
+          </Link>
+          <Group gap="md">
+            <UserMenu onLogout={() => void navigate({ to: '/login' })} other={{ label: 'Portal', href: '/portal/' }} />
+          </Group>
+        </header>
+        <div className="admin">
+          <nav aria-label="Console">
+            {NAV.map(({ to, label, icon: Icon }) => (
+              <Link key={to} to={to} className="nav-item" activeProps={{ className: 'active' }} activeOptions={{ exact: to === '/', includeSearch: false }}>
+                <Icon size={18} aria-hidden /> {label}
+              </Link>
+            ))}
+          </nav>
+          <Outlet />
+        </div>
+      </>
+    );
+  },
+});
+const text = (v: unknown) => (typeof v === 'string' && v ? v : undefined);
+const page = <P extends string>(path: P, component: ReturnType<typeof lazyRouteComponent>) => createRoute({ getParentRoute: () => shell, path, component });
+
+const router = createRouter({
+  basepath: '/admin',
+  defaultPreload: 'intent',
+  routeTree: root.addChildren([
+    login,
+    shell.addChildren([
+      page('/', lazyRouteComponent(() => import('./features/admin/Overview'), 'Overview')),
+      page('/sites', lazyRouteComponent(() => import('./features/admin/Sites'), 'Sites')),
+      createRoute({
+        getParentRoute: () => shell,
+        path: '/servers',
+        validateSearch: (s: Record<string, unknown>): ServerSearch => ({ q: text(s.q), status: text(s.status), power: text(s.power), sort: text(s.sort), type: Number(s.type) || undefined }),
+        component: lazyRouteComponent(() => import('./features/admin/Servers'), 'Servers'),
+      }),
+      page('/servers/$id', lazyRouteComponent(() => import('./features/admin/ServerDetail'), 'ServerDetail')),
+      page('/switches', lazyRouteComponent(() => import('./features/admin/Switches'), 'Switches')),
+      page('/switches/$id', lazyRouteComponent(() => import('./features/admin/Switches'), 'SwitchDetail')),
+      page('/subnets', lazyRouteComponent(() => import('./features/admin/Subnets'), 'Subnets')),
+      page('/jobs', lazyRouteComponent(() => import('./features/admin/Jobs'), 'JobGroups')),
+      page('/jobs/$id', lazyRouteComponent(() => import('./features/admin/Jobs'), 'JobGroupDetail')),
+      page('/events', lazyRouteComponent(() => import('./features/admin/Events'), 'Events')),
+    ]),
+  ]),
+});
+void mount(router);

@@ -62,9 +62,4 @@ const designer = createRoute({
 });
 
 const router = createRouter({ routeTree: root.addChildren([login, shell.addChildren([list, designer])]), basepath: '/portal', defaultPreload: 'intent' });
-declare module '@tanstack/react-router' {
-  interface Register {
-    router: typeof router;
-  }
-}
 void mount(router);

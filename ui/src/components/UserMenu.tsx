@@ -19,7 +19,7 @@ export function UserMenu({ onLogout, other }: { onLogout: () => void; other: { l
       </Tooltip>
       <Menu position="bottom-end" shadow="md">
         <Menu.Target>
-          <UnstyledButton aria-label="Account menu" style={{ color: '#fff', display: 'flex', gap: 6, alignItems: 'center', fontSize: 14 }}>
+          <UnstyledButton aria-label={`${user?.displayName || user?.email || ''} account menu`.trim()} style={{ color: '#fff', display: 'flex', gap: 6, alignItems: 'center', fontSize: 14 }}>
             <IconUserCircle size={20} /> {user?.displayName || user?.email || ''}
           </UnstyledButton>
         </Menu.Target>

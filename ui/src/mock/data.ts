@@ -79,8 +79,25 @@ export const ports = (device: number): SwitchPort[] =>
   }));
 const subnet = (id: number, label: string, networkAddress: string, prefixLength: number, isPool: boolean, parentSubnetId: number | null) => ({ id, revision: 1, label, name: label, ipVersion: 'ipv4', networkAddress, prefixLength, defaultGatewayAddress: isPool ? null : networkAddress.replace(/0$/, '1'), isPool, parentSubnetId });
 export const subnets = [subnet(1, 'private-pool', '10.20.0.0', 14, true, null), subnet(2, 'backend', '10.20.0.0', 24, false, 1), subnet(3, 'storage', '10.21.0.0', 24, false, 1), subnet(4, 'public-pool', '203.0.113.0', 24, true, null)];
-export const jobGroups: JobGroup[] = [];
-export const jobs: Job[] = [];
+export const jobGroups: JobGroup[] = [
+  { id: 7, type: 'infrastructure_deploy', description: 'Deploy data-lake', createdTimestamp: iso(-90), finishedTimestamp: null, infrastructureId: 3 },
+  { id: 6, type: 'infrastructure_deploy', description: 'Deploy web-shop', createdTimestamp: iso(-7200), finishedTimestamp: iso(-7150), infrastructureId: 1 },
+];
+const STEPS = [['server.install', 'Install'], ['switch.apply', 'Attach'], ['server.start', 'Start']];
+export const jobs: Job[] = [7, 6].flatMap((jobGroupId) =>
+  Array.from({ length: 15 }, (_, n) => {
+    const [fn, verb] = STEPS[n % 3];
+    const host = `node-${Math.floor(n / 3) + 1}`;
+    const status = jobGroupId === 6 ? 'returned_success' : n === 6 ? 'thrown_error' : n === 7 || n === 8 ? 'not_called' : n % 3 === 0 ? 'returned_success' : n % 3 === 1 ? (n > 9 ? 'running' : 'returned_success') : n > 9 ? 'not_called' : 'running';
+    const started = status === 'not_called' ? null : iso((jobGroupId === 6 ? -7200 : -88) + (n % 3) * 25 + n);
+    return {
+      jobId: jobGroupId * 100 + n, jobGroupId, siteId: 1, infrastructureId: jobGroupId === 7 ? 3 : 1, type: 'task', status, functionName: fn, callCount: status === 'not_called' ? 0 : status === 'thrown_error' ? 6 : 1, retryMax: 5, retryCount: status === 'thrown_error' ? 5 : 0,
+      durationMilliseconds: status === 'returned_success' ? 21000 : null, options: { canBeSkipped: true }, createdTimestamp: iso(-90), updatedTimestamp: iso(-20), startTimestamp: started, title: `${verb} ${host}`, key: `${fn}/${host}/${jobGroupId}`,
+      dependsOn: n % 3 ? [`${STEPS[(n % 3) - 1][0]}/${host}/${jobGroupId}`] : [], percent: status === 'running' ? 55 : status === 'returned_success' ? 100 : 0, message: status === 'running' ? 'Waiting for the server to call home' : null,
+      error: status === 'thrown_error' ? 'BMC 10.0.0.31: setting the boot source answered 503 (ServiceUnavailable) six times. Check that the BMC is not in a firmware update, then retry.' : null,
+    };
+  }),
+);
 export const events: SystemEvent[] = Array.from({ length: 30 }, (_, i) => ({
   id: 30 - i, type: 1, severity: i % 11 === 3 ? 'error' : i % 7 === 2 ? 'warning' : 'info', title: ['Server powered on', 'Switch configuration applied', 'Address leased', 'Server registered'][i % 4], message: ['SY41 reached power state on', 'leaf-3 revision 214 applied and confirmed', '10.0.0.31 to 02:1f:aa:90:11:e3', 'PowerEdge R660 matched type M.32.128'][i % 4],
   occurredTimestamp: iso(-i * 97), siteId: 1, infrastructureId: i % 4 === 0 ? 1 : null, userEmailAuthenticated: i % 5 === 0 ? user.email : null,

@@ -22,8 +22,9 @@ function page<T extends object>(list: T[], q: URLSearchParams) {
   for (const [key, raw] of q) {
     if (!key.startsWith('filter.') || !raw) continue;
     const field = key.slice(7);
-    const want = raw.replace(/^\$(eq|ilike|in):/, '').split(',');
-    rows = rows.filter((r) => (raw === '$null' ? r[field] === null || r[field] === undefined : want.includes(String(r[field]))));
+    const not = raw.startsWith('$not:');
+    const want = raw.replace(/^\$not:/, '').replace(/^\$(eq|ilike|in):/, '').split(',');
+    rows = rows.filter((r) => (raw === '$null' ? r[field] === null || r[field] === undefined : want.includes(String(r[field])) !== not));
   }
   const search = q.get('search')?.toLowerCase();
   if (search) rows = rows.filter((r) => JSON.stringify(Object.values(r).filter((v) => typeof v !== 'object')).toLowerCase().includes(search));

@@ -10,7 +10,7 @@ const dark: MantineColorsTuple = ['#d5dde6', '#b6c1cd', '#97a3b0', '#5d6976', '#
 /** Contrast of every pair used for text is at least 4.5:1 in both schemes (checked with axe in the browser tests). */
 export const theme = createTheme({
   primaryColor: 'steel',
-  primaryShade: { light: 7, dark: 4 },
+  primaryShade: { light: 7, dark: 6 },
   autoContrast: true,
   luminanceThreshold: 0.35,
   colors: { steel, amber, green, red, gray, dark },

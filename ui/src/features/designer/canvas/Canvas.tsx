@@ -14,7 +14,7 @@ import { DropEdge } from './DropEdge';
 import { GroupNode } from './GroupNode';
 import { NetworkNode } from './NetworkNode';
 
-const nodeTypes = { group: GroupNode, network: NetworkNode };
+const nodeTypes = { servers: GroupNode, network: NetworkNode };
 const edgeTypes = { drop: DropEdge };
 
 export function Canvas() {
@@ -31,13 +31,13 @@ export function Canvas() {
   const nodes = useMemo<Node[]>(() => {
     const width = railWidth(doc);
     const make = (id: string, type: string, label: string, w: number, h: number): Node => ({
-      id, type, position: dragged[id] ?? doc.positions[id], data: {}, selected: selection === id, width: w, height: h, measured: { width: w, height: h }, zIndex: type === 'group' ? 2 : 1,
-      ariaLabel: `${type === 'group' ? 'Server group' : 'Network'} ${label}. Press C to connect, Enter for its settings, Delete to remove.`,
+      id, type, position: dragged[id] ?? doc.positions[id], data: {}, selected: selection === id, width: w, height: h, measured: { width: w, height: h }, zIndex: type === 'servers' ? 2 : 1,
+      ariaLabel: `${type === 'servers' ? 'Server group' : 'Network'} ${label}. Press C to connect, Enter for its settings, Delete to remove.`,
       draggable: !locked, dragHandle: type === 'network' ? '.sy-pill' : undefined,
     });
     return [
       ...Object.entries(doc.networks).map(([id, n]) => make(id, 'network', n.label, width, RAIL.height)),
-      ...Object.entries(doc.groups).map(([id, g]) => make(id, 'group', g.label, CARD.width, CARD.height)),
+      ...Object.entries(doc.groups).map(([id, g]) => make(id, 'servers', g.label, CARD.width, CARD.height)),
     ];
   }, [doc, selection, dragged, locked]);
   const edges = useMemo<Edge[]>(
@@ -126,7 +126,7 @@ export function Canvas() {
       ariaLabelConfig={{ 'node.a11yDescription.default': 'Press Enter to select. Arrow keys move. C connects. Delete removes.' }}
     >
       <Background variant={BackgroundVariant.Dots} gap={24} size={1.6} color="var(--sy-dot)" />
-      <MiniMap pannable zoomable ariaLabel="Small map of the design" nodeColor={(n) => (n.type === 'group' ? 'var(--mantine-color-steel-4)' : 'var(--mantine-color-gray-4)')} nodeBorderRadius={6} />
+      <MiniMap pannable zoomable ariaLabel="Small map of the design" nodeColor={(n) => (n.type === 'servers' ? 'var(--mantine-color-steel-4)' : 'var(--mantine-color-gray-4)')} nodeBorderRadius={6} />
       <Controls showInteractive={false} />
     </ReactFlow>
   );

@@ -42,7 +42,7 @@ export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
 
   return (
     <div className={classes}>
-      <Handle type="source" position={Position.Top} id="port" className="sy-connector" aria-label={`Drag to connect ${group.label}`} title="Drag to a network or another group" isConnectable={!locked && !group.deleted} />
+      <Handle type="source" position={Position.Top} id="port" className="sy-connector" aria-hidden data-connector={group.label} title="Drag to a network or another group" isConnectable={!locked && !group.deleted} />
       <div className="sy-ports" aria-hidden>
         {Array.from({ length: nics }, (_, i) => (
           <span key={i} className={links.length ? 'used' : ''} />

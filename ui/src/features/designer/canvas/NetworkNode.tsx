@@ -51,7 +51,7 @@ export const NetworkNode = memo(function NetworkNode({ id, selected }: NodeProps
         </span>
       )}
       <Handle type="target" position={Position.Left} id="rail" className="sy-hidden-handle" isConnectableStart={false} />
-      <Handle type="source" position={Position.Left} id="out" className="sy-connector at-pill" aria-label={`Drag to connect ${network.label}`} title="Drag to a server group" isConnectable={!locked && !network.deleted} />
+      <Handle type="source" position={Position.Left} id="out" className="sy-connector at-pill" aria-hidden data-connector={network.label} title="Drag to a server group" isConnectable={!locked && !network.deleted} />
     </div>
   );
 });

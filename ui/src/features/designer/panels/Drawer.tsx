@@ -17,6 +17,11 @@ export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTa
   const failed = jobs.filter(isFailed).length;
   return (
     <section className="sy-drawer" aria-label="Problems, changes and jobs">
+      {tab && (
+        <Button className="sy-fold" size="compact-xs" variant="subtle" color="gray" onClick={() => setTab(null)}>
+          Fold
+        </Button>
+      )}
       <Tabs value={tab} onChange={(v) => setTab(v)} keepMounted={false}>
         <Tabs.List>
           <Tabs.Tab value="problems">Problems ({problems.length})</Tabs.Tab>
@@ -25,11 +30,6 @@ export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTa
             Jobs{jobs.length ? ` (${jobs.length})` : ''}
             {failed ? <span className="bad"> · {failed} failed</span> : ''}
           </Tabs.Tab>
-          {tab && (
-            <Button ml="auto" size="compact-xs" variant="subtle" color="gray" my={6} mr={8} onClick={() => setTab(null)}>
-              Fold
-            </Button>
-          )}
         </Tabs.List>
         {tab && (
           <ScrollArea h={210} viewportProps={{ tabIndex: 0, 'aria-label': 'Details' }}>

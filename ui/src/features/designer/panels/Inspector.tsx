@@ -146,7 +146,7 @@ function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[
             <NumberInput label="Servers" description={was('Servers')} min={1} max={10_000} clampBehavior="strict" allowDecimal={false} allowNegative={false} disabled={off} value={group.instanceCount} onChange={(v) => typeof v === 'number' && v >= 1 && v !== group.instanceCount && editGroup(id, { instanceCount: v })} />
             {most !== undefined && (
               <div>
-                <Slider aria-label="Servers" min={1} max={Math.max(2, most, group.instanceCount)} value={group.instanceCount} disabled={off} onChangeEnd={(v) => v !== group.instanceCount && editGroup(id, { instanceCount: v })} label={(v) => v} thumbLabel="Servers" />
+                <Slider min={1} max={Math.max(2, most, group.instanceCount)} value={group.instanceCount} disabled={off} onChangeEnd={(v) => v !== group.instanceCount && editGroup(id, { instanceCount: v })} label={(v) => v} thumbLabel="Servers" />
                 <Text size="xs" mt={6} c={group.instanceCount > most ? undefined : 'dimmed'} className={group.instanceCount > most ? 'bad' : ''}>
                   {group.instanceCount > most ? `${plural(most, 'server')} of this type can be had; you ask ${group.instanceCount}: ${group.instanceCount - most} short.` : `Up to ${plural(most, 'server')} of this type at ${infrastructure.datacenterName || 'this site'}.`}
                 </Text>

@@ -1,0 +1,67 @@
+import { Badge, Select, Text, TextInput } from '@mantine/core';
+import { IconSearch } from '@tabler/icons-react';
+import { useQuery } from '@tanstack/react-query';
+import { getRouteApi, Link } from '@tanstack/react-router';
+import { useEffect, useState } from 'react';
+import { api } from '../../api/client';
+import type { Page as Answer, Server, ServerType } from '../../api/types';
+import { words } from '../../components/format';
+import { Status } from '../../components/status';
+import { type Column, DataTable, NoRows } from './DataTable';
+import { useList } from './list';
+import { Page } from './Page';
+
+export interface ServerSearch {
+  q?: string;
+  status?: string;
+  type?: number;
+  power?: string;
+  sort?: string;
+}
+const STATES = ['available', 'used', 'cleaning', 'registering', 'unavailable', 'defective', 'updating_firmware', 'used_registering', 'decommissioned', 'removed_from_rack'];
+const KIND = /^server$/;
+const route = getRouteApi('/shell/servers');
+
+export function Servers() {
+  const search = route.useSearch() as ServerSearch;
+  const navigate = route.useNavigate();
+  // The address is the view: it can be kept, shared and gone back to.
+  const change = (next: Partial<ServerSearch>) => void navigate({ search: (old: ServerSearch) => ({ ...old, ...next }), replace: true });
+  const [text, setText] = useState(search.q ?? '');
+  useEffect(() => {
+    if (text === (search.q ?? '')) return;
+    const timer = setTimeout(() => change({ q: text || undefined }), 250);
+    return () => clearTimeout(timer);
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [text]);
+  const types = useQuery({ queryKey: ['server-types'], queryFn: () => api.get<Answer<ServerType>>('/server-types', { limit: 100 }), staleTime: 60_000 });
+  const list = useList<Server>('/servers', { search: search.q, 'filter.serverStatus': search.status, 'filter.serverTypeId': search.type, 'filter.powerStatus': search.power, sortBy: search.sort ?? 'serverId:ASC' }, { kind: KIND });
+  const name = (id: number | null | undefined) => types.data?.data.find((t) => t.id === id)?.name ?? (id ? `type ${id}` : '–');
+  const columns: Column<Server>[] = [
+    { id: 'serial', title: 'Serial', width: 'minmax(150px, 1.2fr)', sort: 'serialNumber', cell: (s) => <Link to="/servers/$id" params={{ id: String(s.serverId) }} className="link mono">{s.serialNumber || `server ${s.serverId}`}</Link> },
+    { id: 'status', title: 'State', width: '140px', sort: 'serverStatus', cell: (s) => <Status value={s.serverStatus} /> },
+    { id: 'power', title: 'Power', width: '90px', sort: 'powerStatus', cell: (s) => <Status value={s.powerStatus} /> },
+    { id: 'type', title: 'Type', width: 'minmax(120px, 1fr)', cell: (s) => name(s.serverTypeId) },
+    { id: 'model', title: 'Model', width: 'minmax(170px, 1.3fr)', sort: 'model', cell: (s) => [s.vendor, s.model].filter(Boolean).join(' ') || '–' },
+    { id: 'rack', title: 'Rack', width: '90px', cell: (s) => (s.rackName ? `${s.rackName}${s.rackPositionLowerUnit ? ` U${s.rackPositionLowerUnit}` : ''}` : '–') },
+    { id: 'bmc', title: 'Management', width: '140px', sort: 'managementAddress', cell: (s) => <span className="mono">{s.managementAddress || '–'}</span> },
+    { id: 'alloc', title: 'Used by', width: 'minmax(130px, 1fr)', cell: (s) => s.allocationInfo ? <Text size="sm" truncate>{s.allocationInfo.infrastructure?.label ?? ''} / {s.allocationInfo.instanceLabel}</Text> : '–' },
+    { id: 'tags', title: 'Tags', width: 'minmax(90px, 0.7fr)', cell: (s) => s.tags?.map((t) => <Badge key={t} variant="light" color="gray" mr={4}>{t}</Badge>) },
+  ];
+  return (
+    <Page
+      title="Servers"
+      sub={`${list.total} ${search.q || search.status || search.type || search.power ? 'match' : 'registered'}`}
+      tools={
+        <>
+          <TextInput aria-label="Search servers" placeholder="Serial, address, model" leftSection={<IconSearch size={16} />} value={text} onChange={(e) => setText(e.currentTarget.value)} />
+          <Select aria-label="State" placeholder="Any state" clearable clearButtonProps={{ 'aria-label': 'Any state' }} w={160} data={STATES.map((v) => ({ value: v, label: words(v) }))} value={search.status ?? null} onChange={(v) => change({ status: v ?? undefined })} />
+          <Select aria-label="Type" placeholder="Any type" clearable clearButtonProps={{ 'aria-label': 'Any type' }} w={160} data={(types.data?.data ?? []).map((t) => ({ value: String(t.id), label: t.name }))} value={search.type ? String(search.type) : null} onChange={(v) => change({ type: v ? Number(v) : undefined })} />
+          <Select aria-label="Power" placeholder="Any power" clearable clearButtonProps={{ 'aria-label': 'Any power' }} w={130} data={['on', 'off', 'unknown'].map((v) => ({ value: v, label: words(v) }))} value={search.power ?? null} onChange={(v) => change({ power: v ?? undefined })} />
+        </>
+      }
+    >
+      <DataTable label="Servers" columns={columns} source={list} keyOf={(s) => s.serverId} sort={search.sort ?? 'serverId:ASC'} onSort={(sort) => change({ sort })} empty={<NoRows title="No server">{search.q || search.status ? 'Nothing matches these filters.' : 'Servers appear here when they are registered or found by their site.'}</NoRows>} />
+    </Page>
+  );
+}
