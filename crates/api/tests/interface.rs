@@ -366,6 +366,66 @@ async fn a_design_is_drawn_and_is_its_tenants_alone() {
     for path in [base, "/api/v2/server-instance-groups/1", "/api/v2/server-instances/1", &format!("{base}/layout")] {
         assert_eq!(rig.call(&bob, "GET", path, None).await.status, 404, "{path} is Ann's");
     }
+    let fabric = json!({"name": "fabric-1", "siteId": 1, "fabricConfiguration": {"fabricType": "ethernet"}});
+    let made = rig.call(&admin, "POST", "/api/v2/network-fabrics", Some(fabric)).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let network = |label: &str, vlan: Value| json!({"label": label, "kind": "vlan", "fabricId": 1, "infrastructureId": 1, "vlan": {"vlanAllocationStrategies": [vlan]}});
+    let auto = json!({"kind": "auto", "scope": {"kind": "fabric", "resourceId": 1}});
+    let bad = json!({"kind": "manual", "vlanId": 5000, "scope": {"kind": "global"}});
+    let refused = rig.call(&ann, "POST", "/api/v2/logical-networks", Some(network("lan", bad))).await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.body["details"][0]["field"].as_str()),
+        (400, Some("vlan.vlanAllocationStrategies[0].vlanId")),
+        "{}",
+        refused.body
+    );
+    for label in ["lan", "wan"] {
+        let made = rig.call(&ann, "POST", "/api/v2/logical-networks", Some(network(label, auto.clone()))).await;
+        assert_eq!(
+            (made.status.as_u16(), made.body["vlan"]["vlanAllocationStrategies"][0]["id"].as_i64()),
+            (201, Some(1)),
+            "{}",
+            made.body
+        );
+    }
+    let connections = "/api/v2/server-instance-groups/1/config/networking/connections";
+    let connect =
+        |network: &str, tagged: bool| json!({"logicalNetworkId": network, "tagged": tagged, "accessMode": "l2"});
+    let made = rig.call(&ann, "POST", connections, Some(connect("1", false))).await;
+    assert_eq!(
+        (made.status.as_u16(), made.body["id"].as_str(), made.body["mtu"].as_i64()),
+        (201, Some("1"), Some(1500)),
+        "{}",
+        made.body
+    );
+    let second = rig.call(&ann, "POST", connections, Some(connect("2", false))).await;
+    assert_eq!(
+        (second.status.as_u16(), second.body["details"][0]["field"].as_str()),
+        (400, Some("tagged")),
+        "{}",
+        second.body
+    );
+    assert_eq!(rig.call(&ann, "POST", connections, Some(connect("1", true))).await.status, 409);
+    assert_eq!(rig.call(&ann, "POST", connections, Some(connect("9", true))).await.status, 400);
+    assert_eq!(rig.call(&ann, "POST", connections, Some(connect("2", true))).await.status, 201);
+    assert_eq!(rig.call(&ann, "PATCH", &format!("{connections}/2"), Some(json!({"tagged": false}))).await.status, 400);
+    assert_eq!(rig.call(&ann, "GET", connections, None).await.body["data"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        rig.send("DELETE", "/api/v2/logical-networks/2", &[("authorization", &ann), ("if-match", "1")], None)
+            .await
+            .status,
+        409
+    );
+    assert_eq!(rig.call(&ann, "DELETE", &format!("{connections}/2"), None).await.status, 204);
+    assert_eq!(rig.call(&ann, "DELETE", "/api/v2/logical-networks/2", None).await.status, 428);
+    assert_eq!(
+        rig.send("DELETE", "/api/v2/logical-networks/2", &[("authorization", &ann), ("if-match", "1")], None)
+            .await
+            .status,
+        204
+    );
+    assert_eq!(rig.call(&bob, "GET", "/api/v2/logical-networks/1", None).await.status, 404);
+    assert_eq!(rig.call(&bob, "GET", connections, None).await.status, 404);
     assert_eq!(rig.call(&bob, "DELETE", base, None).await.status, 404);
     assert_eq!(rig.call(&ann, "PUT", &format!("{base}/layout"), Some(json!({"g1": [1, 2]}))).await.status, 200);
     assert_eq!(rig.call(&ann, "GET", &format!("{base}/layout"), None).await.body, json!({"g1": [1, 2]}));

@@ -5,6 +5,8 @@ pub mod authentication;
 pub mod event;
 pub mod infrastructure;
 pub mod job;
+pub mod logical_network;
+pub mod network_connection;
 pub mod network_fabric;
 pub mod os_template;
 pub mod role;
@@ -36,6 +38,8 @@ pub fn all() -> impl Iterator<Item = Route> {
         os_template::ROUTES,
         server_instance::ROUTES,
         server_instance_group::ROUTES,
+        logical_network::ROUTES,
+        network_connection::ROUTES,
         job::ROUTES,
         network_fabric::ROUTES,
         role::ROUTES,

@@ -1,0 +1,432 @@
+//! Logical networks: what servers are connected by, with strategies that say which VLAN and subnet to take.
+
+use model::{
+    Id,
+    deploy::{DeployStatus, DeployType, ServiceStatus},
+};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait,
+    QueryFilter, QuerySelect, QueryTrait, Select,
+};
+use serde_json::{Map, Value, json};
+use store::{
+    entity::{logical_network as network, logical_network_profile as profile, network_connection, network_fabric},
+    list::{Revisioned, cas},
+    time,
+};
+
+use crate::{
+    context::{Ctx, Reply, whole},
+    error::ApiError,
+    kinds::{infrastructure, list, record},
+    routes,
+};
+
+routes! {
+    "getLogicalNetworks" => networks,
+    "getLogicalNetwork" => one,
+    "createLogicalNetwork" => create,
+    "createLogicalNetworkFromProfile" => create_from_profile,
+    "updateLogicalNetwork" => update,
+    "deleteLogicalNetwork" => delete,
+    "getLogicalNetworkProfiles" => profiles,
+    "getLogicalNetworkProfile" => one_profile,
+    "createLogicalNetworkProfile" => create_profile,
+    "deleteLogicalNetworkProfile" => delete_profile,
+}
+
+/// Blocks of properties, each with the name of its strategies and of its allocations.
+const BLOCKS: &[(&str, &str, &str)] = &[
+    ("vlan", "vlanAllocationStrategies", "vlans"),
+    ("vxlan", "vniAllocationStrategies", "vnis"),
+    ("ipv4", "subnetAllocationStrategies", "subnets"),
+    ("ipv6", "subnetAllocationStrategies", "subnets"),
+];
+
+/// Reads the blocks of a body: strategies get ids and times, and what they name is checked.
+fn read_blocks(body: &Map<String, Value>) -> Result<Value, ApiError> {
+    let now = time::now();
+    let mut blocks = json!({});
+    for (block, strategies, _) in BLOCKS {
+        let Some(given) = body.get(*block).filter(|v| !v.is_null()) else { continue };
+        let mut list = given.get(*strategies).and_then(Value::as_array).cloned().unwrap_or_default();
+        for (n, s) in list.iter_mut().enumerate() {
+            let at = |f: &str| format!("{block}.{strategies}[{n}].{f}");
+            if let Some(vlan) = s.get("vlanId").and_then(whole) {
+                model::validate::vlan(&at("vlanId"), vlan)?;
+            } else if *block == "vlan" && s["kind"] == "manual" {
+                return Err(ApiError::field(at("vlanId"), "is required by a manual strategy"));
+            }
+            if let Some(length) = s.get("prefixLength").and_then(whole) {
+                let longest = if *block == "ipv4" { 30 } else { 126 };
+                if !(8..=longest).contains(&length) {
+                    return Err(ApiError::field(
+                        at("prefixLength"),
+                        format!("{length} is not between 8 and {longest}"),
+                    ));
+                }
+            }
+            let Some(map) = s.as_object_mut() else { continue };
+            map.insert("id".into(), (n + 1).into());
+            map.insert("createdAt".into(), now.clone().into());
+            map.insert("updatedAt".into(), now.clone().into());
+            let scope = map.entry("scope").or_insert_with(|| json!({"kind": "global"}));
+            if scope.get("resourceId").is_none() {
+                scope["resourceId"] = 0.into();
+            }
+            match *block {
+                "vlan" => _ = map.entry("granularityLevel").or_insert_with(|| "fabric".into()),
+                "ipv4" | "ipv6" => {
+                    map.entry("gatewayPlacement").or_insert_with(|| "none".into());
+                    map.entry("subnetPoolIds").or_insert_with(|| json!([]));
+                }
+                _ => {}
+            }
+        }
+        blocks[*block] = json!({*strategies: list});
+    }
+    Ok(blocks)
+}
+
+/// The blocks with what was allocated.
+fn wire_blocks(design: &Value, deployed: &Value) -> Map<String, Value> {
+    let mut all = Map::new();
+    for (block, strategies, allocations) in BLOCKS {
+        if let Some(b) = design.get(*block) {
+            let taken = deployed.pointer(&format!("/{block}/{allocations}")).cloned().unwrap_or_else(|| json!([]));
+            all.insert((*block).into(), json!({*strategies: b[*strategies], *allocations: taken}));
+        }
+    }
+    all
+}
+
+fn wire(n: &network::Model) -> Value {
+    let mut config = json!({
+        "id": n.id, "revision": n.revision, "kind": n.kind, "mtu": n.mtu, "createdAt": n.created_at, "updatedAt": n.updated_at, "deployType": n.deploy_type, "deployStatus": n.deploy_status,
+    });
+    let mut all = json!({
+        "id": n.id, "revision": n.revision, "label": n.label, "name": n.name, "annotations": n.annotations, "createdAt": n.created_at, "updatedAt": n.updated_at, "kind": n.kind,
+        "fabricId": n.fabric_id, "infrastructureId": n.infrastructure_id, "serviceStatus": n.service_status, "lastAppliedLogicalNetworkProfileId": n.profile_id,
+        "lastLogicalNetworkProfileAppliedAt": n.profile_applied_at, "mtu": n.mtu,
+    });
+    for (name, block) in wire_blocks(&n.design, &n.deployed) {
+        config[&name] = block.clone();
+        all[&name] = block;
+    }
+    all["config"] = config;
+    all
+}
+
+/// Networks that the caller may see: those of visible infrastructures, and shared ones.
+fn visible(ctx: &Ctx) -> Select<network::Entity> {
+    let select = network::Entity::find();
+    if ctx.caller.is_admin {
+        return select;
+    }
+    let own = infrastructure::visible(ctx).select_only().column(store::entity::infrastructure::Column::Id);
+    select.filter(
+        Condition::any()
+            .add(network::Column::InfrastructureId.is_null())
+            .add(network::Column::InfrastructureId.in_subquery(own.into_query())),
+    )
+}
+
+/// A network that the caller may see.
+pub async fn find<C: ConnectionTrait>(ctx: &Ctx, db: &C, id: Id) -> Result<network::Model, ApiError> {
+    visible(ctx)
+        .filter(network::Column::Id.eq(id))
+        .one(db)
+        .await?
+        .ok_or_else(|| ApiError::not_found("logical network", id))
+}
+
+async fn networks(ctx: Ctx) -> Result<Reply, ApiError> {
+    Ok(Reply::Json(
+        list(&ctx, visible(&ctx), &[], &[network::Column::Label, network::Column::Name], network::Column::Id, wire)
+            .await?,
+    ))
+}
+
+async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx, &ctx.app.db().read, ctx.id("id")?).await?;
+    Ok(Reply::Tagged(wire(&found), found.revision))
+}
+
+struct New {
+    kind: String,
+    fabric_id: Id,
+    design: Value,
+    mtu: Option<i64>,
+    profile_id: Option<Id>,
+}
+
+async fn insert<C: ConnectionTrait>(ctx: &Ctx, txn: &C, new: New) -> Result<network::Model, ApiError> {
+    if new.kind != "vlan" {
+        return Err(ApiError::field("kind", format!("{:?} networks cannot be deployed yet; use \"vlan\"", new.kind)));
+    }
+    let fabric = network_fabric::Entity::find_by_id(new.fabric_id)
+        .one(txn)
+        .await?
+        .ok_or_else(|| ApiError::field("fabricId", format!("there is no fabric {}", new.fabric_id)))?;
+    let infrastructure_id = ctx.int("infrastructureId");
+    let of = match infrastructure_id {
+        Some(id) => Some(infrastructure::find_editable(ctx, txn, id).await?),
+        None if ctx.caller.is_admin => None,
+        None => {
+            return Err(ApiError::field("infrastructureId", "is required: shared networks are made by administrators"));
+        }
+    };
+    if of.as_ref().is_some_and(|i| i.site_id != fabric.site_id) {
+        return Err(ApiError::field(
+            "fabricId",
+            format!("the fabric {} is not at the infrastructure's site", fabric.name),
+        ));
+    }
+    let label = match ctx.text("label") {
+        Some(label) => model::validate::label("label", label)?,
+        None => format!("network-{}", network::Entity::find().count(txn).await? + 1),
+    };
+    let same = network::Entity::find()
+        .filter(network::Column::Label.eq(&label))
+        .filter(network::Column::ServiceStatus.ne(ServiceStatus::Deleted.as_str()));
+    let same = same.filter(
+        infrastructure_id
+            .map_or_else(|| network::Column::InfrastructureId.is_null(), |id| network::Column::InfrastructureId.eq(id)),
+    );
+    if same.count(txn).await? > 0 {
+        return Err(ApiError::conflict(format!("label: there is a network {label:?} already")));
+    }
+    if let Some(mtu) = new.mtu.filter(|m| !(1280..=9216).contains(m)) {
+        return Err(ApiError::field("mtu", format!("{mtu} is not between 1280 and 9216")));
+    }
+    let mut row = network::new();
+    row.name = Set(ctx.text("name").unwrap_or(&label).to_owned());
+    row.label = Set(label.clone());
+    row.kind = Set(new.kind);
+    row.fabric_id = Set(new.fabric_id);
+    row.infrastructure_id = Set(infrastructure_id);
+    row.service_status = Set(ServiceStatus::Ordered.as_str().into());
+    row.deploy_type = Set(DeployType::Create.as_str().into());
+    row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
+    row.profile_id = Set(new.profile_id);
+    row.profile_applied_at = Set(new.profile_id.map(|_| time::now()));
+    row.design = Set(new.design);
+    row.deployed = Set(json!({}));
+    row.mtu = Set(new.mtu);
+    row.annotations = Set(ctx.body.get("annotations").filter(|v| v.is_object()).cloned().unwrap_or_else(|| json!({})));
+    let made = row.insert(txn).await?;
+    if let Some(of) = of {
+        infrastructure::touch(txn, &of).await?;
+    }
+    record(
+        ctx,
+        txn,
+        "logical_network.create",
+        format!("Network {label} created"),
+        ("logical_network", made.id),
+        json!({"after": made.design}),
+    )
+    .await?;
+    Ok(made)
+}
+
+async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+    let new = New {
+        kind: ctx.need_text("kind")?.to_owned(),
+        fabric_id: ctx.need_int("fabricId")?,
+        design: read_blocks(&ctx.body)?,
+        mtu: ctx.int("mtu"),
+        profile_id: None,
+    };
+    let txn = ctx.app.db().begin().await?;
+    let made = insert(&ctx, &txn, new).await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&made), made.revision))
+}
+
+async fn create_from_profile(ctx: Ctx) -> Result<Reply, ApiError> {
+    let id = ctx.need_int("logicalNetworkProfileId")?;
+    let txn = ctx.app.db().begin().await?;
+    let from = profile::Entity::find_by_id(id)
+        .one(&txn)
+        .await?
+        .ok_or_else(|| ApiError::field("logicalNetworkProfileId", format!("there is no profile {id}")))?;
+    let mtu = ctx.int("mtu").or_else(|| from.blocks.get("mtu").and_then(whole));
+    let made = insert(
+        &ctx,
+        &txn,
+        New { kind: from.kind, fabric_id: from.fabric_id, design: from.blocks, mtu, profile_id: Some(id) },
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&made), made.revision))
+}
+
+/// A shared network is an administrator's to change.
+async fn editable<C: ConnectionTrait>(
+    ctx: &Ctx,
+    txn: &C,
+) -> Result<(network::Model, Option<store::entity::infrastructure::Model>), ApiError> {
+    let found = find(ctx, txn, ctx.id("id")?).await?;
+    let of = match found.infrastructure_id {
+        Some(id) => Some(infrastructure::find_editable(ctx, txn, id).await?),
+        None if ctx.caller.is_admin => None,
+        None => return Err(ApiError::forbidden("a shared network is an administrator's to change")),
+    };
+    ctx.check_revision(found.revision)?;
+    Ok((found, of))
+}
+
+async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let (found, _) = editable(&ctx, &txn).await?;
+    let mut row = found.edit();
+    if let Some(label) = ctx.text("label") {
+        row.label = Set(model::validate::label("label", label)?);
+    }
+    if let Some(name) = ctx.text("name") {
+        row.name = Set(model::validate::name("name", name)?);
+    }
+    if let Some(annotations) = ctx.body.get("annotations").filter(|v| v.is_object()) {
+        row.annotations = Set(annotations.clone());
+    }
+    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    record(
+        &ctx,
+        &txn,
+        "logical_network.edit",
+        format!("Network {} changed", after.label),
+        ("logical_network", after.id),
+        json!({"before": found.label, "after": after.label}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&after), after.revision))
+}
+
+async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let (found, of) = editable(&ctx, &txn).await?;
+    let used = network_connection::Entity::find()
+        .filter(network_connection::Column::LogicalNetworkId.eq(found.id))
+        .all(&txn)
+        .await?;
+    if used.iter().any(|c| !c.design.is_null()) {
+        return Err(ApiError::conflict(format!(
+            "network {} is still connected to {} group(s); disconnect them first",
+            found.label,
+            used.len()
+        )));
+    }
+    if found.service_status == ServiceStatus::Ordered.as_str() {
+        network::Entity::delete_by_id(found.id).exec(&txn).await?;
+    } else {
+        let mut row = found.edit();
+        row.deploy_type = Set(DeployType::Delete.as_str().into());
+        row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
+        cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    }
+    if let Some(of) = of {
+        infrastructure::touch(&txn, &of).await?;
+    }
+    record(
+        &ctx,
+        &txn,
+        "logical_network.delete",
+        format!("Network {} deleted", found.label),
+        ("logical_network", found.id),
+        json!({"before": found.design}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Empty)
+}
+
+fn wire_profile(p: &profile::Model) -> Value {
+    let mut all = json!({
+        "id": p.id, "revision": p.revision, "label": p.label, "name": p.name, "annotations": p.annotations, "createdAt": p.created_at, "updatedAt": p.updated_at, "kind": p.kind,
+        "fabricId": p.fabric_id, "mtu": p.blocks["mtu"],
+    });
+    for (name, block) in wire_blocks(&p.blocks, &Value::Null) {
+        all[&name] = block;
+    }
+    all
+}
+
+async fn profiles(ctx: Ctx) -> Result<Reply, ApiError> {
+    Ok(Reply::Json(
+        list(
+            &ctx,
+            profile::Entity::find(),
+            &[],
+            &[profile::Column::Label, profile::Column::Name],
+            profile::Column::Id,
+            wire_profile,
+        )
+        .await?,
+    ))
+}
+
+async fn find_profile(ctx: &Ctx) -> Result<profile::Model, ApiError> {
+    let id = ctx.id("id")?;
+    profile::Entity::find_by_id(id)
+        .one(&ctx.app.db().read)
+        .await?
+        .ok_or_else(|| ApiError::not_found("logical network profile", id))
+}
+
+async fn one_profile(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find_profile(&ctx).await?;
+    Ok(Reply::Tagged(wire_profile(&found), found.revision))
+}
+
+async fn create_profile(ctx: Ctx) -> Result<Reply, ApiError> {
+    let fabric_id = ctx.need_int("fabricId")?;
+    let txn = ctx.app.db().begin().await?;
+    if network_fabric::Entity::find_by_id(fabric_id).one(&txn).await?.is_none() {
+        return Err(ApiError::field("fabricId", format!("there is no fabric {fabric_id}")));
+    }
+    let label = match ctx.text("label") {
+        Some(label) => model::validate::label("label", label)?,
+        None => format!("profile-{}", profile::Entity::find().count(&txn).await? + 1),
+    };
+    let mut blocks = read_blocks(&ctx.body)?;
+    blocks["mtu"] = json!(ctx.int("mtu"));
+    let mut row = profile::new();
+    row.name = Set(ctx.text("name").unwrap_or(&label).to_owned());
+    row.label = Set(label);
+    row.kind = Set(ctx.need_text("kind")?.to_owned());
+    row.fabric_id = Set(fabric_id);
+    row.blocks = Set(blocks);
+    row.annotations = Set(json!({}));
+    let made = row.insert(&txn).await?;
+    record(
+        &ctx,
+        &txn,
+        "logical_network_profile.create",
+        format!("Network profile {} created", made.label),
+        ("logical_network_profile", made.id),
+        json!({}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire_profile(&made), made.revision))
+}
+
+async fn delete_profile(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find_profile(&ctx).await?;
+    ctx.check_revision(found.revision)?;
+    let txn = ctx.app.db().begin().await?;
+    profile::Entity::delete_by_id(found.id).exec(&txn).await?;
+    record(
+        &ctx,
+        &txn,
+        "logical_network_profile.delete",
+        format!("Network profile {} deleted", found.label),
+        ("logical_network_profile", found.id),
+        json!({}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Empty)
+}
