@@ -33,26 +33,14 @@ pub(crate) struct Inner {
     pub db: Database,
     pub engine: Engine,
     pub sealer: Sealer,
-    pub changes: broadcast::Sender<Change>,
-}
-
-/// Something changed: told to live streams. `data` is what a client is sent.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// `event` or `object`.
-    pub topic: &'static str,
-    /// Sequence for resumption: the event's id.
-    pub id: Option<i64>,
-    /// Account that may see it; `None` for administrators alone.
-    pub account_id: Option<i64>,
-    /// Payload.
-    pub data: serde_json::Value,
+    /// "Something was written": live streams look for new events.
+    pub changes: broadcast::Sender<()>,
 }
 
 impl App {
     /// An application on a migrated database.
     pub fn new(db: Database, engine: Engine, sealer: Sealer) -> Self {
-        Self(Arc::new(Inner { db, engine, sealer, changes: broadcast::channel(1024).0 }))
+        Self(Arc::new(Inner { db, engine, sealer, changes: broadcast::channel(16).0 }))
     }
 
     /// The database.
@@ -70,8 +58,8 @@ impl App {
         &self.0.sealer
     }
 
-    /// Tells live streams, after the commit.
-    pub fn tell(&self, change: Change) {
-        let _ = self.0.changes.send(change);
+    /// Tells live streams that something was written. They read what it was: a hint that is lost costs nothing but the next one.
+    pub fn wrote(&self) {
+        let _ = self.0.changes.send(());
     }
 }

@@ -83,10 +83,13 @@ async fn handle(
     request: Request<Body>,
 ) -> Response {
     let request_id = uuid::Uuid::now_v7().simple().to_string();
-    let answer = match prepare(app, operation, path, request, &request_id).await {
+    let answer = match prepare(app.clone(), operation, path, request, &request_id).await {
         Ok(ctx) => handler(ctx).await,
         Err(e) => Err(e),
     };
+    if operation.method != "GET" && answer.is_ok() {
+        app.wrote();
+    }
     let mut response = match answer {
         Ok(reply) => reply.into_response(operation),
         Err(e) => e.with("requestId", Value::String(request_id.clone())).into_response(),

@@ -432,3 +432,35 @@ async fn a_design_is_drawn_and_is_its_tenants_alone() {
     assert_eq!(rig.call(&ann, "DELETE", base, None).await.status, 204);
     assert_eq!(rig.call(&ann, "GET", base, None).await.status, 404);
 }
+
+#[tokio::test]
+async fn the_stream_tells_what_happens_and_resumes() {
+    let rig = rig().await;
+    let admin = rig.admin().await;
+    let open = async |last: &str| {
+        let request = Request::get("/api/v2/events/stream?topics=object")
+            .header("authorization", &admin)
+            .header("last-event-id", last)
+            .body(Body::empty())
+            .unwrap();
+        rig.router.clone().oneshot(request).await.unwrap().into_body()
+    };
+    let next = async |body: &mut Body| {
+        let frame = tokio::time::timeout(std::time::Duration::from_secs(5), body.frame())
+            .await
+            .expect("nothing came within 5 s");
+        String::from_utf8(frame.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap()
+    };
+    let mut live = open("").await;
+    assert_eq!(
+        rig.call(&admin, "POST", "/api/v2/sites", Some(json!({"slug": "dc1", "name": "One"}))).await.status,
+        201
+    );
+    let text = next(&mut live).await;
+    assert!(text.contains("event: object") && text.contains("\"kind\":\"site\""), "{text}");
+    drop(live);
+    assert_eq!(rig.call(&admin, "PATCH", "/api/v2/sites/1", Some(json!({"name": "Eins"}))).await.status, 200);
+    let id = text.lines().find_map(|l| l.strip_prefix("id: ")).unwrap().to_owned();
+    let text = next(&mut open(&id).await).await;
+    assert!(text.contains("site.update"), "what was missed is told, and only that: {text}");
+}

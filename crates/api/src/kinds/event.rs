@@ -16,7 +16,8 @@ routes! {
     "getEvent" => one,
 }
 
-fn wire(e: &event::Model) -> Value {
+/// The wire form.
+pub fn wire(e: &event::Model) -> Value {
     json!({
         "id": e.id, "type": 370, "severity": e.severity, "visibility": e.visibility, "title": e.title, "message": if e.message.is_empty() { &e.title } else { &e.message },
         "infrastructureId": e.infrastructure_id, "userId": e.user_id, "userIdAuthenticated": e.actor_id, "serverId": e.server_id, "jobId": e.job_id.map(|j| j.to_string()),
@@ -26,7 +27,7 @@ fn wire(e: &event::Model) -> Value {
 }
 
 /// Events that the caller may see.
-fn visible(ctx: &Ctx) -> Select<event::Entity> {
+pub fn visible(ctx: &Ctx) -> Select<event::Entity> {
     let select = event::Entity::find();
     if ctx.caller.is_admin { select } else { select.filter(event::Column::AccountId.eq(ctx.caller.account_id)) }
 }

@@ -74,7 +74,8 @@ fn own() -> sea_orm::Select<infrastructure::Entity> {
     infrastructure::Entity::find().select_only().column(infrastructure::Column::Id)
 }
 
-fn visible_jobs(ctx: &Ctx) -> Select<job::Entity> {
+/// Jobs that the caller may see.
+pub fn visible_jobs(ctx: &Ctx) -> Select<job::Entity> {
     let select = job::Entity::find();
     if ctx.caller.is_admin {
         return select;

@@ -14,6 +14,7 @@ pub mod server_instance;
 pub mod server_instance_group;
 pub mod server_type;
 pub mod site;
+pub mod stream;
 pub mod subnet;
 pub mod system;
 pub mod user;
@@ -45,6 +46,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         role::ROUTES,
         server_type::ROUTES,
         site::ROUTES,
+        stream::ROUTES,
         subnet::ROUTES,
         system::ROUTES,
         user::ROUTES,
