@@ -37,6 +37,8 @@ export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empt
     if (hasNextPage && !isFetchingNextPage && last >= rows.length - 20) void fetchNextPage();
   }, [last, rows.length, hasNextPage, isFetchingNextPage, fetchNextPage]);
   const template = columns.map((c) => c.width).join(' ');
+  // Rows are laid out one by one: a common least width keeps their columns in line when the table scrolls sideways.
+  const least = columns.reduce((sum, c) => sum + Number(/(\d+)px/.exec(c.width)?.[1] ?? 80), 32 + 12 * (columns.length - 1));
   const [field, direction] = (sort ?? '').split(':');
 
   if (source.error) return <ErrorCard error={source.error} retry={() => void source.refetch()} what={`${label} could not be loaded`} />;
@@ -45,7 +47,7 @@ export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empt
   return (
     <div className="panel">
       <div ref={box} className="dt" role="table" aria-label={label} aria-rowcount={source.total + 1} tabIndex={0} style={{ maxHeight: height }}>
-        <div role="rowgroup" className="dt-head">
+        <div role="rowgroup" className="dt-head" style={{ minWidth: least }}>
           <div role="row" className="dt-row" style={{ gridTemplateColumns: template }} aria-rowindex={1}>
             {columns.map((c) => (
               <div role="columnheader" key={c.id} aria-sort={c.sort && c.sort === field ? (direction === 'DESC' ? 'descending' : 'ascending') : undefined}>
@@ -60,7 +62,7 @@ export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empt
             ))}
           </div>
         </div>
-        <div role="rowgroup" style={{ height: virtual.getTotalSize(), position: 'relative', minWidth: 'max-content' }}>
+        <div role="rowgroup" style={{ height: virtual.getTotalSize(), position: 'relative', minWidth: least }}>
           {items.map((item) => {
             const row = rows[item.index];
             return (

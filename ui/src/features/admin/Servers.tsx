@@ -26,7 +26,8 @@ export function Servers() {
   const search = route.useSearch() as ServerSearch;
   const navigate = route.useNavigate();
   // The address is the view: it can be kept, shared and gone back to.
-  const change = (next: Partial<ServerSearch>) => void navigate({ search: (old: ServerSearch) => ({ ...old, ...next }), replace: true });
+  // Two entries share these features, so the router's types are not registered globally: the shape is said here.
+  const change = (next: Partial<ServerSearch>) => void navigate({ search: ((old: ServerSearch) => ({ ...old, ...next })) as never, replace: true });
   const [text, setText] = useState(search.q ?? '');
   useEffect(() => {
     if (text === (search.q ?? '')) return;

@@ -1,8 +1,8 @@
 import '@xyflow/react/dist/style.css';
 import './canvas.css';
 import { useComputedColorScheme } from '@mantine/core';
-import { Background, BackgroundVariant, type Connection, ConnectionMode, Controls, type Edge, type FinalConnectionState, MiniMap, type Node, type NodeChange, ReactFlow, useReactFlow } from '@xyflow/react';
-import { useCallback, useEffect, useMemo, useState } from 'react';
+import { Background, BackgroundVariant, type Connection, ConnectionMode, Controls, type Edge, type FinalConnectionState, MiniMap, type Node, type NodeChange, ReactFlow, useReactFlow, useStore } from '@xyflow/react';
+import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { toast } from '../../../components/toast';
 import { defaultNetwork } from '../catalogue';
 import { useDesignerContext } from '../context';
@@ -94,11 +94,22 @@ export function Canvas() {
 
   const count = nodes.length;
   const ready = useDesigner((s) => s.loaded);
+  const width = useStore((s) => s.width);
+  const height = useStore((s) => s.height);
+  const seen = useRef({ count: 0, own: false });
   useEffect(() => {
-    if (ready && count) requestAnimationFrame(() => void flow.fitView({ padding: 0.12, maxZoom: 1, duration: 0 }));
-    // Only when a design is opened: later the view is the person's.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [ready]);
+    if (!ready || !count || !width || !height) return;
+    const { count: before, own } = seen.current;
+    seen.current.count = count;
+    // The view is the person's once moved; only something new that would be out of sight brings it back.
+    if (own && count <= before) return;
+    const box = flow.getNodesBounds(flow.getNodes());
+    const { x, y, zoom } = flow.getViewport();
+    const inside = box.x * zoom + x >= 0 && box.y * zoom + y >= 0 && (box.x + box.width) * zoom + x <= width && (box.y + box.height) * zoom + y <= height;
+    if (before && inside) return;
+    const frame = requestAnimationFrame(() => void flow.fitView({ padding: 0.1, maxZoom: 1, duration: 0 }));
+    return () => cancelAnimationFrame(frame);
+  }, [ready, count, width, height, flow]);
 
   return (
     <ReactFlow
@@ -113,6 +124,9 @@ export function Canvas() {
       onConnectEnd={onConnectEnd}
       onEdgeClick={(_, edge) => selectLink(linkKey(edge.source, edge.target))}
       onPaneClick={() => select(null)}
+      onMoveStart={(event) => {
+        if (event) seen.current.own = true;
+      }}
       connectionMode={ConnectionMode.Loose}
       connectionRadius={4}
       snapToGrid
@@ -126,7 +140,7 @@ export function Canvas() {
       ariaLabelConfig={{ 'node.a11yDescription.default': 'Press Enter to select. Arrow keys move. C connects. Delete removes.' }}
     >
       <Background variant={BackgroundVariant.Dots} gap={24} size={1.6} color="var(--sy-dot)" />
-      <MiniMap pannable zoomable ariaLabel="Small map of the design" nodeColor={(n) => (n.type === 'servers' ? 'var(--mantine-color-steel-4)' : 'var(--mantine-color-gray-4)')} nodeBorderRadius={6} />
+      {count > 8 && <MiniMap pannable zoomable ariaLabel="Small map of the design" nodeColor={(n) => (n.type === 'servers' ? 'var(--mantine-color-steel-4)' : 'var(--mantine-color-gray-4)')} nodeBorderRadius={6} />}
       <Controls showInteractive={false} />
     </ReactFlow>
   );

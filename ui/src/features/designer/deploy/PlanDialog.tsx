@@ -207,7 +207,7 @@ function Impact({ plan }: { plan: Plan }) {
     ['Powered off', count(i.serversPoweredOff), i.serversPoweredOff > 0],
     ['Wiped', count(i.serversWiped), i.serversWiped > 0],
     ['Disks erased', count(i.disksErased), i.disksErased > 0],
-    ['Switch ports', `${count(i.switchPorts)} on ${count(i.switchDevices)}`],
+    ['Switch ports / switches', `${count(i.switchPorts)} / ${count(i.switchDevices)}`],
     ['Addresses released', count(i.addressesReleased), i.addressesReleased > 0],
     ['Other tenants', count(i.otherTenantsAffected), i.otherTenantsAffected > 0],
     ['Takes about', i.estimateSeconds ? duration(i.estimateSeconds * 1000) : 'unknown'],

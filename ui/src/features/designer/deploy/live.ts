@@ -78,7 +78,12 @@ export function useDeploy(infrastructureId: number, ongoing: boolean, ids: Reado
   const instances = useQuery({
     queryKey: ['instances', infrastructureId],
     queryFn: () => listAll<ServerInstance>(`/infrastructures/${infrastructureId}/server-instances`),
-    refetchInterval: ongoing ? 5_000 : false,
+    // Jobs for instances that are not in the list yet: the deploy has just made them.
+    refetchInterval: (query) => {
+      if (!ongoing) return false;
+      const known = new Set(query.state.data?.map((i) => i.id));
+      return jobs.data?.some((j) => j.instanceId && !known.has(j.instanceId)) ? 800 : 5_000;
+    },
   });
   const live = useMemo(() => {
     const out = new Map<Key, GroupLive>();
