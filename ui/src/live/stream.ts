@@ -5,13 +5,15 @@ export type LiveMessage = { topic: 'job' | 'event' | 'object' | 'reset'; data: R
 type Listener = (message: LiveMessage) => void;
 
 const listeners = new Set<Listener>();
-/** No message and no heartbeat for so long means the line is dead even if the socket is open. */
-const STALE_AFTER_MS = 45_000;
+/** A socket can be dead without a sign of it (heartbeats are comments, which a page does not see): after so much silence it is opened anew. */
+const RENEW_AFTER_MS = 90_000;
 
 export const useLiveState = create<{ state: 'connecting' | 'open' | 'lost' }>(() => ({ state: 'connecting' }));
 
 let source: EventSource | undefined;
 let lastSeen = 0;
+/** Sequence of the last event seen: a new line goes on behind it. */
+let lastId = '';
 let watchdog: ReturnType<typeof setInterval> | undefined;
 let opener: (() => EventSource) | undefined = undefined;
 
@@ -27,7 +29,7 @@ export function deliver(message: LiveMessage) {
 function open() {
   source?.close();
   lastSeen = Date.now();
-  source = opener ? opener() : new EventSource('/api/v2/events/stream?topics=job,event,object');
+  source = opener ? opener() : new EventSource(`/api/v2/events/stream?topics=event,object,job${lastId ? `&lastEventId=${encodeURIComponent(lastId)}` : ''}`);
   source.onopen = () => {
     lastSeen = Date.now();
     // After a gap the caches may be behind: subscribers refetch what they show.
@@ -38,6 +40,7 @@ function open() {
   for (const topic of ['job', 'event', 'object', 'reset'] as const) {
     source.addEventListener(topic, (raw) => {
       try {
+        lastId = (raw as MessageEvent<string>).lastEventId || lastId;
         const data = JSON.parse((raw as MessageEvent<string>).data || '{}') as Record<string, unknown>;
         deliver({ topic, data });
       } catch {
@@ -45,7 +48,6 @@ function open() {
       }
     });
   }
-  source.addEventListener('heartbeat', () => (lastSeen = Date.now()));
 }
 
 /** Starts after login; safe to call again. */
@@ -53,16 +55,16 @@ export function startLive() {
   if (source) return;
   open();
   watchdog = setInterval(() => {
-    if (source?.readyState === 2 || Date.now() - lastSeen > STALE_AFTER_MS) {
-      useLiveState.setState({ state: 'lost' });
-      open();
-    }
+    const closed = source?.readyState === 2;
+    if (closed) useLiveState.setState({ state: 'lost' });
+    if (closed || Date.now() - lastSeen > RENEW_AFTER_MS) open();
   }, 10_000);
 }
 export function stopLive() {
   source?.close();
   source = undefined;
   clearInterval(watchdog);
+  lastId = '';
 }
 export function subscribe(listener: Listener): () => void {
   listeners.add(listener);

@@ -18,8 +18,6 @@ export function installMock() {
     target.onopen = null;
     target.onerror = null;
     setTimeout(() => target.onopen?.(), 0);
-    // The line itself is quiet here: messages are handed over directly.
-    setInterval(() => target.dispatchEvent(new Event('heartbeat')), 5_000);
     return target as unknown as EventSource;
   });
 }

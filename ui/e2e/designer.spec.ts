@@ -1,0 +1,129 @@
+import { execSync } from 'node:child_process';
+import { addGroup, addNetwork, card, createInfrastructure, deploy, drag, expect, login, noSeriousViolation, rail, rename, saved, shot, test, unique } from './helpers';
+
+test('sign-in returns to the page that was asked for, wrong passwords are told', async ({ page }) => {
+  await page.goto('/portal/infrastructures/1');
+  await page.getByLabel('E-mail').fill('nobody@example.com');
+  await page.getByLabel('Password', { exact: true }).fill('wrong');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await expect(page.getByRole('alert')).toContainText('Sign-in failed');
+  await noSeriousViolation(page);
+  await login(page, 'portal', '/infrastructures/1');
+  await expect(page).toHaveURL(/\/portal\/infrastructures\/1$/);
+});
+
+test('draw with the mouse, deploy, active', async ({ page }) => {
+  test.setTimeout(240_000);
+  await login(page);
+  await createInfrastructure(page, unique('drawn'));
+  await addGroup(page);
+  await rename(page, 'workers');
+  await addNetwork(page);
+  await rename(page, 'backend');
+  await drag(page, card(page, 'workers'), rail(page, 'backend'));
+  await expect(page.getByText('Connection created')).toBeVisible();
+  await page.getByRole('button', { name: 'One server more in workers' }).click();
+  await page.getByRole('button', { name: 'One server more in workers' }).click();
+  await expect(card(page, 'workers')).toContainText('3 servers');
+  await noSeriousViolation(page);
+  await shot(page, 'designer');
+  await deploy(page);
+  await expect(card(page, 'workers').getByLabel('Deploy of workers')).toBeVisible({ timeout: 30_000 });
+  await shot(page, 'deploying');
+  await expect(page.getByTestId('infrastructure-status')).toHaveText('Active', { timeout: 180_000 });
+  await card(page, 'workers').click({ position: { x: 60, y: 30 } });
+  await page.getByRole('tab', { name: 'Access' }).click();
+  await expect(page.getByText(/\d+\.\d+\.\d+\.\d+/).first()).toBeVisible();
+  await page.getByRole('button', { name: 'Reveal credentials' }).first().click();
+  await expect(page.getByText('Password', { exact: true }).first()).toBeVisible();
+  await shot(page, 'access');
+  await noSeriousViolation(page);
+});
+
+test('the same by keyboard alone', async ({ page }) => {
+  await login(page);
+  await createInfrastructure(page, unique('keys'));
+  await page.keyboard.press('a');
+  await page.getByRole('menu').waitFor();
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('Enter');
+  await expect(page.locator('.sy-card')).toHaveCount(1);
+  // The new group is selected: C offers its ends; Tab reaches "New network".
+  await page.locator('.react-flow__node').first().focus();
+  await page.keyboard.press('c');
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('New network').focus();
+  await page.keyboard.press('Enter');
+  await expect(page.locator('.sy-rail')).toHaveCount(1);
+  await expect(page.locator('.sy-outline')).toContainText('untagged');
+  await page.keyboard.press('Control+z');
+  await expect(page.locator('.sy-rail')).toHaveCount(0);
+  await page.keyboard.press('Control+y');
+  await expect(page.locator('.sy-rail')).toHaveCount(1);
+});
+
+test('an invalid connection is refused and the reason is told', async ({ page }) => {
+  await login(page);
+  await createInfrastructure(page, unique('refused'));
+  await addNetwork(page);
+  await rename(page, 'one');
+  await addNetwork(page);
+  await rename(page, 'two');
+  await drag(page, rail(page, 'one'), rail(page, 'two').locator('.sy-pill'));
+  await expect(page.getByRole('alert')).toContainText('Not connected');
+  await expect(page.getByRole('alert')).toContainText('route domain');
+  await expect(page.locator('.sy-cable')).toHaveCount(0);
+});
+
+test('a reload keeps the draft, its places and undo; moving is no change', async ({ page }) => {
+  await login(page);
+  await createInfrastructure(page, unique('draft'));
+  await addGroup(page);
+  await rename(page, 'kept');
+  await addNetwork(page);
+  await drag(page, card(page, 'kept'), page.locator('.sy-rail').first());
+  await saved(page);
+  await page.reload();
+  await expect(card(page, 'kept')).toBeVisible();
+  await expect(page.locator('.sy-cable')).toHaveCount(1);
+  const changes = await page.getByRole('tab', { name: /^Changes \(/ }).textContent();
+  const box = await card(page, 'kept').boundingBox();
+  if (!box) throw new Error('the card is not on the screen');
+  await page.mouse.move(box.x + 60, box.y + 30);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 60, box.y + 130, { steps: 8 });
+  await page.mouse.up();
+  await expect(page.getByRole('tab', { name: changes ?? '' })).toBeVisible();
+  await page.getByRole('button', { name: 'Undo' }).click();
+  await page.getByRole('button', { name: 'Undo' }).click();
+  await expect(page.locator('.sy-cable')).toHaveCount(0);
+});
+
+test('a failed step is retried and the deploy ends well', async ({ page }) => {
+  const { STEELYARD_FAULT_ON: on, STEELYARD_FAULT_OFF: off } = process.env;
+  test.skip(!on || !off, 'STEELYARD_FAULT_ON and STEELYARD_FAULT_OFF are not set');
+  test.setTimeout(400_000);
+  await login(page);
+  await createInfrastructure(page, unique('healed'));
+  await addGroup(page);
+  await rename(page, 'fragile');
+  await addNetwork(page);
+  await drag(page, card(page, 'fragile'), page.locator('.sy-rail').first());
+  execSync(on ?? 'true', { stdio: 'inherit' });
+  try {
+    await deploy(page);
+    await expect(page.getByTestId('deploy-bar')).toContainText('failed', { timeout: 200_000 });
+    await shot(page, 'failed');
+    await noSeriousViolation(page);
+  } finally {
+    execSync(off ?? 'true', { stdio: 'inherit' });
+  }
+  const failed = page.locator('tr[data-status="thrown_error"]');
+  while ((await failed.count()) > 0) {
+    const before = await failed.count();
+    await failed.first().getByRole('button', { name: 'Retry' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Retry' }).click();
+    await expect.poll(() => failed.count(), { timeout: 20_000 }).toBeLessThan(before);
+  }
+  await expect(page.getByTestId('infrastructure-status')).toHaveText('Active', { timeout: 150_000 });
+});

@@ -1,0 +1,103 @@
+import { readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, type Page, test as base } from '@playwright/test';
+
+const EMAIL = process.env.STEELYARD_EMAIL ?? 'admin@steelyard.local';
+const PASSWORD = process.env.STEELYARD_PASSWORD ?? 'steelyard';
+const SHOTS = process.env.STEELYARD_SCREENSHOTS;
+const axe = readFileSync(join(import.meta.dirname, '../node_modules/axe-core/axe.min.js'), 'utf8');
+
+/** Nothing uncaught and nothing that the content policy refuses: checked in every test. */
+export const test = base.extend<{ page: Page }>({
+  page: async ({ page }, use) => {
+    const bad: string[] = [];
+    page.on('pageerror', (error) => bad.push(`uncaught: ${error.message}`));
+    page.on('console', (message) => {
+      if (/Content Security Policy/i.test(message.text())) bad.push(message.text());
+    });
+    await use(page);
+    expect(bad).toEqual([]);
+  },
+});
+export { expect };
+
+export async function login(page: Page, entry: 'portal' | 'admin' = 'portal', path = '/') {
+  await page.goto(`/${entry}${path}`);
+  await page.getByLabel('E-mail').fill(EMAIL);
+  await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await expect(page.getByRole('button', { name: /account menu/ })).toBeVisible();
+}
+
+/** Label of its own per run, so that the tests can be repeated on one system. */
+export const unique = (stem: string) => `${stem}-${Date.now().toString(36)}`;
+
+export async function createInfrastructure(page: Page, label: string) {
+  await page.goto('/portal/');
+  await page.getByRole('button', { name: 'New infrastructure' }).first().click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Name').fill(label);
+  await dialog.getByRole('button', { name: 'Create and open' }).click();
+  await expect(page.getByRole('heading', { level: 1, name: label })).toBeVisible();
+}
+
+export async function add(page: Page, item: RegExp) {
+  await page.getByRole('button', { name: 'Add', exact: true }).click();
+  await page.getByRole('menuitem', { name: item }).first().click();
+}
+/** The first server type of the palette that has free servers is as good as any. */
+export async function addGroup(page: Page) {
+  await page.getByRole('button', { name: 'Add', exact: true }).click();
+  await page.getByRole('menuitem', { name: /cores/ }).first().click();
+  await expect(page.locator('.sy-card').last()).toBeVisible();
+}
+export const addNetwork = (page: Page) => add(page, /^New/);
+export const card = (page: Page, label: string) => page.locator('.react-flow__node', { has: page.locator('.sy-card', { hasText: label }) });
+export const rail = (page: Page, label: string) => page.locator('.sy-rail', { hasText: label });
+
+export async function rename(page: Page, label: string) {
+  await page.getByLabel('Label').fill(label);
+  await page.getByLabel('Label').press('Enter');
+}
+/** Pulls a cable with the mouse from an element's connector to the middle of another element. */
+export async function drag(page: Page, from: ReturnType<Page['locator']>, to: ReturnType<Page['locator']>) {
+  await from.hover();
+  const start = await from.locator('.sy-connector').boundingBox();
+  const end = await to.boundingBox();
+  if (!start || !end) throw new Error('an element to connect is not on the screen');
+  await page.mouse.move(start.x + start.width / 2, start.y + start.height / 2);
+  await page.mouse.down();
+  await page.mouse.move(start.x + 30, start.y + 30, { steps: 4 });
+  await page.mouse.move(end.x + end.width / 2, end.y + end.height / 2, { steps: 12 });
+  await page.mouse.up();
+}
+export async function saved(page: Page) {
+  // The mark says "saved" before the first write begins too: wait until no write has been sent for a moment.
+  await page.waitForLoadState('networkidle');
+  await expect(page.getByTestId('save-state')).toHaveText(/Draft saved/);
+}
+export async function deploy(page: Page) {
+  await saved(page);
+  await page.getByRole('button', { name: 'Deploy', exact: true }).click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog.getByText('Powered on')).toBeVisible();
+  await shot(page, 'plan');
+  await dialog.getByRole('button', { name: 'Deploy' }).click();
+  await expect(page.getByTestId('deploy-bar')).toBeVisible();
+}
+
+export async function shot(page: Page, name: string) {
+  if (!SHOTS) return;
+  mkdirSync(SHOTS, { recursive: true });
+  await page.screenshot({ path: join(SHOTS, `${name}.png`) });
+}
+export async function noSeriousViolation(page: Page) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(async () => {
+    const run = (window as unknown as { axe: { run: (d: Document) => Promise<{ violations: { impact: string; id: string; nodes: { target: string[] }[] }[] }> } }).axe;
+    const { violations } = await run.run(document);
+    return violations.filter((v) => v.impact === 'serious' || v.impact === 'critical').map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(' ')).join(', ')}`);
+  });
+  expect(found).toEqual([]);
+}
