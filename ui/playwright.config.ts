@@ -14,6 +14,8 @@ export default defineConfig({
     baseURL: process.env.STEELYARD_URL ?? 'http://127.0.0.1:8080',
     viewport: { width: 1440, height: 900 },
     trace: 'retain-on-failure',
+    actionTimeout: 10_000,
+    navigationTimeout: 15_000,
     ignoreHTTPSErrors: true,
     launchOptions: {
       executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',

@@ -4,7 +4,7 @@ import { addGroup, addNetwork, card, createInfrastructure, deploy, drag, expect,
 test('sign-in returns to the page that was asked for, wrong passwords are told', async ({ page }) => {
   await page.goto('/portal/infrastructures/1');
   await page.getByLabel('E-mail').fill('nobody@example.com');
-  await page.getByLabel('Password', { exact: true }).fill('wrong');
+  await page.locator('input[name=password]').fill('wrong');
   await page.getByRole('button', { name: 'Sign in' }).click();
   await expect(page.getByRole('alert')).toContainText('Sign-in failed');
   await noSeriousViolation(page);
@@ -52,7 +52,7 @@ test('the same by keyboard alone', async ({ page }) => {
   await page.locator('.react-flow__node').first().focus();
   await page.keyboard.press('c');
   const dialog = page.getByRole('dialog');
-  await dialog.getByText('New network').focus();
+  await dialog.getByRole('button', { name: 'New network' }).focus();
   await page.keyboard.press('Enter');
   await expect(page.locator('.sy-rail')).toHaveCount(1);
   await expect(page.locator('.sy-outline')).toContainText('untagged');

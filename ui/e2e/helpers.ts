@@ -25,7 +25,7 @@ export { expect };
 export async function login(page: Page, entry: 'portal' | 'admin' = 'portal', path = '/') {
   await page.goto(`/${entry}${path}`);
   await page.getByLabel('E-mail').fill(EMAIL);
-  await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+  await page.locator('input[name=password]').fill(PASSWORD);
   await page.getByRole('button', { name: 'Sign in' }).click();
   await expect(page.getByRole('button', { name: /account menu/ })).toBeVisible();
 }
@@ -73,8 +73,6 @@ export async function drag(page: Page, from: ReturnType<Page['locator']>, to: Re
   await page.mouse.up();
 }
 export async function saved(page: Page) {
-  // The mark says "saved" before the first write begins too: wait until no write has been sent for a moment.
-  await page.waitForLoadState('networkidle');
   await expect(page.getByTestId('save-state')).toHaveText(/Draft saved/);
 }
 export async function deploy(page: Page) {

@@ -21,6 +21,7 @@ import { diffOf } from './model/diff';
 import type { Key } from './model/doc';
 import { load, startAutosave, validate } from './model/persist';
 import type { Rule } from './model/rules';
+import { difference } from './model/sync';
 import { arrange, redo, undo, useDesigner } from './model/store';
 import { ConnectDialog } from './panels/ConnectDialog';
 import { Drawer } from './panels/Drawer';
@@ -100,13 +101,21 @@ export function Designer({ id }: { id: number }) {
 
   useShortcuts({ openConnect: setConnectFrom, openAdd: () => setAddOpen(true), toggleView: () => setView((v) => (v === 'design' ? 'diff' : 'design')) });
 
-  const { doc, facts, problems, saving, past, future, locked, loaded } = state;
+  const { doc, saved, facts, problems, saving, past, future, locked, loaded } = state;
   const marks = useMemo(() => {
     const out = { added: 0, changed: 0, removed: 0, same: 0 };
     const name = { type: (n: number) => typeName(catalogue, n), os: (n: number | null) => osName(catalogue, n) };
     for (const key of [...Object.keys(doc.groups), ...Object.keys(doc.networks)]) out[diffOf(doc, facts[key], key, name).mark]++;
     return out;
   }, [doc, facts, catalogue]);
+  const dirty = useMemo(() => difference(saved, doc).length > 0, [saved, doc]);
+  useEffect(() => {
+    if (!dirty) return;
+    // Leaving within the moment before a stroke is written would lose it: the browser asks.
+    const ask = (event: BeforeUnloadEvent) => event.preventDefault();
+    window.addEventListener('beforeunload', ask);
+    return () => window.removeEventListener('beforeunload', ask);
+  }, [dirty]);
   const errors = problems.filter((p) => p.severity === 'error').length;
   const empty = !Object.keys(doc.groups).length && !Object.keys(doc.networks).length;
   const failed = deploy.jobs.filter(isFailed).length;
@@ -147,7 +156,7 @@ export function Designer({ id }: { id: number }) {
                 <span className="mark-added">+{marks.added}</span> <span className="mark-changed">~{marks.changed}</span> <span className="mark-removed">−{marks.removed}</span>
               </span>
             </Tooltip>
-            <SaveMark saving={saving} />
+            <SaveMark saving={saving === 'idle' && dirty ? 'saving' : saving} />
           </Group>
           <Group gap={6} wrap="nowrap">
             <SegmentedControl size="xs" aria-label="View" value={view} onChange={(v) => setView(v as View)} data={[{ value: 'design', label: 'Design' }, { value: 'diff', label: 'Changes' }]} />
