@@ -171,19 +171,33 @@ pub fn reachable(world: &World, a: &Server, b: &Server) -> Reachability {
             });
             let Some((start, end, seen)) = met else {
                 if let (Some(from_vlan), Some(to_vlan)) = (starts.first(), ends.first()) {
-                    why.insert(2, format!(
-                        "{} is in VLAN {} of {}, {} is in VLAN {} of {}: no path",
-                        from.name, from_vlan.1, world.switches[from_vlan.0].spec.hostname,
-                        to.name, to_vlan.1, world.switches[to_vlan.0].spec.hostname,
-                    ));
+                    why.insert(
+                        2,
+                        format!(
+                            "{} is in VLAN {} of {}, {} is in VLAN {} of {}: no path",
+                            from.name,
+                            from_vlan.1,
+                            world.switches[from_vlan.0].spec.hostname,
+                            to.name,
+                            to_vlan.1,
+                            world.switches[to_vlan.0].spec.hostname,
+                        ),
+                    );
                 }
                 continue;
             };
             let Some((address_a, address_b)) = common_subnet(from, to) else {
-                why.insert(3, format!(
-                    "{} [{}] and {} [{}] share VLAN {} but no subnet",
-                    from.name, from.addresses.join(" "), to.name, to.addresses.join(" "), start.1,
-                ));
+                why.insert(
+                    3,
+                    format!(
+                        "{} [{}] and {} [{}] share VLAN {} but no subnet",
+                        from.name,
+                        from.addresses.join(" "),
+                        to.name,
+                        to.addresses.join(" "),
+                        start.1,
+                    ),
+                );
                 continue;
             };
             let mut path = vec![world.switches[end.0].spec.hostname.clone()];
@@ -201,10 +215,101 @@ pub fn reachable(world: &World, a: &Server, b: &Server) -> Reachability {
             reachable: true,
             explanation: format!(
                 "{} {} and {} {} share VLAN {} by way of {}",
-                pair.a, pair.address_a, pair.b, pair.address_b, pair.vlan, pair.path.join(", ")
+                pair.a,
+                pair.address_a,
+                pair.b,
+                pair.address_b,
+                pair.vlan,
+                pair.path.join(", ")
             ),
             pairs,
         },
         None => no(why.into_values().next_back().unwrap_or_else(|| "no interface is configured".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{config::YardConfig, lock, server::Os, switch::config};
+
+    /// Two racks with one server each, both running with one untagged or tagged interface on their first port.
+    fn two_racks(vlan: Option<u16>) -> Arc<World> {
+        let world = World::build(YardConfig { servers: 2, leaves: 4, ..YardConfig::default() }).unwrap();
+        for (n, server) in world.servers.iter().enumerate() {
+            let iface = Iface {
+                name: format!("nic{n}"),
+                nics: vec![0],
+                vlan,
+                addresses: vec![format!("10.0.0.{}/24", n + 1)],
+                ..Iface::default()
+            };
+            let os = Os { hostname: format!("h{n}"), interfaces: vec![iface], since: String::new() };
+            server.with(|state| state.kept.os = Some(os));
+        }
+        world
+    }
+
+    fn configure(world: &World, switch: usize, patch: Value) {
+        config::apply(&mut lock(&world.switches[switch].state).applied, &patch);
+        world.switches[switch].refresh();
+    }
+
+    fn ask(world: &World) -> Reachability {
+        reachable(world, &world.servers[0], &world.servers[1])
+    }
+
+    #[test]
+    fn racks_see_each_other_only_over_trunks_that_carry_the_vlan() {
+        let world = two_racks(None);
+        let found = ask(&world);
+        assert!(found.reachable, "{}", found.explanation);
+        assert_eq!(found.pairs[0].path.len(), 3, "leaf, spine, leaf: {:?}", found.pairs);
+
+        let access = json!({"interface": {"swp1": {"bridge": {"domain": {"br_default": {"access": 210}}}}}});
+        configure(&world, 0, access.clone());
+        configure(&world, 2, access);
+        assert!(!ask(&world).reachable);
+        let carry =
+            |port: &str| json!({"interface": {port: {"bridge": {"domain": {"br_default": {"vlan": {"210": {}}}}}}}});
+        configure(&world, 0, carry("swp49"));
+        configure(&world, 2, carry("swp49"));
+        assert!(!ask(&world).reachable, "the spine does not carry it yet");
+        configure(&world, 4, carry("swp1"));
+        configure(&world, 4, carry("swp3"));
+        let found = ask(&world);
+        assert!(found.reachable && found.explanation.contains("spine1"), "{}", found.explanation);
+        configure(&world, 4, json!({"interface": {"swp3": {"link": {"state": {"down": {}}}}}}));
+        assert!(!ask(&world).reachable, "a port that is down carries nothing");
+    }
+
+    #[test]
+    fn tags_subnets_and_cables_count() {
+        let world = two_racks(Some(120));
+        assert!(ask(&world).explanation.contains("drops its frames"), "an access port takes no tags");
+        for leaf in [0, 2] {
+            let trunk = json!({"interface": {
+                "swp1": {"bridge": {"domain": {"br_default": {"access": null, "vlan": {"120": {}}}}}},
+                "swp50": {"bridge": {"domain": {"br_default": {"vlan": {"120": {}}}}}}}});
+            configure(&world, leaf, trunk);
+        }
+        let spine = json!({"swp1": {"bridge": {"domain": {"br_default": {"vlan": {"120": {}}}}}},
+            "swp3": {"bridge": {"domain": {"br_default": {"vlan": {"120": {}}}}}}});
+        configure(&world, 5, json!({"interface": spine}));
+        assert!(ask(&world).reachable, "{}", ask(&world).explanation);
+        world.servers[1].with(|state| {
+            if let Some(os) = &mut state.kept.os {
+                os.interfaces[0].addresses = vec!["10.0.1.2/24".into()];
+            }
+        });
+        assert!(ask(&world).explanation.contains("no subnet"), "{}", ask(&world).explanation);
+        world.servers[0].with(|state| state.kept.cables[0] = false);
+        assert!(ask(&world).explanation.contains("no link"), "{}", ask(&world).explanation);
+        world.servers[0].with(|state| state.kept.os = None);
+        assert!(ask(&world).explanation.contains("no operating system"));
     }
 }

@@ -29,7 +29,7 @@ pub enum Face {
     Tftp,
     /// HTTP requests of firmware, iPXE and installer. Operations: `GET path`.
     Http,
-    /// Requests to the BMC. Operations: `METHOD path`.
+    /// Requests to the BMC, `METHOD path`, and the firmware's choice of a boot source, `BOOT`.
     Redfish,
     /// Requests to a switch, `METHOD path`, and its applying of a revision, `APPLY revision`.
     Nvue,

@@ -23,7 +23,7 @@ use crate::{YardError, fault::Action};
 /// Longest body that a device reads.
 const BODY_LIMIT: usize = 1 << 20;
 /// Longest time for which a hanging request is kept.
-const HANG: Duration = Duration::from_secs(600);
+const HANG: Duration = Duration::from_mins(10);
 
 /// A request, read in full.
 pub struct Incomer {
@@ -144,7 +144,7 @@ pub async fn serve<D: Device>(listener: TcpListener, device: Arc<D>, shutdown: C
             let service = service_fn(|request| answer(device.clone(), request));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(60))
+                .header_read_timeout(Duration::from_mins(1))
                 .serve_connection(TokioIo::new(tls), service);
             tokio::select! { () = shutdown.cancelled() => {}, _ = connection => {} }
         });

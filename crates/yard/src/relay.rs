@@ -64,7 +64,13 @@ impl Drop for Ear {
 }
 
 /// What the relay adds to a client's message.
-pub fn relay_request(message: &Message, giaddr: Ipv4Addr, circuit: &str, remote: &str, own_port: bool) -> Option<Message> {
+pub fn relay_request(
+    message: &Message,
+    giaddr: Ipv4Addr,
+    circuit: &str,
+    remote: &str,
+    own_port: bool,
+) -> Option<Message> {
     if message.hops() >= MAX_HOPS {
         return None;
     }
@@ -173,7 +179,8 @@ mod tests {
         let message = Message::default();
         let relayed = relay_request(&message, GIADDR, "leaf1:swp3", "leaf1", true).unwrap();
         assert_eq!((relayed.giaddr(), relayed.hops()), (GIADDR, 1));
-        let Some(DhcpOption::RelayAgentInformation(info)) = relayed.opts().get(OptionCode::RelayAgentInformation) else {
+        let Some(DhcpOption::RelayAgentInformation(info)) = relayed.opts().get(OptionCode::RelayAgentInformation)
+        else {
             panic!("no option 82")
         };
         assert_eq!(info.get(RelayCode::AgentCircuitId), Some(&RelayInfo::AgentCircuitId(b"leaf1:swp3".to_vec())));

@@ -140,10 +140,8 @@ fn base36(mut number: u64, width: usize) -> String {
 /// `count` items shared out by weight (largest remainder) and then shuffled, so that small datacenters keep the mix too.
 fn shares<T: Copy>(items: &[(T, usize)], count: usize, rng: &mut StdRng) -> Vec<T> {
     let total = items.iter().map(|(_, weight)| weight).sum::<usize>().max(1);
-    let mut quota: Vec<(usize, usize, T)> = items
-        .iter()
-        .map(|&(item, weight)| (weight * count / total, weight * count % total, item))
-        .collect();
+    let mut quota: Vec<(usize, usize, T)> =
+        items.iter().map(|&(item, weight)| (weight * count / total, weight * count % total, item)).collect();
     let missing = count - quota.iter().map(|(whole, ..)| whole).sum::<usize>();
     let mut order: Vec<usize> = (0..quota.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(quota[i].1));
@@ -214,7 +212,8 @@ impl Topology {
                 let (pair, slot) = (index / per_rack, index % per_rack);
                 let model = models[index];
                 // Multiplication by a number without common factors with 36^6 keeps serial numbers unique.
-                let scrambled = (index as u64 * 1_000_003 + config.seed.wrapping_mul(7919) % 1_000_000_007) % 36_u64.pow(6);
+                let scrambled =
+                    (index as u64 * 1_000_003 + config.seed.wrapping_mul(7919) % 1_000_000_007) % 36_u64.pow(6);
                 let serial = match model.vendor.manufacturer().as_bytes().first() {
                     Some(b'D') => format!("D{}", base36(scrambled, 6)),
                     Some(b'H') => format!("CZ2D{}", base36(scrambled, 6)),
@@ -262,8 +261,7 @@ mod tests {
         let (a, b) = (Topology::build(&config).unwrap(), Topology::build(&config).unwrap());
         assert_eq!(format!("{:?}", a.servers[4711]), format!("{:?}", b.servers[4711]));
         let serials: HashSet<_> = a.servers.iter().map(|s| &s.serial).collect();
-        let macs: HashSet<_> =
-            a.servers.iter().flat_map(|s| s.nics.iter().map(|n| n.mac).chain([s.bmc_mac])).collect();
+        let macs: HashSet<_> = a.servers.iter().flat_map(|s| s.nics.iter().map(|n| n.mac).chain([s.bmc_mac])).collect();
         let switch_macs: HashSet<_> = a.switches.iter().map(|s| s.mac).collect();
         assert_eq!((serials.len(), macs.len()), (10_000, 30_000));
         assert_eq!(switch_macs.len(), a.switches.len());

@@ -22,11 +22,12 @@ use crate::{
 const TRIES: u32 = 8;
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// How long an installer waits for work before it gives up.
-const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+const MAX_WAIT: Duration = Duration::from_hours(24);
 
 #[derive(Deserialize)]
 struct Task {
-    task: String,
+    #[serde(rename = "task")]
+    kind: String,
     #[serde(default)]
     steps: Vec<Value>,
     #[serde(default)]
@@ -131,7 +132,7 @@ impl Agent<'_> {
             let answer = self.call(Method::GET, "/agent/v1/task", None).await?;
             let task: Task =
                 serde_json::from_value(answer).map_err(|error| format!("task is not as agreed: {error}"))?;
-            if task.task == "wait" {
+            if task.kind == "wait" {
                 if Instant::now() > deadline {
                     return Err(Trouble::Failed("no work for a day".into()));
                 }
@@ -139,8 +140,8 @@ impl Agent<'_> {
                 sleep(Duration::from_secs_f64(seconds)).await;
                 continue;
             }
-            self.run.world.events.push(&self.run.server.spec.serial, "boot", format!("task {}", task.task));
-            self.run.console(format!("task {}: {} steps", task.task, task.steps.len()));
+            self.run.world.events.push(&self.run.server.spec.serial, "boot", format!("task {}", task.kind));
+            self.run.console(format!("task {}: {} steps", task.kind, task.steps.len()));
             let result = self.steps(&task.steps).await;
             let (ok, error) = match result {
                 Ok(()) => (true, Value::Null),
@@ -292,7 +293,9 @@ impl Agent<'_> {
             let text = loop {
                 match self.port.fetch(Face::Http, &format!("{base}{file}")).await {
                     Ok(bytes) => break String::from_utf8_lossy(&bytes).into_owned(),
-                    Err(error) if failures >= 4 => return Err(Trouble::Failed(format!("seed {file}: {}", super::net::without_tokens(&error)))),
+                    Err(error) if failures >= 4 => {
+                        return Err(Trouble::Failed(format!("seed {file}: {}", super::net::without_tokens(&error))));
+                    }
                     Err(_) => failures += 1,
                 }
                 sleep(pause).await;
@@ -316,7 +319,8 @@ pub fn inventory(run: &Run) -> Value {
     for disk in model.disks {
         for _ in 0..disk.count {
             let n = disks.len();
-            let name = if disk.media == "nvme" { format!("nvme{n}n1") } else { format!("sd{}", char::from(b'a' + n as u8)) };
+            let name =
+                if disk.media == "nvme" { format!("nvme{n}n1") } else { format!("sd{}", char::from(b'a' + n as u8)) };
             disks.push(json!({"name": name, "serial": format!("{}-D{n}", spec.serial), "model": disk.model,
                 "size_gb": disk.size_gb, "media": disk.media}));
         }

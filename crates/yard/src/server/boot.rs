@@ -254,7 +254,10 @@ async fn cd(run: &Run) -> Result<Next, String> {
 async fn network(run: &Run, index: usize, mode: BootMode, uri: Option<&str>) -> Result<Next, String> {
     let port = run.port(index);
     let name = run.server.spec.model.nic_ids[index.min(1)];
-    run.enter(Stage::NetworkBoot, format!("{name}: start {}", if mode == BootMode::HttpUefi { "HTTP boot" } else { "PXE" }));
+    run.enter(
+        Stage::NetworkBoot,
+        format!("{name}: start {}", if mode == BootMode::HttpUefi { "HTTP boot" } else { "PXE" }),
+    );
     if !crate::dataplane::link_up(&run.world, &run.server, index) {
         return Err(format!("{name}: no link"));
     }
@@ -282,14 +285,21 @@ async fn network(run: &Run, index: usize, mode: BootMode, uri: Option<&str>) -> 
     run.console(format!("net0: {}/{}, file name {}", lease.address, lease.prefix, without_tokens(&file)));
     let text = load(&port, &lease, &file).await?;
     if !text.starts_with(b"#!ipxe") {
-        return Err(format!("iPXE: {} is no script; a boot server that gives iPXE to iPXE makes it load itself for ever", without_tokens(&file)));
+        return Err(format!(
+            "iPXE: {} is no script; a boot server that gives iPXE to iPXE makes it load itself for ever",
+            without_tokens(&file)
+        ));
     }
     script(run, index, mode, &text, &absolute(&lease, &file), settings(&lease)).await
 }
 
 /// URL of a boot file.
 fn absolute(lease: &Lease, file: &str) -> String {
-    if file.contains("://") { file.to_owned() } else { format!("tftp://{}/{}", lease.next_server, file.trim_start_matches('/')) }
+    if file.contains("://") {
+        file.to_owned()
+    } else {
+        format!("tftp://{}/{}", lease.next_server, file.trim_start_matches('/'))
+    }
 }
 
 fn settings(lease: &Lease) -> BTreeMap<String, String> {

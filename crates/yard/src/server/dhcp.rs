@@ -2,9 +2,7 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use dhcproto::v4::{
-    Architecture, DhcpOption, Flags, HType, Message, MessageType, OptionCode, UnknownOption,
-};
+use dhcproto::v4::{Architecture, DhcpOption, Flags, HType, Message, MessageType, OptionCode, UnknownOption};
 use tokio::time::{Instant, timeout_at};
 
 use super::net::Port;

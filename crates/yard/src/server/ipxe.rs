@@ -80,14 +80,14 @@ impl<'a, M: Machine> Interpreter<'a, M> {
             let lines = join_lines(text);
             self.base.clone_from(&url);
             let mut at = start;
-            loop {
-                let Some(line) = lines.get(at) else { break };
+            while let Some(line) = lines.get(at) {
                 at += 1;
                 match self.line(line).await {
                     Flow::Next(true) => {}
                     Flow::Next(false) => return Outcome::Failed(format!("script ended at: {}", line.trim())),
                     Flow::Goto(label) => {
-                        let target = lines.iter().position(|line| line.trim().strip_prefix(':') == Some(label.as_str()));
+                        let target =
+                            lines.iter().position(|line| line.trim().strip_prefix(':') == Some(label.as_str()));
                         let Some(target) = target else { return Outcome::Failed(format!("no such label: {label}")) };
                         at = target + 1;
                     }
@@ -230,8 +230,8 @@ impl<'a, M: Machine> Interpreter<'a, M> {
                     Flow::Next(false)
                 }
             },
-            "ifopen" | "ifclose" | "ifstat" | "iflinkwait" | "imgstat" | "sleep" | "console" | "colour"
-            | "cpair" | "route" | "sync" => Flow::Next(true),
+            "ifopen" | "ifclose" | "ifstat" | "iflinkwait" | "imgstat" | "sleep" | "console" | "colour" | "cpair"
+            | "route" | "sync" => Flow::Next(true),
             "imgfree" => {
                 self.kernel = None;
                 self.initrds.clear();

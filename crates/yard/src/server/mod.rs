@@ -137,8 +137,8 @@ pub struct State {
     pub stage_since: String,
     /// Console of the last boot.
     pub log: VecDeque<String>,
-    /// Sessions of the BMC: token to (id, user).
-    pub sessions: BTreeMap<String, (String, String)>,
+    /// Sessions of the BMC by token.
+    pub sessions: BTreeMap<String, crate::bmc::Session>,
     /// The BMC resets and does not answer until then.
     pub bmc_down_until: Option<Instant>,
     /// Boots so far.

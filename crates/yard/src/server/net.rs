@@ -39,6 +39,9 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// Takes what arrives, with the status; an error ends the download.
+pub type Sink<'a> = dyn FnMut(u16, &[u8]) -> Result<(), String> + Send + 'a;
+
 /// How a download went on.
 pub enum Download {
     /// All has arrived.
@@ -119,11 +122,14 @@ impl Port {
         }
         let mut collected = Vec::new();
         let mut status = 0;
-        match self.stream(face, request, None, &mut |code, chunk| {
-            status = code;
-            collected.extend_from_slice(chunk);
-            if collected.len() > KEPT { Err("answer is too large".into()) } else { Ok(()) }
-        }).await? {
+        match self
+            .stream(face, request, None, &mut |code, chunk| {
+                status = code;
+                collected.extend_from_slice(chunk);
+                if collected.len() > KEPT { Err("answer is too large".into()) } else { Ok(()) }
+            })
+            .await?
+        {
             Download::Complete => Ok(Answer { status, body: collected.into() }),
             Download::Status(status) => Ok(Answer { status, body: Bytes::new() }),
             Download::Broken(error) => Err(error),
@@ -142,7 +148,7 @@ impl Port {
         url: &str,
         token: Option<&str>,
         from: u64,
-        sink: &mut (dyn FnMut(u16, &[u8]) -> Result<(), String> + Send),
+        sink: &mut Sink<'_>,
     ) -> Result<Download, String> {
         let mut request = self.world.http.get(url);
         if let Some(token) = token {
@@ -159,7 +165,7 @@ impl Port {
         face: Face,
         request: reqwest::RequestBuilder,
         mbps: Option<u32>,
-        sink: &mut (dyn FnMut(u16, &[u8]) -> Result<(), String> + Send),
+        sink: &mut Sink<'_>,
     ) -> Result<Download, String> {
         let request = request.build().map_err(|error| format!("bad request: {error}"))?;
         let what = format!("{} {}", request.method(), without_tokens(request.url().path()));
@@ -202,7 +208,7 @@ impl Port {
             return Ok(Download::Status(status));
         }
         let cut = cut.map(|(percent, bytes)| match percent {
-            Some(percent) => response.content_length().unwrap_or(0) * percent / 100,
+            Some(percent) => response.content_length().unwrap_or(0).saturating_mul(percent) / 100,
             None => bytes,
         });
         let mut response = response;

@@ -77,7 +77,8 @@ pub fn parse(text: &str, nics: &[Nic], names: &[&str]) -> (Vec<Iface>, Vec<Strin
     for (key, entry) in entries(root, "vlans") {
         let id = entry.get("id").and_then(Value::as_u64).filter(|id| (1..=4094).contains(id));
         let link = entry.get("link").and_then(Value::as_str).unwrap_or_default();
-        let below = found.iter().find(|iface| iface.name == link && iface.vlan.is_none()).map(|iface| iface.nics.clone());
+        let below =
+            found.iter().find(|iface| iface.name == link && iface.vlan.is_none()).map(|iface| iface.nics.clone());
         match (id, below) {
             (Some(id), Some(nics)) => {
                 found.push(Iface { nics, vlan: Some(id as u16), ..addressing(&key, entry) });
@@ -118,9 +119,7 @@ fn addressing(name: &str, entry: &Value) -> Iface {
             .flatten()
             .filter_map(|address| address.as_str().map(str::to_owned))
             .collect(),
-        gateway: default_route
-            .or_else(|| entry.get("gateway4").and_then(Value::as_str))
-            .map(str::to_owned),
+        gateway: default_route.or_else(|| entry.get("gateway4").and_then(Value::as_str)).map(str::to_owned),
         dhcp: entry.get("dhcp4").and_then(Value::as_bool).unwrap_or(false),
         ..Iface::default()
     }
@@ -131,10 +130,7 @@ mod tests {
     use super::*;
 
     fn nics() -> Vec<Nic> {
-        vec![
-            Nic { mac: [2, 0, 0, 0, 0, 1], switch: 0, port: 1 },
-            Nic { mac: [2, 0, 0, 0, 0, 2], switch: 1, port: 1 },
-        ]
+        vec![Nic { mac: [2, 0, 0, 0, 0, 1], switch: 0, port: 1 }, Nic { mac: [2, 0, 0, 0, 0, 2], switch: 1, port: 1 }]
     }
 
     #[test]

@@ -41,9 +41,8 @@ pub fn hostname(user_data: &str, meta_data: &str) -> Option<String> {
 /// `phone_home` of user-data: URL and number of tries. Also found inside an autoinstall document's `user-data`.
 fn phone_home(user_data: &str) -> Option<(String, u32)> {
     let document = cloud_config(user_data)?;
-    let module = document
-        .get("phone_home")
-        .or_else(|| document.get("autoinstall")?.get("user-data")?.get("phone_home"))?;
+    let module =
+        document.get("phone_home").or_else(|| document.get("autoinstall")?.get("user-data")?.get("phone_home"))?;
     let url = module.get("url")?.as_str()?.to_owned();
     let tries = module.get("tries").and_then(Value::as_u64).unwrap_or(10).clamp(1, 100) as u32;
     Some((url, tries))
@@ -86,21 +85,17 @@ pub async fn boot(run: &Run) {
     }
 }
 
-async fn call_home(
-    run: &Run,
-    hostname: &str,
-    meta_data: &str,
-    interfaces: &[netcfg::Iface],
-    url: &str,
-    tries: u32,
-) {
+async fn call_home(run: &Run, hostname: &str, meta_data: &str, interfaces: &[netcfg::Iface], url: &str, tries: u32) {
     let instance = meta(meta_data, "instance-id").unwrap_or_default();
     let url = url.replace("$INSTANCE_ID", &instance);
     let form = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("instance_id", &instance)
         .append_pair("hostname", hostname)
         .append_pair("fqdn", hostname)
-        .append_pair("pub_key_ed25519", &format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{} root@{hostname}", run.server.spec.serial))
+        .append_pair(
+            "pub_key_ed25519",
+            &format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{} root@{hostname}", run.server.spec.serial),
+        )
         .finish();
     let mut pause = Duration::from_millis(500);
     for attempt in 1..=tries {
@@ -144,7 +139,8 @@ mod tests {
 
     #[test]
     fn seeds_are_understood() {
-        let user = "#cloud-config\nhostname: web-1\nphone_home:\n  url: http://site/phone-home/$INSTANCE_ID\n  tries: 3\n";
+        let user =
+            "#cloud-config\nhostname: web-1\nphone_home:\n  url: http://site/phone-home/$INSTANCE_ID\n  tries: 3\n";
         assert_eq!(phone_home(user), Some(("http://site/phone-home/$INSTANCE_ID".into(), 3)));
         assert_eq!(hostname(user, "local-hostname: other\n").as_deref(), Some("web-1"));
         assert_eq!(hostname("#!/bin/sh\n", "{\"local-hostname\": \"x\"}").as_deref(), Some("x"));

@@ -85,22 +85,20 @@ pub async fn read(port: &Port, server: Ipv4Addr, file: &str) -> Result<Vec<u8>, 
     }
     loop {
         let received = timeout(WAIT, socket.recv_from(&mut buffer)).await;
-        let (length, from) = match received {
-            Ok(Ok(received)) => received,
-            Ok(Err(_)) | Err(_) => {
-                tries += 1;
-                if tries > TRIES || lost {
-                    return Err(fail("timed out"));
-                }
-                in_window = 0;
-                if matches!(received, Ok(Err(_))) {
-                    tokio::time::sleep(WAIT / 4).await;
-                }
-                if port.online() {
-                    let _ = socket.send_to(&last, peer.unwrap_or(target)).await;
-                }
-                continue;
+        let Ok(Ok((length, from))) = received else {
+            tries += 1;
+            if tries > TRIES || lost {
+                return Err(fail("timed out"));
             }
+            in_window = 0;
+            if received.is_ok() {
+                // "Port unreachable" comes at once; a lost packet would have taken its time.
+                tokio::time::sleep(WAIT / 4).await;
+            }
+            if port.online() {
+                let _ = socket.send_to(&last, peer.unwrap_or(target)).await;
+            }
+            continue;
         };
         // The first answer decides the server's transfer port; anything else is not ours.
         if from.ip() != target.ip() || peer.is_some_and(|peer| peer != from) || length < 4 || !port.online() {
@@ -135,7 +133,7 @@ pub async fn read(port: &Port, server: Ipv4Addr, file: &str) -> Result<Vec<u8>, 
                     return Err(fail("file is too large"));
                 }
                 if let (Some(percent), Some(size)) = (cut, negotiated.size)
-                    && data.len() * 100 >= size * percent
+                    && data.len() * 100 >= size.saturating_mul(percent)
                 {
                     return Err(fail("connection lost"));
                 }
@@ -171,10 +169,10 @@ mod tests {
     #[test]
     fn options_are_checked() {
         assert_eq!(
-            options(b"tsize\0123\0blksize\01428\0windowsize\04\0"),
+            options(b"tsize\x00123\x00blksize\x001428\x00windowsize\x004\x00"),
             Some(Options { block: Some(1428), window: Some(4), size: Some(123) })
         );
-        for bad in [&b"blksize\065464\0"[..], b"blksize\0", b"tsize\0x\0", b"colour\0red\0", b"", b"\xff\0\0"] {
+        for bad in [&b"blksize\x0065464\x00"[..], b"blksize\0", b"tsize\0x\0", b"colour\0red\0", b"", b"\xff\0\0"] {
             assert_eq!(options(bad), None, "{bad:?}");
         }
     }

@@ -3,14 +3,14 @@
 use hyper::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{
-    Nvue, config, operational,
-    revision::ApplyControls,
-};
+use super::{Nvue, config, operational, revision::ApplyControls};
 use crate::{
     httpd::{Incomer, Reply},
     lock,
 };
+
+/// Most segments of a path.
+const MAX_DEPTH: usize = 24;
 
 /// Error body as NVUE sends it (RFC 7807).
 pub fn problem(status: StatusCode, detail: &str) -> Value {
@@ -40,9 +40,9 @@ pub fn decode(text: &str) -> Option<String> {
 /// Answers a request.
 pub fn handle(nvue: &Nvue, request: &Incomer) -> Reply {
     let settings = &nvue.world.config;
-    let known = request.basic().is_some_and(|(user, password)| {
-        user == settings.switch_user && password == settings.switch_password.0
-    });
+    let known = request
+        .basic()
+        .is_some_and(|(user, password)| user == settings.switch_user && password == settings.switch_password.0);
     if !known {
         return refuse(StatusCode::UNAUTHORIZED, "Authentication required")
             .with(header::WWW_AUTHENTICATE, "Basic realm=\"NVUE\"");
@@ -52,6 +52,10 @@ pub fn handle(nvue: &Nvue, request: &Incomer) -> Reply {
     };
     let segments: Option<Vec<String>> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
     let Some(segments) = segments else { return refuse(StatusCode::BAD_REQUEST, "Path is not valid") };
+    // Configuration trees are not deep; a longer path would only cost stack.
+    if segments.len() > MAX_DEPTH {
+        return refuse(StatusCode::NOT_FOUND, "The requested item does not exist.");
+    }
     let query: std::collections::HashMap<String, String> =
         url::form_urlencoded::parse(request.query.as_bytes()).into_owned().collect();
     if segments.first().is_some_and(|first| first == "revision") {
@@ -80,7 +84,11 @@ fn read(nvue: &Nvue, segments: &[String], rev: &str) -> Reply {
         Some(value) => Reply::json(StatusCode::OK, &value),
         // A container that is not configured is empty; a thing that does not exist is not found.
         None if segments.len() <= 1 || segments.last().is_some_and(|last| CONTAINERS.contains(&last.as_str())) => {
-            if exists(nvue, segments, rev) { Reply::json(StatusCode::OK, &json!({})) } else { missing() }
+            if exists(nvue, segments, rev) {
+                Reply::json(StatusCode::OK, &json!({}))
+            } else {
+                missing()
+            }
         }
         None => missing(),
     }
@@ -135,7 +143,8 @@ fn change(nvue: &Nvue, request: &Incomer, segments: &[String], rev: Option<&str>
         (Ok(()), Some(body)) => Reply::json(StatusCode::OK, &body),
         (Err(None), _) => refuse(StatusCode::NOT_FOUND, &format!("revision '{rev}' does not exist")),
         (Err(Some(issue)), _) => {
-            let detail = format!("Error: at {}: {}", issue.location.trim_start_matches('/').replace('/', "."), issue.message);
+            let detail =
+                format!("Error: at {}: {}", issue.location.trim_start_matches('/').replace('/', "."), issue.message);
             refuse(StatusCode::BAD_REQUEST, &detail)
         }
     }
@@ -164,9 +173,10 @@ fn revisions(nvue: &Nvue, request: &Incomer, rest: &[String]) -> Reply {
             let state = lock(&nvue.switch.state);
             match (id.as_str(), state.revisions.get(id)) {
                 (_, Some(revision)) => Reply::json(StatusCode::OK, &revision.show()),
-                ("applied" | "startup", None) => {
-                    Reply::json(StatusCode::OK, &json!({"state": "applied", "transition": {"issue": {}, "progress": ""}}))
-                }
+                ("applied" | "startup", None) => Reply::json(
+                    StatusCode::OK,
+                    &json!({"state": "applied", "transition": {"issue": {}, "progress": ""}}),
+                ),
                 _ => missing(id),
             }
         }

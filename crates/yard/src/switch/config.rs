@@ -40,6 +40,20 @@ pub fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
+/// Merges a patch at the root as NVUE does: `link.state` is a choice, so `down` replaces `up`.
+pub fn apply(tree: &mut Value, patch: &Value) {
+    merge(tree, patch);
+    for (name, interface) in patch.get("interface").and_then(Value::as_object).into_iter().flatten() {
+        let chosen = interface.pointer("/link/state").and_then(Value::as_object);
+        let Some((word, value)) = chosen.and_then(|state| state.iter().find(|(_, value)| !value.is_null())) else {
+            continue;
+        };
+        if let Some(state) = tree.pointer_mut(&format!("/interface/{name}/link/state")) {
+            *state = Value::Object(Map::from_iter([(word.clone(), value.clone())]));
+        }
+    }
+}
+
 /// A patch at a path as a patch at the root.
 pub fn at_path(path: &[String], patch: Value) -> Value {
     path.iter().rev().fold(patch, |inner, key| Value::Object(Map::from_iter([(key.clone(), inner)])))
@@ -66,7 +80,9 @@ pub fn touched(patch: &Value, prefix: &str, into: &mut BTreeSet<String>) {
 
 /// Whether one path is the other or lies in it.
 pub fn overlaps(a: &str, b: &str) -> bool {
-    let inside = |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let inside = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     inside(a, b) || inside(b, a)
 }
 
@@ -148,8 +164,20 @@ pub fn check_schema(patch: &Value) -> Result<(), Issue> {
         return Err(issue("/", "body must be an object"));
     };
     const ROOTS: [&str; 14] = [
-        "acl", "bridge", "evpn", "interface", "mlag", "nve", "platform", "qos", "router", "service", "system", "vrf",
-        "maintenance", "cluster",
+        "acl",
+        "bridge",
+        "evpn",
+        "interface",
+        "mlag",
+        "nve",
+        "platform",
+        "qos",
+        "router",
+        "service",
+        "system",
+        "vrf",
+        "maintenance",
+        "cluster",
     ];
     for (key, value) in root {
         if !ROOTS.contains(&key.as_str()) {
@@ -170,7 +198,10 @@ pub fn check_schema(patch: &Value) -> Result<(), Issue> {
     let vlans = |value: Option<&Value>, place: &str, words: &[&str]| -> Result<(), Issue> {
         for key in object(value, place)?.keys() {
             if vlan_key(key).is_none() && !words.contains(&key.as_str()) {
-                return Err(issue(format!("{place}/{key}"), format!("'{key}' is not a VLAN; it must be between 1 and 4094")));
+                return Err(issue(
+                    format!("{place}/{key}"),
+                    format!("'{key}' is not a VLAN; it must be between 1 and 4094"),
+                ));
             }
         }
         Ok(())
@@ -204,11 +235,32 @@ pub fn check_schema(patch: &Value) -> Result<(), Issue> {
         let interface = object(Some(&interface), &place)?;
         for key in interface.keys() {
             const KNOWN: [&str; 20] = [
-                "type", "link", "bridge", "description", "ip", "bond", "lldp", "evpn", "acl", "ptp", "qos", "router",
-                "vlan", "base-interface", "tunnel", "pluggable", "counters", "mirror", "rate-limit", "storm-control",
+                "type",
+                "link",
+                "bridge",
+                "description",
+                "ip",
+                "bond",
+                "lldp",
+                "evpn",
+                "acl",
+                "ptp",
+                "qos",
+                "router",
+                "vlan",
+                "base-interface",
+                "tunnel",
+                "pluggable",
+                "counters",
+                "mirror",
+                "rate-limit",
+                "storm-control",
             ];
             if !KNOWN.contains(&key.as_str()) {
-                return Err(issue(format!("{place}/{key}"), format!("'{key}' is not a known property of an interface")));
+                return Err(issue(
+                    format!("{place}/{key}"),
+                    format!("'{key}' is not a known property of an interface"),
+                ));
             }
         }
         for key in ["description", "type"] {
@@ -227,7 +279,9 @@ pub fn check_schema(patch: &Value) -> Result<(), Issue> {
             None | Some(Value::Null) => {}
             Some(Value::String(state)) if matches!(state.as_str(), "up" | "down") => {}
             Some(Value::Object(state)) if state.keys().all(|key| matches!(key.as_str(), "up" | "down")) => {}
-            Some(other) => return Err(issue(format!("{place}/link/state"), format!("{other} is not one of ['up', 'down']"))),
+            Some(other) => {
+                return Err(issue(format!("{place}/link/state"), format!("{other} is not one of ['up', 'down']")));
+            }
         }
         let bridge = object(interface.get("bridge"), &format!("{place}/bridge"))?;
         for (domain, port) in object(bridge.get("domain"), &format!("{place}/bridge/domain"))? {
@@ -275,7 +329,9 @@ pub fn check_whole(config: &Value, ports: usize) -> Vec<Issue> {
 /// Whether a change asks for "are you sure": it touches ports that carry traffic.
 pub fn needs_confirmation(patch: &Value) -> bool {
     patch.get("interface").and_then(Value::as_object).into_iter().flatten().any(|(_, interface)| {
-        interface.is_null() || interface.get("bridge").is_some_and(Value::is_null) || interface.pointer("/link/state").is_some()
+        interface.is_null()
+            || interface.get("bridge").is_some_and(Value::is_null)
+            || interface.pointer("/link/state").is_some()
     })
 }
 
@@ -296,14 +352,14 @@ mod tests {
     #[test]
     fn ports_forward_as_configured() {
         let config = json!({
-            "bridge": {"domain": {"br_default": {"vlan": {"10": {}, "20-22": {}}, "untagged": 1}}},
-            "interface": {
-                "swp1": {"bridge": {"domain": {"br_default": {"access": 10}}}},
-                "swp2": {"bridge": {"domain": {"br_default": {}}}},
-                "swp3": {"bridge": {"domain": {"br_default": {"untagged": "none", "vlan": {"21": {}}}}}},
-                "swp4": {"link": {"state": {"down": {}}}, "bridge": {"domain": {"br_default": {"access": 10}}}},
-                "swp5": {"bridge": {"domain": {"br_other": {"access": 10}}}},
-            }});
+        "bridge": {"domain": {"br_default": {"vlan": {"10": {}, "20-22": {}}, "untagged": 1}}},
+        "interface": {
+            "swp1": {"bridge": {"domain": {"br_default": {"access": 10}}}},
+            "swp2": {"bridge": {"domain": {"br_default": {}}}},
+            "swp3": {"bridge": {"domain": {"br_default": {"untagged": "none", "vlan": {"21": {}}}}}},
+            "swp4": {"link": {"state": {"down": {}}}, "bridge": {"domain": {"br_default": {"access": 10}}}},
+            "swp5": {"bridge": {"domain": {"br_other": {"access": 10}}}},
+        }});
         let views = port_views(&config, 5);
         assert_eq!((views[1].untagged, views[1].tagged.len()), (Some(10), 0));
         assert_eq!((views[2].untagged, views[2].tagged.len()), (Some(1), 4));

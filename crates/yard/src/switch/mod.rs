@@ -130,7 +130,7 @@ async fn apply(world: &Arc<World>, switch: &Arc<Switch>, id: &str, controls: rev
     for action in world.strike_switch(switch, &format!("APPLY {id}")) {
         match action {
             Action::Delay { ms } => tokio::time::sleep(Duration::from_millis(ms)).await,
-            Action::Hang | Action::Drop => tokio::time::sleep(Duration::from_secs(3600)).await,
+            Action::Hang | Action::Drop => tokio::time::sleep(Duration::from_hours(1)).await,
             Action::Error { message, .. } => failure = Some(message.unwrap_or_else(|| "ifreload failed".into())),
             _ => {}
         }

@@ -29,7 +29,9 @@ pub fn read(nvue: &Nvue, path: &[String]) -> Option<Value> {
         "interface" => match rest.split_first() {
             None => {
                 let mut all = Map::new();
-                for name in ["eth0", "lo"].into_iter().map(str::to_owned).chain((1..=spec.ports).map(|n| format!("swp{n}"))) {
+                for name in
+                    ["eth0", "lo"].into_iter().map(str::to_owned).chain((1..=spec.ports).map(|n| format!("swp{n}")))
+                {
                     if let Some(value) = interface(nvue, &name) {
                         all.insert(name, value);
                     }
@@ -80,7 +82,10 @@ fn interface(nvue: &Nvue, name: &str) -> Option<Value> {
         let mut value = configured?;
         if let Value::Object(entry) = &mut value {
             let mac = if name == "eth0" { mac_text(&spec.mac) } else { "00:00:00:00:00:00".into() };
-            entry.insert("link".into(), json!({"mac": mac, "state": {"up": {}}, "oper-status": "up", "admin-status": "up", "mtu": 1500}));
+            entry.insert(
+                "link".into(),
+                json!({"mac": mac, "state": {"up": {}}, "oper-status": "up", "admin-status": "up", "mtu": 1500}),
+            );
         }
         return Some(value);
     };
@@ -96,16 +101,22 @@ fn interface(nvue: &Nvue, name: &str) -> Option<Value> {
     if let Value::Object(entry) = &mut value {
         entry.insert("type".into(), json!("swp"));
         entry.insert("ifindex".into(), json!(port + 2));
-        entry.insert("link".into(), json!({
-            "admin-status": if view.up { "up" } else { "down" },
-            "oper-status": if up { "up" } else { "down" },
-            "state": if view.up { json!({"up": {}}) } else { json!({"down": {}}) },
-            "auto-negotiate": "on", "duplex": "full", "fec": "auto", "speed": if up { speed } else { "" },
-            "mtu": mtu, "mac": mac_text(&switch_mac(spec.index, port)), "breakout": {},
-            "stats": {"carrier-transitions": 2, "in-bytes": 0, "in-drops": 0, "in-errors": 0, "in-pkts": 0,
-                "out-bytes": 0, "out-drops": 0, "out-errors": 0, "out-pkts": 0},
-        }));
-        entry.insert("counters".into(), json!({"in-pkts": 0, "out-pkts": 0, "in-errors": 0, "out-errors": 0, "in-drops": 0, "out-drops": 0}));
+        entry.insert(
+            "link".into(),
+            json!({
+                "admin-status": if view.up { "up" } else { "down" },
+                "oper-status": if up { "up" } else { "down" },
+                "state": if view.up { json!({"up": {}}) } else { json!({"down": {}}) },
+                "auto-negotiate": "on", "duplex": "full", "fec": "auto", "speed": if up { speed } else { "" },
+                "mtu": mtu, "mac": mac_text(&switch_mac(spec.index, port)), "breakout": {},
+                "stats": {"carrier-transitions": 2, "in-bytes": 0, "in-drops": 0, "in-errors": 0, "in-pkts": 0,
+                    "out-bytes": 0, "out-drops": 0, "out-errors": 0, "out-pkts": 0},
+            }),
+        );
+        entry.insert(
+            "counters".into(),
+            json!({"in-pkts": 0, "out-pkts": 0, "in-errors": 0, "out-errors": 0, "in-drops": 0, "out-drops": 0}),
+        );
         let neighbors = neighbor.map_or_else(|| json!({}), |(name, value)| json!({name: value}));
         entry.insert("lldp".into(), json!({"state": "enabled", "neighbor": neighbors}));
     }

@@ -72,7 +72,12 @@ impl Revision {
         json!({"state": self.state, "transition": {"issue": issues, "progress": self.progress}})
     }
 
-    fn fail(&mut self, state: &'static str, progress: &'static str, issues: Vec<(&'static str, Option<String>, String)>) {
+    fn fail(
+        &mut self,
+        state: &'static str,
+        progress: &'static str,
+        issues: Vec<(&'static str, Option<String>, String)>,
+    ) {
         self.state = state;
         self.progress = progress;
         self.issues = issues;
@@ -156,7 +161,7 @@ impl Config {
             return Err(refuse(&format!("revision is {} and cannot be changed any more", revision.state)));
         }
         config::check_schema(&patch).map_err(Some)?;
-        config::merge(&mut revision.tree, &patch);
+        config::apply(&mut revision.tree, &patch);
         revision.patches.push(patch);
         if revision.state != "pending" {
             revision.fail("pending", "", Vec::new());
@@ -201,9 +206,12 @@ impl Config {
         }
         // A branch of an older configuration is rebased; what somebody else has changed meanwhile is a conflict.
         let mine = revision.patch();
-        let conflict = self.history.iter().filter(|(number, ..)| *number > revision.base).find_map(|(_, other, theirs)| {
-            mine.iter().find(|path| theirs.iter().any(|their| config::overlaps(path, their))).map(|path| (other, path))
-        });
+        let conflict =
+            self.history.iter().filter(|(number, ..)| *number > revision.base).find_map(|(_, other, theirs)| {
+                mine.iter()
+                    .find(|path| theirs.iter().any(|their| config::overlaps(path, their)))
+                    .map(|path| (other, path))
+            });
         if let Some((other, path)) = conflict {
             let text = format!("{path} was changed by {other} after this revision was created");
             let place = path.trim_start_matches('/').replace('/', ".");
@@ -212,7 +220,7 @@ impl Config {
         }
         let mut rebased = self.applied.clone();
         for patch in &revision.patches {
-            config::merge(&mut rebased, patch);
+            config::apply(&mut rebased, patch);
         }
         revision.tree = rebased;
         let issues = config::check_whole(&revision.tree, spec.ports);
