@@ -110,6 +110,26 @@ impl Ctx {
         self.body.contains_key(field)
     }
 
+    /// Refuses fields of the interface that this operation does not keep: they would be lost silently. A value that says nothing (`null`,
+    /// `false`, zero, empty) passes, because clients send whole objects.
+    pub fn refuse_others(&self, kept: &[&str]) -> Result<(), ApiError> {
+        let says_nothing = |v: &Value| match v {
+            Value::Null | Value::Bool(false) => true,
+            Value::Number(n) => n.as_f64() == Some(0.0),
+            Value::String(s) => s.is_empty(),
+            Value::Array(a) => a.is_empty(),
+            Value::Object(o) => o.is_empty(),
+            Value::Bool(true) => false,
+        };
+        let lost: Vec<FieldError> = self
+            .body
+            .iter()
+            .filter(|(field, value)| !kept.contains(&field.as_str()) && !says_nothing(value))
+            .map(|(field, _)| FieldError::new(field, "cannot be set here yet; leave it out"))
+            .collect();
+        if lost.is_empty() { Ok(()) } else { Err(ApiError::fields(lost)) }
+    }
+
     /// A required whole number.
     pub fn need_int(&self, field: &str) -> Result<i64, ApiError> {
         self.int(field).ok_or_else(|| ApiError::field(field, "is required"))

@@ -41,6 +41,15 @@ impl Sealer {
         Ok(Self { key })
     }
 
+    /// The sealer of one site, made from this key and the site's id: a site opens what was sealed for it, and nothing else.
+    pub fn for_site(&self, site_id: model::Id) -> Self {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &*self.key);
+        let tag = ring::hmac::sign(&key, format!("steelyard site {site_id}").as_bytes());
+        let mut derived = Zeroizing::new([0u8; 32]);
+        derived.copy_from_slice(tag.as_ref());
+        Self { key: derived }
+    }
+
     /// The key in hex, to be handed over or stored.
     pub fn to_hex(&self) -> Zeroizing<String> {
         Zeroizing::new(hex::encode(*self.key))
@@ -101,6 +110,15 @@ mod tests {
         changed[30] ^= 1;
         assert!(a.open(&Sealed(STANDARD.encode(changed))).is_err());
         assert!(a.open(&Sealed("AAAA".into())).is_err());
+    }
+
+    #[test]
+    fn a_site_opens_its_own_secrets_alone() {
+        let root = Sealer::generate();
+        let sealed = root.for_site(7).seal(&Clear("calvin".into())).unwrap();
+        assert_eq!(root.for_site(7).open(&sealed).unwrap().0, "calvin");
+        assert!(root.for_site(8).open(&sealed).is_err());
+        assert!(root.open(&sealed).is_err());
     }
 
     #[test]

@@ -6,8 +6,8 @@ mod rig;
 mod db {
     pub use store::Database;
 }
-// The store's helper as a file: one test body on both databases.
-#[path = "../../store/src/testing.rs"]
+// One test body on both databases: the rig of the store's own tests.
+#[path = "../../store/tests/rig/databases.rs"]
 mod testing;
 
 use std::{sync::Arc, time::Duration};

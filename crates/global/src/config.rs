@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// Settings, from the `[global]` table of a TOML file. Environment variables `STEELYARD_GLOBAL_…` override them.
-#[derive(Clone, Debug, Deserialize)]
+// No Debug: it holds a password, and the database address may hold another.
+#[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GlobalConfig {
     /// Address of the interface and the web applications. Default `127.0.0.1:8080`.

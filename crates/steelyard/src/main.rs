@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Draw the infrastructure you want; it becomes real.
-#[derive(Parser, Debug)]
+#[derive(Parser)]
 #[command(name = "steelyard", version, about, max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
@@ -16,7 +16,7 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand)]
 enum Command {
     /// Run a Global Controller
     Global(serve::Options),

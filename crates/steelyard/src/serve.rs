@@ -15,7 +15,7 @@ pub struct Options {
 }
 
 /// A configuration file: one table a part.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
     global: GlobalConfig,

@@ -96,6 +96,10 @@ entities! {
     } index(SiteId);
     /// One-time tokens with which a Site Controller enrols.
     enrolment_token = "enrolment_token" { site_id: i64, token_hash: String, expires_at: String, used_at: Option<String> } unique(TokenHash);
+    /// How far the snapshot of a site has grown.
+    site_snapshot = "site_snapshot" { site_id: i64, generation: i64 } unique(SiteId);
+    /// The newest value of each fact that a site knows; JSON `null` once it is removed.
+    site_snapshot_item = "site_snapshot_item" { site_id: i64, item_key: String, generation: i64, value: Json } unique(SiteId ItemKey) index(SiteId Generation);
     /// Servers.
     server = "server" {
         site_id: i64, serial: Option<String>, uuid: Option<String>, vendor: Option<String>, model: Option<String>,

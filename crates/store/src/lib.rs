@@ -6,8 +6,7 @@ pub mod error;
 pub mod event;
 pub mod list;
 pub mod migration;
-#[cfg(feature = "testing")]
-pub mod testing;
+pub mod snapshot;
 pub mod time;
 
 pub use db::Database;

@@ -16,7 +16,7 @@ mod db {
 }
 // As a file: the library itself is built without its test support.
 #[allow(dead_code, reason = "its whole interface is not needed here")]
-#[path = "../src/testing.rs"]
+#[path = "rig/databases.rs"]
 mod testing;
 
 async fn migrated(db: &Database) {

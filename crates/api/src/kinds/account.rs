@@ -2,15 +2,12 @@
 
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
-use store::{
-    entity::account,
-    list::{Revisioned, cas},
-};
+use store::entity::account;
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{list, record},
+    kinds::{edit, list, record},
     routes,
 };
 
@@ -73,35 +70,22 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Tagged(wire(&made), made.revision))
 }
 
-async fn write(
-    ctx: &Ctx,
-    what: &str,
-    change: impl FnOnce(&mut account::ActiveModel),
-) -> Result<account::Model, ApiError> {
-    let found = find(ctx).await?;
-    ctx.check_revision(found.revision)?;
-    let txn = ctx.app.db().begin().await?;
-    let mut row = found.edit();
-    change(&mut row);
-    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
-    record(
-        ctx,
-        &txn,
-        &format!("account.{what}"),
-        format!("Account {}: {what}", after.name),
-        ("account", after.id),
-        json!({}),
-    )
-    .await?;
-    txn.commit().await?;
-    Ok(after)
-}
-
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
-    let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
-    let after = write(&ctx, "update", |row| {
-        if let Some(name) = name {
-            row.name = Set(name);
+    let handled = ["name", "parentAccountId", "code", "fiscalNumber", "address"];
+    ctx.refuse_others(&handled)?;
+    let name = model::validate::name("name", ctx.need_text("name")?)?;
+    let found = find(&ctx).await?;
+    let mut extra = found.extra.clone();
+    for field in ["code", "fiscalNumber", "address"] {
+        if let Some(value) = ctx.body.get(field) {
+            extra[field] = value.clone();
+        }
+    }
+    let after = edit(&ctx, &found, ("account", &found.name), "update", wire, |row| {
+        row.name = Set(name);
+        row.extra = Set(extra);
+        if ctx.has("parentAccountId") {
+            row.parent_account_id = Set(ctx.int("parentAccountId"));
         }
     })
     .await?;
@@ -109,6 +93,7 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
 }
 
 async fn archive(ctx: Ctx) -> Result<Reply, ApiError> {
-    let after = write(&ctx, "archive", |row| row.archived = Set(true)).await?;
+    let found = find(&ctx).await?;
+    let after = edit(&ctx, &found, ("account", &found.name), "archive", wire, |row| row.archived = Set(true)).await?;
     Ok(Reply::Tagged(wire(&after), after.revision))
 }

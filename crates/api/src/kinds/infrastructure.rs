@@ -122,6 +122,7 @@ async fn config(ctx: Ctx) -> Result<Reply, ApiError> {
 }
 
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+    ctx.refuse_others(&["label", "siteId", "customVariables"])?;
     let label = model::validate::label("label", ctx.need_text("label")?)?;
     let site_id = ctx.need_int("siteId")?;
     let txn = ctx.app.db().begin().await?;

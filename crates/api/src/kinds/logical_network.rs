@@ -44,7 +44,21 @@ const BLOCKS: &[(&str, &str, &str)] = &[
 ];
 
 /// Reads the blocks of a body: strategies get ids and times, and what they name is checked.
-fn read_blocks(body: &Map<String, Value>) -> Result<Value, ApiError> {
+fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
+    ctx.refuse_others(&[
+        "label",
+        "name",
+        "annotations",
+        "kind",
+        "fabricId",
+        "infrastructureId",
+        "mtu",
+        "vlan",
+        "vxlan",
+        "ipv4",
+        "ipv6",
+    ])?;
+    let body = &ctx.body;
     let now = time::now();
     let mut blocks = json!({});
     for (block, strategies, _) in BLOCKS {
@@ -234,7 +248,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let new = New {
         kind: ctx.need_text("kind")?.to_owned(),
         fabric_id: ctx.need_int("fabricId")?,
-        design: read_blocks(&ctx.body)?,
+        design: read_blocks(&ctx)?,
         mtu: ctx.int("mtu"),
         profile_id: None,
     };
@@ -390,7 +404,7 @@ async fn create_profile(ctx: Ctx) -> Result<Reply, ApiError> {
         Some(label) => model::validate::label("label", label)?,
         None => format!("profile-{}", profile::Entity::find().count(&txn).await? + 1),
     };
-    let mut blocks = read_blocks(&ctx.body)?;
+    let mut blocks = read_blocks(&ctx)?;
     blocks["mtu"] = json!(ctx.int("mtu"));
     let mut row = profile::new();
     row.name = Set(ctx.text("name").unwrap_or(&label).to_owned());

@@ -19,12 +19,12 @@ pub mod subnet;
 pub mod system;
 pub mod user;
 
-use sea_orm::{ConnectionTrait, EntityTrait, Select};
-use serde_json::Value;
+use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, Select};
+use serde_json::{Value, json};
 use store::{
     StoreError,
     event::NewEvent,
-    list::{ListQuery, Page},
+    list::{ListQuery, Page, Revisioned, cas},
 };
 
 use crate::{context::Ctx, error::ApiError, router::Route};
@@ -112,4 +112,32 @@ pub(crate) async fn record<C: ConnectionTrait>(
     )
     .await?;
     Ok(())
+}
+
+/// A change of one object: at the revision that the caller named, with an event that has it before and after, in one transaction.
+/// `object` is its kind and its name for people.
+pub(crate) async fn edit<M>(
+    ctx: &Ctx,
+    found: &M,
+    object: (&str, &str),
+    verb: &str,
+    wire: impl Fn(&M) -> Value,
+    change: impl FnOnce(&mut M::Active),
+) -> Result<M, ApiError>
+where
+    M: Revisioned + FromQueryResult + IntoActiveModel<M::Active>,
+    M::Entity: EntityTrait<Model = M, ActiveModel = M::Active>,
+    M::Active: ActiveModelTrait<Entity = M::Entity> + Send,
+{
+    ctx.check_revision(found.revision())?;
+    let txn = ctx.app.db().begin().await?;
+    let mut row = found.edit();
+    change(&mut row);
+    let after = cas(&txn, found, row).await?.ok_or_else(|| ApiError::stale(found.revision() + 1))?;
+    let (kind, name) = object;
+    let title = format!("{} {name}: {}", kind.replace('_', " "), verb.replace('_', " "));
+    let context = json!({"before": wire(found), "after": wire(&after)});
+    record(ctx, &txn, &format!("{kind}.{verb}"), title, (kind, after.id()), context).await?;
+    txn.commit().await?;
+    Ok(after)
 }

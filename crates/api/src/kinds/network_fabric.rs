@@ -2,15 +2,12 @@
 
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
 use serde_json::{Value, json};
-use store::{
-    entity::{network_fabric, site},
-    list::{Revisioned, cas},
-};
+use store::entity::{network_fabric, site};
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{list, record},
+    kinds::{edit, list, record},
     routes,
 };
 
@@ -84,33 +81,10 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Tagged(wire(&made), made.revision))
 }
 
-async fn write(
-    ctx: &Ctx,
-    what: &str,
-    change: impl FnOnce(&mut network_fabric::ActiveModel),
-) -> Result<Reply, ApiError> {
-    let found = find(ctx).await?;
-    ctx.check_revision(found.revision)?;
-    let txn = ctx.app.db().begin().await?;
-    let mut row = found.edit();
-    change(&mut row);
-    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
-    record(
-        ctx,
-        &txn,
-        &format!("network_fabric.{what}"),
-        format!("Fabric {}: {what}", after.name),
-        ("network_fabric", after.id),
-        json!({}),
-    )
-    .await?;
-    txn.commit().await?;
-    Ok(Reply::Tagged(wire(&after), after.revision))
-}
-
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
-    write(&ctx, "update", |row| {
+    let found = find(&ctx).await?;
+    let after = edit(&ctx, &found, ("network_fabric", &found.name), "update", wire, |row| {
         if let Some(name) = name {
             row.name = Set(name);
         }
@@ -121,12 +95,16 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
             row.configuration = Set(configuration.clone());
         }
     })
-    .await
+    .await?;
+    Ok(Reply::Tagged(wire(&after), after.revision))
 }
 
 async fn activate(ctx: Ctx) -> Result<Reply, ApiError> {
-    if find(&ctx).await?.status == "active" {
+    let found = find(&ctx).await?;
+    if found.status == "active" {
         return Err(ApiError::conflict("the fabric is active already"));
     }
-    write(&ctx, "activate", |row| row.status = Set("active".into())).await
+    let object = ("network_fabric", found.name.as_str());
+    let after = edit(&ctx, &found, object, "activate", wire, |row| row.status = Set("active".into())).await?;
+    Ok(Reply::Tagged(wire(&after), after.revision))
 }

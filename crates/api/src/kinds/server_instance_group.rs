@@ -4,6 +4,7 @@ use model::{
     Id,
     deploy::{DeployStatus, DeployType, ServiceStatus},
 };
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
 };
@@ -114,6 +115,7 @@ pub async fn find<C: ConnectionTrait>(ctx: &Ctx, db: &C) -> Result<group::Model,
 
 /// Takes the body over into a design and checks what it names.
 async fn read<C: ConnectionTrait>(ctx: &Ctx, db: &C, design: &mut Value) -> Result<(), ApiError> {
+    ctx.refuse_others(&[FIELDS, &["label"]].concat())?;
     for field in FIELDS {
         if let Some(value) = ctx.body.get(*field) {
             design[*field] = value.clone();
@@ -146,6 +148,21 @@ async fn read<C: ConnectionTrait>(ctx: &Ctx, db: &C, design: &mut Value) -> Resu
     Ok(())
 }
 
+/// What the next deploy does with these instances.
+async fn mark<C: ConnectionTrait>(db: &C, ids: &[Id], what: DeployType) -> Result<(), ApiError> {
+    for chunk in ids.chunks(500) {
+        server_instance::Entity::update_many()
+            .col_expr(server_instance::Column::DeployType, Expr::val(what.as_str()))
+            .col_expr(server_instance::Column::DeployStatus, Expr::val(DeployStatus::NotStarted.as_str()))
+            .col_expr(server_instance::Column::UpdatedAt, Expr::val(store::time::now()))
+            .col_expr(server_instance::Column::Revision, Expr::col(server_instance::Column::Revision).add(1))
+            .filter(server_instance::Column::Id.is_in(chunk.to_vec()))
+            .exec(db)
+            .await?;
+    }
+    Ok(())
+}
+
 /// The group has as many instances as its design says: new ones are added, surplus ones that were never deployed go at once, deployed ones are marked.
 async fn sync_instances<C: ConnectionTrait>(db: &C, g: &group::Model) -> Result<(), ApiError> {
     let wanted = g.design["instanceCount"].as_i64().unwrap_or(1);
@@ -156,24 +173,17 @@ async fn sync_instances<C: ConnectionTrait>(db: &C, g: &group::Model) -> Result<
         .await?;
     rows.sort_by_key(|i| i.position);
     let mut next = rows.last().map_or(1, |i| i.position + 1);
-    let mut keep = 0;
-    for instance in rows {
-        let ordered = instance.service_status == ServiceStatus::Ordered.as_str();
-        keep += 1;
-        if keep <= wanted {
-            if instance.deploy_type == DeployType::Delete.as_str() {
-                let mut row = instance.edit();
-                row.deploy_type = Set(DeployType::Edit.as_str().into());
-                row.update(db).await?;
-            }
-        } else if ordered && instance.server_id.is_none() {
-            server_instance::Entity::delete_by_id(instance.id).exec(db).await?;
-        } else if instance.deploy_type != DeployType::Delete.as_str() {
-            let mut row = instance.edit();
-            row.deploy_type = Set(DeployType::Delete.as_str().into());
-            row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
-            row.update(db).await?;
-        }
+    let (kept, surplus) = rows.split_at(rows.len().min(usize::try_from(wanted).unwrap_or(0)));
+    let keep = kept.len() as i64;
+    let marked = |i: &&server_instance::Model| i.deploy_type == DeployType::Delete.as_str();
+    let never_deployed =
+        |i: &&server_instance::Model| i.service_status == ServiceStatus::Ordered.as_str() && i.server_id.is_none();
+    let ids = |list: Vec<&server_instance::Model>| list.into_iter().map(|i| i.id).collect::<Vec<Id>>();
+    mark(db, &ids(kept.iter().filter(marked).collect()), DeployType::Edit).await?;
+    mark(db, &ids(surplus.iter().filter(|i| !never_deployed(i) && !marked(i)).collect()), DeployType::Delete).await?;
+    for chunk in ids(surplus.iter().filter(never_deployed).collect()).chunks(500) {
+        let gone = server_instance::Column::Id.is_in(chunk.to_vec());
+        server_instance::Entity::delete_many().filter(gone).exec(db).await?;
     }
     let fresh: Vec<server_instance::ActiveModel> = (keep..wanted)
         .map(|_| {

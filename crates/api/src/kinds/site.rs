@@ -2,15 +2,12 @@
 
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use serde_json::{Map, Value, json};
-use store::{
-    entity::{infrastructure, server, site},
-    list::{Revisioned, cas},
-};
+use store::entity::{infrastructure, server, site};
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{list, record},
+    kinds::{edit, list, record},
     routes,
 };
 
@@ -76,30 +73,11 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Tagged(wire(&made), made.revision))
 }
 
-async fn write(ctx: &Ctx, what: &str, change: impl FnOnce(&mut site::ActiveModel)) -> Result<site::Model, ApiError> {
-    let found = find(ctx).await?;
-    ctx.check_revision(found.revision)?;
-    let txn = ctx.app.db().begin().await?;
-    let mut row = found.edit();
-    change(&mut row);
-    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
-    record(
-        ctx,
-        &txn,
-        &format!("site.{what}"),
-        format!("Site {}: {what}", after.slug),
-        ("site", after.id),
-        json!({"before": wire(&found), "after": wire(&after)}),
-    )
-    .await?;
-    txn.commit().await?;
-    Ok(after)
-}
-
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let slug = ctx.text("slug").map(slug).transpose()?;
     let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
-    let after = write(&ctx, "update", |row| {
+    let found = find(&ctx).await?;
+    let after = edit(&ctx, &found, ("site", &found.slug), "update", wire, |row| {
         if let Some(slug) = slug {
             row.slug = Set(slug);
         }
@@ -139,9 +117,18 @@ fn merge(into: &mut Value, patch: &Value) {
 }
 
 async fn update_config(ctx: Ctx) -> Result<Reply, ApiError> {
-    let mut config = find(&ctx).await?.config;
+    let found = find(&ctx).await?;
+    let mut config = found.config.clone();
     merge(&mut config, &Value::Object(ctx.body.clone()));
-    let after = write(&ctx, "update-config", |row| row.config = Set(config)).await?;
+    let after = edit(
+        &ctx,
+        &found,
+        ("site", &found.slug),
+        "update_config",
+        |s| s.config.clone(),
+        |row| row.config = Set(config),
+    )
+    .await?;
     Ok(Reply::Tagged(after.config, after.revision))
 }
 
@@ -163,7 +150,7 @@ async fn decommission(ctx: Ctx) -> Result<Reply, ApiError> {
             "the site still has {servers} server(s) and {infrastructures} infrastructure(s); remove them first"
         )));
     }
-    write(&ctx, "decommission", |row| row.decommissioned = Set(true)).await?;
+    edit(&ctx, &found, ("site", &found.slug), "decommission", wire, |row| row.decommissioned = Set(true)).await?;
     Ok(Reply::Empty)
 }
 

@@ -89,13 +89,13 @@ impl Stream {
         mut reports: tokio::sync::broadcast::Receiver<JobReport>,
     ) {
         let out = self.out.clone();
+        if self.replay().await.is_none() {
+            return;
+        }
         loop {
-            if self.replay().await.is_none() {
-                return;
-            }
             let more = tokio::select! {
                 () = out.closed() => return,
-                r = changes.recv() => !matches!(r, Err(RecvError::Closed)),
+                r = changes.recv() => !matches!(r, Err(RecvError::Closed)) && self.replay().await.is_some(),
                 r = reports.recv() => match r {
                     Ok(report) => self.job(report).await.is_some(),
                     // Reports were lost: the client reads the jobs anew.

@@ -3,15 +3,12 @@
 use ipnet::IpNet;
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use serde_json::{Value, json};
-use store::{
-    entity::{ip_allocation, subnet},
-    list::{Revisioned, cas},
-};
+use store::entity::{ip_allocation, subnet};
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{list, record},
+    kinds::{edit, list, record},
     routes,
 };
 
@@ -143,37 +140,28 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 }
 
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    let label = ctx.text("label").map(|l| model::validate::label("label", l)).transpose()?;
+    let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
     let found = find(&ctx).await?;
-    ctx.check_revision(found.revision)?;
-    let txn = ctx.app.db().begin().await?;
-    let mut row = found.edit();
-    if let Some(label) = ctx.text("label") {
-        row.label = Set(model::validate::label("label", label)?);
-    }
-    if let Some(name) = ctx.text("name") {
-        row.name = Set(model::validate::name("name", name)?);
-    }
-    for (field, column) in [
-        ("annotations", &mut row.annotations),
-        ("tags", &mut row.tags),
-        ("allocationDenylist", &mut row.denylist),
-        ("childOverlapAllowRules", &mut row.overlap_rules),
-    ] {
-        if let Some(value) = ctx.body.get(field).filter(|v| !v.is_null()) {
-            *column = Set(value.clone());
+    let after = edit(&ctx, &found, ("subnet", &found.label), "update", wire, |row| {
+        if let Some(label) = label {
+            row.label = Set(label);
         }
-    }
-    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
-    record(
-        &ctx,
-        &txn,
-        "subnet.update",
-        format!("Subnet {} changed", after.label),
-        ("subnet", after.id),
-        json!({"before": wire(&found), "after": wire(&after)}),
-    )
+        if let Some(name) = name {
+            row.name = Set(name);
+        }
+        for (field, column) in [
+            ("annotations", &mut row.annotations),
+            ("tags", &mut row.tags),
+            ("allocationDenylist", &mut row.denylist),
+            ("childOverlapAllowRules", &mut row.overlap_rules),
+        ] {
+            if let Some(value) = ctx.body.get(field).filter(|v| !v.is_null()) {
+                *column = Set(value.clone());
+            }
+        }
+    })
     .await?;
-    txn.commit().await?;
     Ok(Reply::Tagged(wire(&after), after.revision))
 }
 

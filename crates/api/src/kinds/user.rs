@@ -6,15 +6,12 @@ use model::{
 };
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
-use store::{
-    entity::{account, api_key, user},
-    list::{Revisioned, cas},
-};
+use store::entity::{account, api_key, user};
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{list, record},
+    kinds::{edit, list, record},
     routes, seed,
 };
 
@@ -144,27 +141,14 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Tagged(wire(&made), made.revision))
 }
 
-async fn write(
-    ctx: &Ctx,
-    found: user::Model,
-    what: &str,
-    change: impl FnOnce(&mut user::ActiveModel),
-) -> Result<user::Model, ApiError> {
-    ctx.check_revision(found.revision)?;
-    let txn = ctx.app.db().begin().await?;
-    let mut row = found.edit();
-    change(&mut row);
-    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
-    record(ctx, &txn, &format!("user.{what}"), format!("User {}: {what}", after.email), ("user", after.id), json!({}))
-        .await?;
-    txn.commit().await?;
-    Ok(after)
-}
-
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    ctx.refuse_others(&["displayName", "isBlocked"])?;
     let found = find(&ctx, ctx.id("userId")?).await?;
     let name = ctx.text("displayName").map(|n| model::validate::name("displayName", n)).transpose()?;
-    let after = write(&ctx, found, "update", |row| {
+    if ctx.flag("isBlocked") == Some(true) && found.id == ctx.caller.user_id {
+        return Err(ApiError::conflict("you cannot block yourself; ask another administrator"));
+    }
+    let after = edit(&ctx, &found, ("user", &found.email), "update", wire, |row| {
         if let Some(name) = name {
             row.display_name = Set(name);
         }
@@ -173,8 +157,7 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         }
     })
     .await?;
-    let config = wire(&after)["config"].clone();
-    Ok(Reply::Tagged(config, after.revision))
+    Ok(Reply::Tagged(wire(&after)["config"].clone(), after.revision))
 }
 
 async fn archive(ctx: Ctx) -> Result<Reply, ApiError> {
@@ -182,13 +165,14 @@ async fn archive(ctx: Ctx) -> Result<Reply, ApiError> {
     if found.id == ctx.caller.user_id {
         return Err(ApiError::conflict("you cannot archive yourself; ask another administrator"));
     }
-    let after = write(&ctx, found, "archive", |row| row.is_archived = Set(true)).await?;
+    let after = edit(&ctx, &found, ("user", &found.email), "archive", wire, |row| row.is_archived = Set(true)).await?;
     Ok(Reply::Tagged(wire(&after), after.revision))
 }
 
 async fn unarchive(ctx: Ctx) -> Result<Reply, ApiError> {
     let found = find(&ctx, ctx.id("userId")?).await?;
-    let after = write(&ctx, found, "unarchive", |row| row.is_archived = Set(false)).await?;
+    let object = ("user", found.email.as_str());
+    let after = edit(&ctx, &found, object, "unarchive", wire, |row| row.is_archived = Set(false)).await?;
     Ok(Reply::Tagged(wire(&after), after.revision))
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use self::{kinds::Kind, output::Format};
 
 /// Where and how every command talks.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone)]
 pub struct Connection {
     /// Address of the Global Controller; default: the one of `login`
     #[arg(long, global = true, env = "STEELYARD_SERVER")]
@@ -40,7 +40,7 @@ impl Connection {
 }
 
 /// `login`.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub struct Login {
     /// E-mail address
     #[arg(long, env = "STEELYARD_EMAIL")]
