@@ -5,7 +5,9 @@ pub mod context;
 pub mod contract;
 pub mod docs;
 pub mod error;
+pub mod facts;
 pub mod kinds;
+pub mod planning;
 pub mod router;
 pub mod seed;
 
@@ -33,6 +35,8 @@ pub(crate) struct Inner {
     pub db: Database,
     pub engine: Engine,
     pub sealer: Sealer,
+    /// Address at which sites reach the link, for the enrolment command; `None` where the link is not served.
+    pub link_url: Option<String>,
     /// "Something was written": live streams look for new events.
     pub changes: broadcast::Sender<()>,
 }
@@ -40,7 +44,22 @@ pub(crate) struct Inner {
 impl App {
     /// An application on a migrated database.
     pub fn new(db: Database, engine: Engine, sealer: Sealer) -> Self {
-        Self(Arc::new(Inner { db, engine, sealer, changes: broadcast::channel(16).0 }))
+        Self::with_link(db, engine, sealer, None)
+    }
+
+    /// The same, with the address at which sites reach the link.
+    pub fn with_link(db: Database, engine: Engine, sealer: Sealer, link_url: Option<String>) -> Self {
+        Self(Arc::new(Inner { db, engine, sealer, link_url, changes: broadcast::channel(16).0 }))
+    }
+
+    /// Address at which sites reach the link.
+    pub fn link_url(&self) -> Option<&str> {
+        self.0.link_url.as_deref()
+    }
+
+    /// Hears when something was written.
+    pub fn written(&self) -> broadcast::Receiver<()> {
+        self.0.changes.subscribe()
     }
 
     /// The database.

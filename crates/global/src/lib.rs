@@ -1,6 +1,8 @@
 //! The Global Controller: database, engine and interface in one process.
 
 mod config;
+pub mod functions;
+pub mod record;
 mod ui;
 
 use std::{net::SocketAddr, time::Duration};

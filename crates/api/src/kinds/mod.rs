@@ -2,21 +2,37 @@
 
 pub mod account;
 pub mod authentication;
+pub mod connect_rules;
+pub mod cron_job;
+pub mod deploy;
+pub mod enrolment;
 pub mod event;
+pub mod fabric_device;
 pub mod infrastructure;
+pub mod instance_action;
 pub mod job;
 pub mod logical_network;
 pub mod network_connection;
+pub mod network_device;
+pub mod network_device_port;
 pub mod network_fabric;
 pub mod os_template;
+pub mod overview;
+pub mod plan;
 pub mod role;
+pub mod server;
+pub mod server_default_credentials;
 pub mod server_instance;
 pub mod server_instance_group;
+pub mod server_registration;
+pub mod server_registration_profile;
 pub mod server_type;
 pub mod site;
+pub mod site_controller;
 pub mod stream;
 pub mod subnet;
 pub mod system;
+pub mod template_asset;
 pub mod user;
 
 use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, Select};
@@ -34,21 +50,37 @@ pub fn all() -> impl Iterator<Item = Route> {
     [
         account::ROUTES,
         authentication::ROUTES,
+        connect_rules::ROUTES,
+        cron_job::ROUTES,
+        deploy::ROUTES,
+        enrolment::ROUTES,
         event::ROUTES,
+        fabric_device::ROUTES,
         infrastructure::ROUTES,
-        os_template::ROUTES,
-        server_instance::ROUTES,
-        server_instance_group::ROUTES,
+        instance_action::ROUTES,
+        job::ROUTES,
         logical_network::ROUTES,
         network_connection::ROUTES,
-        job::ROUTES,
+        network_device::ROUTES,
+        network_device_port::ROUTES,
         network_fabric::ROUTES,
+        os_template::ROUTES,
+        overview::ROUTES,
+        plan::ROUTES,
         role::ROUTES,
+        server::ROUTES,
+        server_default_credentials::ROUTES,
+        server_instance::ROUTES,
+        server_instance_group::ROUTES,
+        server_registration::ROUTES,
+        server_registration_profile::ROUTES,
         server_type::ROUTES,
         site::ROUTES,
+        site_controller::ROUTES,
         stream::ROUTES,
         subnet::ROUTES,
         system::ROUTES,
+        template_asset::ROUTES,
         user::ROUTES,
     ]
     .into_iter()

@@ -1,0 +1,1 @@
+//! What sites must know, made from rows and put into their snapshots.

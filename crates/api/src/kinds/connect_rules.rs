@@ -1,0 +1,5 @@
+//! What may be connected to what.
+
+use crate::routes;
+
+routes! {}

@@ -1,0 +1,5 @@
+//! Jobs on a schedule.
+
+use crate::routes;
+
+routes! {}

@@ -1,0 +1,5 @@
+//! Deploy, revert, cancel.
+
+use crate::routes;
+
+routes! {}

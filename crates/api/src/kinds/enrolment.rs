@@ -1,0 +1,5 @@
+//! One-time tokens for Site Controllers.
+
+use crate::routes;
+
+routes! {}

@@ -1,0 +1,5 @@
+//! Switches and links of a fabric.
+
+use crate::routes;
+
+routes! {}

@@ -1,0 +1,5 @@
+//! What an owner does to a server instance.
+
+use crate::routes;
+
+routes! {}

@@ -1,0 +1,5 @@
+//! Switches.
+
+use crate::routes;
+
+routes! {}

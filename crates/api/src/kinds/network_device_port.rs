@@ -1,0 +1,5 @@
+//! Ports of switches.
+
+use crate::routes;
+
+routes! {}

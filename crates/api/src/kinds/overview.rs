@@ -1,0 +1,5 @@
+//! The state of everything in a few numbers.
+
+use crate::routes;
+
+routes! {}

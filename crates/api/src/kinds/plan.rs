@@ -1,0 +1,5 @@
+//! Plans of infrastructures.
+
+use crate::routes;
+
+routes! {}

@@ -1,0 +1,5 @@
+//! Servers.
+
+use crate::routes;
+
+routes! {}

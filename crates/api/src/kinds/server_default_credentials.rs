@@ -1,0 +1,5 @@
+//! Credentials tried for BMCs that nobody named.
+
+use crate::routes;
+
+routes! {}

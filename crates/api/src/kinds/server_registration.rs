@@ -1,0 +1,5 @@
+//! Registration of servers.
+
+use crate::routes;
+
+routes! {}

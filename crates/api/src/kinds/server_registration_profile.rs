@@ -1,0 +1,5 @@
+//! Registration profiles.
+
+use crate::routes;
+
+routes! {}

@@ -1,0 +1,5 @@
+//! Site Controllers.
+
+use crate::routes;
+
+routes! {}

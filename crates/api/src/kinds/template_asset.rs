@@ -1,0 +1,5 @@
+//! Files of OS templates.
+
+use crate::routes;
+
+routes! {}

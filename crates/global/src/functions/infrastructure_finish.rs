@@ -1,0 +1,1 @@
+//! `infrastructure.finish`: what was planned is now deployed.

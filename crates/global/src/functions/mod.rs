@@ -1,0 +1,4 @@
+//! Job functions of the Global Controller, a file each.
+
+pub mod infrastructure_finish;
+pub mod server_finish_registration;

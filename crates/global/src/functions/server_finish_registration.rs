@@ -1,0 +1,1 @@
+//! `server.finish_registration`: a server becomes available.

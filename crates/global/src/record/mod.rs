@@ -1,0 +1,1 @@
+//! What sites found out, written into the rows of equipment.
