@@ -23,7 +23,10 @@ pub async fn put<C: ConnectionTrait>(txn: &C, site_id: i64, key: &str, value: Va
         .filter(item::Column::ItemKey.eq(key))
         .one(txn)
         .await?;
-    if found.as_ref().map_or(value.is_null(), |f| f.value == value) {
+    if match &found {
+        Some(found) => found.value == value,
+        None => value == Value::Null,
+    } {
         return Ok(false);
     }
     let generation = next(txn, site_id).await?;

@@ -291,3 +291,28 @@ async fn an_event_shares_the_fate_of_its_change() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn facts_of_a_site_are_numbered_and_a_repetition_is_no_news() {
+    testing::both(async |db: Database| {
+        migrated(&db).await;
+        let put = async |site, key: &str, value| {
+            let txn = db.begin().await.unwrap();
+            let changed = store::snapshot::put(&txn, site, key, value).await.unwrap();
+            txn.commit().await.unwrap();
+            changed
+        };
+        assert!(!put(1, "server/1", json!(null)).await, "nothing to remove");
+        assert!(put(1, "server/1", json!({"a": 1})).await);
+        assert!(put(1, "server/2", json!({"a": 2})).await);
+        assert!(!put(1, "server/1", json!({"a": 1})).await);
+        assert!(put(2, "server/1", json!({"a": 1})).await);
+        assert!(put(1, "server/1", json!(null)).await);
+        let news = store::snapshot::since(&db.read, 1, 1, 10).await.unwrap();
+        let news: Vec<_> = news.iter().map(|i| (i.generation, i.item_key.as_str(), i.value.is_null())).collect();
+        assert_eq!(news, [(2, "server/2", false), (3, "server/1", true)]);
+        assert_eq!(store::snapshot::generation(&db.read, 2).await.unwrap(), 1);
+        assert_eq!(store::snapshot::generation(&db.read, 3).await.unwrap(), 0);
+    })
+    .await;
+}
