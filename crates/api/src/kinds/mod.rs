@@ -24,9 +24,11 @@ pub mod server;
 pub mod server_default_credentials;
 pub mod server_instance;
 pub mod server_instance_group;
+pub mod server_power;
 pub mod server_registration;
 pub mod server_registration_profile;
 pub mod server_type;
+pub mod server_wire;
 pub mod site;
 pub mod site_controller;
 pub mod stream;
@@ -72,6 +74,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         server_default_credentials::ROUTES,
         server_instance::ROUTES,
         server_instance_group::ROUTES,
+        server_power::ROUTES,
         server_registration::ROUTES,
         server_registration_profile::ROUTES,
         server_type::ROUTES,
@@ -89,7 +92,7 @@ pub fn all() -> impl Iterator<Item = Route> {
 }
 
 /// Rows a page at most; the limit that the field's clients expect.
-const MAX_ROWS: u64 = 100;
+pub(crate) const MAX_ROWS: u64 = 100;
 
 impl From<StoreError> for ApiError {
     fn from(e: StoreError) -> Self {

@@ -2,11 +2,15 @@
 
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use serde_json::{Map, Value, json};
-use store::entity::{infrastructure, server, site};
+use store::{
+    entity::{infrastructure, server, site},
+    list::{Revisioned, cas},
+};
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
+    facts,
     kinds::{edit, list, record},
     routes,
 };
@@ -57,9 +61,11 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     row.decommissioned = Set(false);
     let config = ctx.body.get("config").cloned().unwrap_or_else(|| json!({}));
     row.location = Set(config.get("location").cloned().unwrap_or_else(|| json!({})));
+    check_config(&config)?;
     row.config = Set(config);
     let txn = ctx.app.db().begin().await?;
     let made = row.insert(&txn).await?;
+    facts::settings(&txn, made.id).await?;
     record(
         &ctx,
         &txn,
@@ -116,19 +122,34 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
+/// Addresses that clients of the site are given must be addresses.
+fn check_config(config: &Value) -> Result<(), ApiError> {
+    let servers = config.get("DNSServers").and_then(Value::as_array);
+    for server in servers.into_iter().flatten().filter_map(Value::as_str) {
+        if server.parse::<std::net::IpAddr>().is_err() {
+            return Err(ApiError::field("DNSServers", format!("{server:?} is not an IP address")));
+        }
+    }
+    Ok(())
+}
+
 async fn update_config(ctx: Ctx) -> Result<Reply, ApiError> {
-    let found = find(&ctx).await?;
+    let txn = ctx.app.db().begin().await?;
+    let id = ctx.id("siteId")?;
+    let found = site::Entity::find_by_id(id).one(&txn).await?.filter(|s| !s.decommissioned);
+    let found = found.ok_or_else(|| ApiError::not_found("site", id))?;
+    ctx.check_revision(found.revision)?;
     let mut config = found.config.clone();
     merge(&mut config, &Value::Object(ctx.body.clone()));
-    let after = edit(
-        &ctx,
-        &found,
-        ("site", &found.slug),
-        "update_config",
-        |s| s.config.clone(),
-        |row| row.config = Set(config),
-    )
-    .await?;
+    check_config(&config)?;
+    let mut row = found.edit();
+    row.config = Set(config);
+    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    facts::settings(&txn, after.id).await?;
+    let title = format!("Site {}: configuration changed", after.slug);
+    let context = json!({"before": found.config, "after": after.config});
+    record(&ctx, &txn, "site.update_config", title, ("site", after.id), context).await?;
+    txn.commit().await?;
     Ok(Reply::Tagged(after.config, after.revision))
 }
 

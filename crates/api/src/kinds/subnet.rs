@@ -3,12 +3,16 @@
 use ipnet::IpNet;
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use serde_json::{Value, json};
-use store::entity::{ip_allocation, subnet};
+use store::{
+    entity::{ip_allocation, site, subnet},
+    list::{Revisioned, cas},
+};
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{edit, list, record},
+    facts,
+    kinds::{list, record},
     routes,
 };
 
@@ -37,6 +41,27 @@ fn net(s: &subnet::Model) -> Option<IpNet> {
 async fn find(ctx: &Ctx) -> Result<subnet::Model, ApiError> {
     let id = ctx.id("subnetId")?;
     subnet::Entity::find_by_id(id).one(&ctx.app.db().read).await?.ok_or_else(|| ApiError::not_found("subnet", id))
+}
+
+/// Tells the sites whose machines get addresses from this subnet: those named before and after a change.
+async fn tell_sites<C: sea_orm::ConnectionTrait>(
+    txn: &C,
+    before: Option<&subnet::Model>,
+    after: Option<&subnet::Model>,
+) -> Result<(), ApiError> {
+    let old = before.and_then(|s| facts::dhcp_site(&s.tags));
+    let new = after.and_then(|s| facts::dhcp_site(&s.tags));
+    if let (Some(site_id), Some(subnet)) = (new, after) {
+        facts::dhcp_pool(subnet)?;
+        if site::Entity::find_by_id(site_id).one(txn).await?.is_none_or(|s| s.decommissioned) {
+            return Err(ApiError::field("tags.dhcp-site", format!("there is no site {site_id}")));
+        }
+        facts::dhcp_pools(txn, site_id).await?;
+    }
+    if let Some(site_id) = old.filter(|s| Some(*s) != new) {
+        facts::dhcp_pools(txn, site_id).await?;
+    }
+    Ok(())
 }
 
 async fn subnets(ctx: Ctx) -> Result<Reply, ApiError> {
@@ -126,6 +151,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     row.denylist = Set(or("allocationDenylist", json!([])));
     row.overlap_rules = Set(or("childOverlapAllowRules", json!([])));
     let made = row.insert(&txn).await?;
+    tell_sites(&txn, None, Some(&made)).await?;
     record(
         &ctx,
         &txn,
@@ -142,26 +168,40 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let label = ctx.text("label").map(|l| model::validate::label("label", l)).transpose()?;
     let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
-    let found = find(&ctx).await?;
-    let after = edit(&ctx, &found, ("subnet", &found.label), "update", wire, |row| {
-        if let Some(label) = label {
-            row.label = Set(label);
+    let gateway = ctx.text("defaultGatewayAddress");
+    let txn = ctx.app.db().begin().await?;
+    let id = ctx.id("subnetId")?;
+    let found = subnet::Entity::find_by_id(id).one(&txn).await?.ok_or_else(|| ApiError::not_found("subnet", id))?;
+    ctx.check_revision(found.revision)?;
+    let mut row = found.edit();
+    if let Some(label) = label {
+        row.label = Set(label);
+    }
+    if let Some(name) = name {
+        row.name = Set(name);
+    }
+    if let Some(text) = gateway {
+        let inside = text.parse::<std::net::IpAddr>().ok().filter(|a| net(&found).is_some_and(|n| n.contains(a)));
+        let inside = inside
+            .ok_or_else(|| ApiError::field("defaultGatewayAddress", format!("{text:?} is no address of the subnet")))?;
+        row.gateway = Set(Some(inside.to_string()));
+    }
+    for (field, column) in [
+        ("annotations", &mut row.annotations),
+        ("tags", &mut row.tags),
+        ("allocationDenylist", &mut row.denylist),
+        ("childOverlapAllowRules", &mut row.overlap_rules),
+    ] {
+        if let Some(value) = ctx.body.get(field).filter(|v| !v.is_null()) {
+            *column = Set(value.clone());
         }
-        if let Some(name) = name {
-            row.name = Set(name);
-        }
-        for (field, column) in [
-            ("annotations", &mut row.annotations),
-            ("tags", &mut row.tags),
-            ("allocationDenylist", &mut row.denylist),
-            ("childOverlapAllowRules", &mut row.overlap_rules),
-        ] {
-            if let Some(value) = ctx.body.get(field).filter(|v| !v.is_null()) {
-                *column = Set(value.clone());
-            }
-        }
-    })
-    .await?;
+    }
+    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    tell_sites(&txn, Some(&found), Some(&after)).await?;
+    let title = format!("Subnet {} changed", after.label);
+    let context = json!({"before": wire(&found), "after": wire(&after)});
+    record(&ctx, &txn, "subnet.update", title, ("subnet", after.id), context).await?;
+    txn.commit().await?;
     Ok(Reply::Tagged(wire(&after), after.revision))
 }
 
@@ -178,6 +218,7 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
         )));
     }
     subnet::Entity::delete_by_id(found.id).exec(&txn).await?;
+    tell_sites(&txn, Some(&found), None).await?;
     record(
         &ctx,
         &txn,
