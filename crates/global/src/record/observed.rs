@@ -1,0 +1,239 @@
+//! What a site sees without having been asked.
+
+use api::facts;
+use chrono::{Duration, Utc};
+use crypto::Sealer;
+use model::{
+    Id,
+    bmc::PowerState,
+    link::{Observation, Observed},
+    validate,
+};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+    sea_query::Expr,
+};
+use serde_json::json;
+use store::{
+    Database,
+    entity::{event, network_device, server, server_interface},
+    list::{Revisioned, cas},
+    time,
+};
+
+use super::{RecordError, server_event, site_event, site_name, switch};
+
+pub(super) async fn record(
+    db: &Database,
+    sealer: &Sealer,
+    site_id: Id,
+    observation: Observation,
+) -> Result<(), RecordError> {
+    match observation.what {
+        Observed::Power { server_id, power: state } => {
+            let word = match state {
+                PowerState::On => "on",
+                PowerState::Off => "off",
+                PowerState::Unknown => "unknown",
+            };
+            power(&db.write, server_id, Some(site_id), word).await
+        }
+        Observed::Bmc { server_id, error } => bmc(db, site_id, server_id, error, &observation.at).await,
+        Observed::Switch { network_device_id, state } => {
+            let txn = db.begin().await?;
+            let found = network_device::Entity::find_by_id(network_device_id).one(&txn).await?;
+            let Some(device) = found.filter(|d| d.site_id == site_id) else { return Ok(()) };
+            switch::ports(&txn, &device, &state.ports).await?;
+            txn.commit().await?;
+            Ok(())
+        }
+        Observed::Fingerprint { object, id, sha256 } => match object.as_str() {
+            "server" => server_certificate(db, sealer, site_id, id, &sha256).await,
+            "network_device" => switch_certificate(db, sealer, site_id, id, &sha256).await,
+            _ => Ok(()),
+        },
+        Observed::UnknownMachine { mac, address, circuit_id } => {
+            stranger(db, site_id, &mac, address.as_deref(), circuit_id.as_deref()).await
+        }
+        Observed::OsUp { server_id } => {
+            let txn = db.begin().await?;
+            let Some(row) = of_site(&txn, site_id, server_id).await? else { return Ok(()) };
+            let title = format!("The operating system of server {} is up", facts::server_name(&row));
+            server_event(&txn, &row, "server.os_up", "info", title, String::new(), true).await?;
+            txn.commit().await?;
+            Ok(())
+        }
+    }
+}
+
+async fn of_site<C: ConnectionTrait>(db: &C, site_id: Id, id: Id) -> Result<Option<server::Model>, RecordError> {
+    Ok(server::Entity::find_by_id(id).one(db).await?.filter(|s| s.site_id == site_id))
+}
+
+/// The power of a server. It is no change of the object: its revision stays, so that nobody who edits it is disturbed.
+pub(super) async fn power<C: ConnectionTrait>(
+    db: &C,
+    server_id: Id,
+    site_id: Option<Id>,
+    word: &str,
+) -> Result<(), RecordError> {
+    let mut update = server::Entity::update_many()
+        .col_expr(server::Column::Power, Expr::val(word))
+        .col_expr(server::Column::PowerAt, Expr::val(time::now()))
+        .filter(server::Column::Id.eq(server_id));
+    if let Some(site_id) = site_id {
+        update = update.filter(server::Column::SiteId.eq(site_id));
+    }
+    update.exec(db).await?;
+    Ok(())
+}
+
+/// A BMC that cannot be reached, or can be again: one event a turn.
+async fn bmc(db: &Database, site_id: Id, server_id: Id, error: Option<String>, at: &str) -> Result<(), RecordError> {
+    let txn = db.begin().await?;
+    let Some(found) = of_site(&txn, site_id, server_id).await? else { return Ok(()) };
+    let before = found.extra.get("bmcError").filter(|v| !v.is_null());
+    if before.and_then(|b| b["message"].as_str()) == error.as_deref() {
+        return Ok(());
+    }
+    let was_unreachable = before.is_some();
+    let mut extra = found.extra.clone();
+    if let Some(map) = extra.as_object_mut() {
+        match &error {
+            Some(words) => {
+                let since = before.map_or(json!(at), |b| b["since"].clone());
+                map.insert("bmcError".into(), json!({"message": words, "since": since}))
+            }
+            None => map.remove("bmcError"),
+        };
+    }
+    // A note about health: the revision stays.
+    server::Entity::update_many()
+        .col_expr(server::Column::Extra, Expr::val(extra))
+        .filter(server::Column::Id.eq(server_id))
+        .exec(&txn)
+        .await?;
+    let name = facts::server_name(&found);
+    match error {
+        Some(words) if !was_unreachable => {
+            let title = format!("The BMC of server {name} cannot be reached");
+            server_event(&txn, &found, "server.bmc_unreachable", "warning", title, words, false).await?;
+        }
+        None if was_unreachable => {
+            let title = format!("The BMC of server {name} can be reached again");
+            server_event(&txn, &found, "server.bmc_reachable", "success", title, String::new(), false).await?;
+        }
+        _ => {}
+    }
+    txn.commit().await?;
+    Ok(())
+}
+
+const CHANGED: &str = "It is not trusted until a person has looked: set the address of the object again to trust the new certificate, or find out who answers there.";
+
+async fn server_certificate(
+    db: &Database,
+    sealer: &Sealer,
+    site_id: Id,
+    id: Id,
+    sha256: &str,
+) -> Result<(), RecordError> {
+    let txn = db.begin().await?;
+    let Some(found) = of_site(&txn, site_id, id).await? else { return Ok(()) };
+    match found.tls_fingerprint.as_deref() {
+        Some(pinned) if pinned.eq_ignore_ascii_case(sha256) => return Ok(()),
+        Some(_) => {
+            let title = format!("The BMC of server {} shows another certificate", facts::server_name(&found));
+            if told_lately(&txn, site_id, &title).await? {
+                return Ok(());
+            }
+            server_event(&txn, &found, "server.certificate", "security", title, CHANGED.into(), false).await?;
+        }
+        None => {
+            let mut row = found.edit();
+            row.tls_fingerprint = Set(Some(sha256.to_ascii_lowercase()));
+            cas(&txn, &found, row).await?.ok_or_else(|| RecordError::Busy(format!("server {id}")))?;
+            facts::server(&txn, sealer, id).await?;
+        }
+    }
+    txn.commit().await?;
+    Ok(())
+}
+
+async fn switch_certificate(
+    db: &Database,
+    sealer: &Sealer,
+    site_id: Id,
+    id: Id,
+    sha256: &str,
+) -> Result<(), RecordError> {
+    let txn = db.begin().await?;
+    let found = network_device::Entity::find_by_id(id).one(&txn).await?.filter(|d| d.site_id == site_id);
+    let Some(found) = found else { return Ok(()) };
+    match found.tls_fingerprint.as_deref() {
+        Some(pinned) if pinned.eq_ignore_ascii_case(sha256) => return Ok(()),
+        Some(_) => {
+            let title = format!("Switch {} shows another certificate", found.name);
+            if told_lately(&txn, site_id, &title).await? {
+                return Ok(());
+            }
+            let object = Some(("network_device", id));
+            site_event(&txn, site_id, object, "network_device.certificate", "security", title, CHANGED.into()).await?;
+        }
+        None => {
+            let mut row = found.edit();
+            row.tls_fingerprint = Set(Some(sha256.to_ascii_lowercase()));
+            cas(&txn, &found, row).await?.ok_or_else(|| RecordError::Busy(format!("network device {id}")))?;
+            facts::network_device(&txn, sealer, id).await?;
+        }
+    }
+    txn.commit().await?;
+    Ok(())
+}
+
+/// Whether a site's event of that title is younger than a day: the same machine asks again and again.
+async fn told_lately<C: ConnectionTrait>(db: &C, site_id: Id, title: &str) -> Result<bool, RecordError> {
+    let found = event::Entity::find()
+        .filter(event::Column::SiteId.eq(site_id))
+        .filter(event::Column::Title.eq(title))
+        .filter(event::Column::CreatedAt.gt(time::format(Utc::now() - Duration::days(1))))
+        .count(db)
+        .await?;
+    Ok(found > 0)
+}
+
+async fn stranger(
+    db: &Database,
+    site_id: Id,
+    text: &str,
+    address: Option<&str>,
+    circuit: Option<&str>,
+) -> Result<(), RecordError> {
+    let Ok(mac) = validate::mac("mac", text) else { return Ok(()) };
+    let txn = db.begin().await?;
+    let ours = server_interface::Entity::find().filter(server_interface::Column::Mac.eq(&mac)).count(&txn).await?
+        + server::Entity::find().filter(server::Column::BmcMac.eq(&mac)).count(&txn).await?
+        + network_device::Entity::find()
+            .filter(Condition::any().add(network_device::Column::Mac.eq(&mac)))
+            .count(&txn)
+            .await?;
+    if ours > 0 {
+        return Ok(());
+    }
+    let site = site_name(&txn, site_id).await?;
+    let title = format!("Unknown machine {mac} asks for an address at {site}");
+    if told_lately(&txn, site_id, &title).await? {
+        return Ok(());
+    }
+    let mut message = match address {
+        Some(a) => format!("It was given {a}."),
+        None => "It was given none.".to_owned(),
+    };
+    if let Some(c) = circuit {
+        message.push_str(&format!(" It is behind port {c} of the relay."));
+    }
+    message.push_str(" Register it as a server if it is one of yours.");
+    site_event(&txn, site_id, None, "machine.unknown", "info", title, message).await?;
+    txn.commit().await?;
+    Ok(())
+}
