@@ -147,11 +147,11 @@ entities! {
     /// Addresses in use.
     ip_allocation = "ip_allocation" { subnet_id: i64, address: String, server_instance_id: Option<i64>, logical_network_id: Option<i64>, purpose: String } unique(SubnetId Address) index(ServerInstanceId);
     /// VLANs in use.
-    vlan_allocation = "vlan_allocation" { fabric_id: i64, vlan: i64, logical_network_id: i64 } unique(FabricId Vlan, LogicalNetworkId);
+    vlan_allocation = "vlan_allocation" { fabric_id: i64, vlan: i64, logical_network_id: i64 } unique(FabricId Vlan) index(LogicalNetworkId);
     /// Logical networks.
     logical_network = "logical_network" {
         label: String, name: String, kind: String, fabric_id: i64, infrastructure_id: Option<i64>, service_status: String, deploy_type: String, deploy_status: String,
-        profile_id: Option<i64>, profile_applied_at: Option<String>, design: Json, deployed: Json, mtu: Option<i64>, annotations: Json,
+        profile_id: Option<i64>, profile_applied_at: Option<String>, design: Json, deployed: Json, allocation: Json, mtu: Option<i64>, annotations: Json,
     } index(InfrastructureId, FabricId);
     /// Templates of logical networks.
     logical_network_profile = "logical_network_profile" { label: String, name: String, kind: String, fabric_id: i64, blocks: Json, annotations: Json } unique(Label FabricId);
@@ -165,7 +165,7 @@ entities! {
     /// Infrastructures.
     infrastructure = "infrastructure" {
         label: String, site_id: i64, owner_id: i64, account_id: i64, service_status: String, deploy_type: String, deploy_status: String, deploy_id: Option<i64>,
-        generation: i64, locked: bool, design: Json, deployed: Json, layout: Json, last_error: Option<String>,
+        generation: i64, locked: bool, design: Json, deployed: Json, layout: Json, last_error: Option<String>, job_group_id: Option<i64>,
     } index(AccountId, SiteId, Label);
     /// Users who may see an infrastructure beside its owner.
     infrastructure_user = "infrastructure_user" { infrastructure_id: i64, user_id: i64 } unique(InfrastructureId UserId) index(UserId);

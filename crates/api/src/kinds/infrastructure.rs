@@ -1,5 +1,6 @@
 //! Infrastructures: a tenant's editable design over a site.
 
+use engine::query::GroupStatistics;
 use model::{
     Id,
     deploy::{DeployStatus, DeployType, ServiceStatus},
@@ -14,13 +15,14 @@ use store::{
         infrastructure, infrastructure_user, logical_network, network_connection, server_instance,
         server_instance_group, site, user,
     },
-    list::{Revisioned, cas},
+    list::{ListQuery, Page, Revisioned, cas},
 };
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{list, record, user as users},
+    kinds::{MAX_ROWS, list, record, user as users},
+    planning::revert,
     routes,
 };
 
@@ -41,16 +43,26 @@ routes! {
 /// Longest layout document, in bytes of JSON.
 const MAX_LAYOUT: usize = 1 << 20;
 
-fn wire(i: &infrastructure::Model) -> Value {
+fn wire(i: &infrastructure::Model, jobs: Option<&GroupStatistics>) -> Value {
     let config = json!({
-        "revision": i.revision, "label": i.design["label"].as_str().unwrap_or(&i.label), "deployType": i.deploy_type, "deployStatus": i.deploy_status, "infrastructureDeployId": i.deploy_id,
+        "revision": i.revision, "label": i.design["label"].as_str().unwrap_or(&i.label), "deployType": i.deploy_type, "deployStatus": i.deploy_status, "infrastructureDeployId": i.deploy_id, "jobGroupId": i.job_group_id,
         "datacenterName": "", "siteId": i.site_id, "customVariables": i.design["customVariables"], "userIdOwner": i.owner_id, "updatedTimestamp": i.updated_at,
     });
     json!({
         "id": i.id, "revision": i.revision, "label": i.label, "siteId": i.site_id, "datacenterName": "", "userIdOwner": i.owner_id, "serviceStatus": i.service_status,
         "customVariables": i.design["customVariables"], "createdTimestamp": i.created_at, "updatedTimestamp": i.updated_at, "designIsLocked": i32::from(i.locked), "config": config,
         "deferredDeployAttemptLastErrorJson": i.last_error.as_ref().map(|e| json!({"message": e})), "meta": {}, "links": [],
+        "statistics": jobs.map(|s| json!({
+            "groupCreatedTimestamp": s.created_at, "groupCompletedTimestamp": s.finished_at, "jobsThrownError": s.thrown_error, "jobsCompleted": s.completed, "jobsTotal": s.total,
+        })),
     })
+}
+
+/// The wire form, with how the jobs of its newest deploy stand.
+pub async fn wire_one(ctx: &Ctx, i: &infrastructure::Model) -> Result<Value, ApiError> {
+    let groups: Vec<Id> = i.job_group_id.into_iter().collect();
+    let statistics = ctx.app.engine().group_statistics(&groups).await?;
+    Ok(wire(i, i.job_group_id.and_then(|g| statistics.get(&g))))
 }
 
 /// Infrastructures that the caller may see: all for administrators, the account's and those shared with the user for others.
@@ -82,6 +94,9 @@ pub async fn find<C: ConnectionTrait>(ctx: &Ctx, db: &C, id: Id) -> Result<infra
 /// The same, for a change of its design: refused while a deploy goes on.
 pub async fn find_editable<C: ConnectionTrait>(ctx: &Ctx, db: &C, id: Id) -> Result<infrastructure::Model, ApiError> {
     let found = find(ctx, db, id).await?;
+    if found.service_status == ServiceStatus::Deleted.as_str() {
+        return Err(ApiError::conflict(format!("infrastructure {} is deleted", found.label)));
+    }
     if found.locked {
         return Err(ApiError::conflict(format!(
             "infrastructure {} is being deployed: its design is locked until that ends",
@@ -106,19 +121,24 @@ pub async fn touch<C: ConnectionTrait>(db: &C, found: &infrastructure::Model) ->
 
 async fn infrastructures(ctx: Ctx) -> Result<Reply, ApiError> {
     let alias = [("userIdOwner", "owner_id")];
-    Ok(Reply::Json(
-        list(&ctx, visible(&ctx), &alias, &[infrastructure::Column::Label], infrastructure::Column::Id, wire).await?,
-    ))
+    let query = ListQuery::parse(&ctx.query, MAX_ROWS)?;
+    let search = [infrastructure::Column::Label];
+    let db = &ctx.app.db().read;
+    let Page { rows, total } = query.run(db, visible(&ctx), &alias, &search, infrastructure::Column::Id).await?;
+    let groups: Vec<Id> = rows.iter().filter_map(|i| i.job_group_id).collect();
+    let statistics = ctx.app.engine().group_statistics(&groups).await?;
+    let data = rows.iter().map(|i| wire(i, i.job_group_id.and_then(|g| statistics.get(&g)))).collect();
+    Ok(Reply::Json(query.body(ctx.operation.path, total, data)))
 }
 
 async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
     let found = find(&ctx, &ctx.app.db().read, ctx.id("infrastructureId")?).await?;
-    Ok(Reply::Tagged(wire(&found), found.revision))
+    Ok(Reply::Tagged(wire_one(&ctx, &found).await?, found.revision))
 }
 
 async fn config(ctx: Ctx) -> Result<Reply, ApiError> {
     let found = find(&ctx, &ctx.app.db().read, ctx.id("infrastructureId")?).await?;
-    Ok(Reply::Tagged(wire(&found)["config"].clone(), found.revision))
+    Ok(Reply::Tagged(wire(&found, None)["config"].clone(), found.revision))
 }
 
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
@@ -155,6 +175,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     row.deployed = Set(json!({}));
     row.layout = Set(json!({}));
     row.last_error = Set(None);
+    row.job_group_id = Set(None);
     let made = row.insert(&txn).await?;
     record(
         &ctx,
@@ -166,7 +187,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     )
     .await?;
     txn.commit().await?;
-    Ok(Reply::Tagged(wire(&made), made.revision))
+    Ok(Reply::Tagged(wire(&made, None), made.revision))
 }
 
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
@@ -186,9 +207,9 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         design["customVariables"] = variables.clone();
     }
     row.design = Set(design);
-    if found.service_status == ServiceStatus::Active.as_str() {
-        row.deploy_type = Set(DeployType::Edit.as_str().into());
-    }
+    // A change of one that was marked for deletion keeps it.
+    let never = found.service_status == ServiceStatus::Ordered.as_str();
+    row.deploy_type = Set(if never { DeployType::Create } else { DeployType::Edit }.as_str().into());
     row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
     let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
     record(
@@ -201,7 +222,7 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     )
     .await?;
     txn.commit().await?;
-    Ok(Reply::Tagged(wire(&after), after.revision))
+    Ok(Reply::Tagged(wire_one(&ctx, &after).await?, after.revision))
 }
 
 /// One that was never deployed goes at once; any other is marked, and goes with its next deploy.
@@ -209,7 +230,7 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     let txn = ctx.app.db().begin().await?;
     let found = find_editable(&ctx, &txn, ctx.id("infrastructureId")?).await?;
     ctx.check_revision(found.revision)?;
-    if found.service_status == ServiceStatus::Ordered.as_str() {
+    if revert::holds_nothing(&txn, &found).await? {
         let groups: Vec<Id> = server_instance_group::Entity::find()
             .select_only()
             .column(server_instance_group::Column::Id)

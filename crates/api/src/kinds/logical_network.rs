@@ -226,6 +226,7 @@ async fn insert<C: ConnectionTrait>(ctx: &Ctx, txn: &C, new: New) -> Result<netw
     row.profile_applied_at = Set(new.profile_id.map(|_| time::now()));
     row.design = Set(new.design);
     row.deployed = Set(json!({}));
+    row.allocation = Set(json!({}));
     row.mtu = Set(new.mtu);
     row.annotations = Set(ctx.body.get("annotations").filter(|v| v.is_object()).cloned().unwrap_or_else(|| json!({})));
     let made = row.insert(txn).await?;

@@ -1,5 +1,73 @@
-//! Plans of infrastructures.
+//! Plans of infrastructures: what a deploy would do, and what is wrong with a design.
 
-use crate::routes;
+use model::Id;
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use serde_json::json;
+use store::entity::deploy_plan;
 
-routes! {}
+use crate::{
+    context::{Ctx, Reply},
+    error::ApiError,
+    kinds::infrastructure,
+    planning::{self, Stored, answer, load},
+    routes,
+};
+
+routes! {
+    "planInfrastructure" => plan,
+    "getInfrastructurePlan" => one,
+    "validateInfrastructure" => validate,
+}
+
+/// A plan of an infrastructure that the caller may see.
+pub async fn find<C: ConnectionTrait>(db: &C, infrastructure_id: Id, id: Id) -> Result<deploy_plan::Model, ApiError> {
+    deploy_plan::Entity::find_by_id(id)
+        .filter(deploy_plan::Column::InfrastructureId.eq(infrastructure_id))
+        .one(db)
+        .await?
+        .ok_or_else(|| ApiError::not_found("plan", id))
+}
+
+/// Plans and keeps the plan, so that what was shown can be what is deployed. Problems are an answer too, not an error.
+async fn plan(ctx: Ctx) -> Result<Reply, ApiError> {
+    let options = planning::options(&ctx)?;
+    let of = infrastructure::find_editable(&ctx, &ctx.app.db().read, ctx.id("infrastructureId")?).await?;
+    let loaded = load::load(&ctx.app.db().read, &of, 0, options).await?;
+    let outcome = planning::make(loaded.input.clone()).await?;
+    let stored = Stored::new(outcome, &loaded.input);
+    let txn = ctx.app.db().begin().await?;
+    // Plans of older designs are of no use to anybody.
+    deploy_plan::Entity::delete_many()
+        .filter(deploy_plan::Column::InfrastructureId.eq(of.id))
+        .filter(deploy_plan::Column::Status.eq("proposed"))
+        .filter(deploy_plan::Column::InfrastructureRevision.lt(of.revision))
+        .exec(&txn)
+        .await?;
+    let mut row = deploy_plan::new();
+    row.infrastructure_id = Set(of.id);
+    row.infrastructure_revision = Set(of.revision);
+    row.status = Set("proposed".into());
+    row.plan = Set(json!(stored));
+    row.deploy_id = Set(None);
+    let made = row.insert(&txn).await?;
+    txn.commit().await?;
+    Ok(Reply::Json(answer::plan(&made, &stored)))
+}
+
+async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
+    let of = infrastructure::find(&ctx, &ctx.app.db().read, ctx.id("infrastructureId")?).await?;
+    let found = find(&ctx.app.db().read, of.id, ctx.id("planId")?).await?;
+    let stored = Stored::read(&found)?;
+    Ok(Reply::Json(answer::plan(&found, &stored)))
+}
+
+/// Problems that the design alone shows, and how it differs from what is deployed.
+async fn validate(ctx: Ctx) -> Result<Reply, ApiError> {
+    let of = infrastructure::find(&ctx, &ctx.app.db().read, ctx.id("infrastructureId")?).await?;
+    let loaded = load::load(&ctx.app.db().read, &of, 0, planning::options(&ctx)?).await?;
+    Ok(Reply::Json(json!({
+        "revision": of.revision,
+        "problems": answer::problems(&planner::validate(&loaded.input)),
+        "changes": answer::changes(&planner::diff(&loaded.input)),
+    })))
+}

@@ -1,0 +1,478 @@
+//! The input of a plan, from the store: a fixed number of queries, whatever the size of the design.
+
+use std::collections::{BTreeSet, HashMap};
+
+use ipnet::Ipv4Net;
+use model::{
+    Id,
+    bmc::PowerState,
+    deploy::{DeployType, ServiceStatus},
+    network::NetworkConnection,
+    server::ServerStatus,
+};
+use planner::{
+    Cable, Fabric, Group, Infrastructure, Instance, InstanceState, Interface, LogicalNetwork, NetworkAllocation,
+    Options, PlanInput, Server, SubnetPool, Switch, SwitchLink,
+};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, sea_query::SelectStatement,
+};
+use serde_json::Value;
+use store::entity::{
+    fabric_device, fabric_link, infrastructure, ip_allocation, logical_network, network_connection, network_device,
+    network_fabric, server, server_instance, server_instance_group, server_interface, site, ssh_key, subnet,
+    vlan_allocation,
+};
+
+use super::{design, estimate, template};
+use crate::context::whole;
+
+/// The input, and the rows that it was made from: accepting a plan changes these.
+pub struct Loaded {
+    /// For the planner.
+    pub input: PlanInput,
+    /// Groups.
+    pub groups: Vec<server_instance_group::Model>,
+    /// Instances.
+    pub instances: Vec<server_instance::Model>,
+    /// Connections of the groups.
+    pub connections: Vec<network_connection::Model>,
+    /// Own networks, and others that are connected.
+    pub networks: Vec<logical_network::Model>,
+    /// All IPv4 subnets.
+    pub subnets: Vec<subnet::Model>,
+}
+
+/// Columns of a server that planning reads; its inventory stays where it is.
+#[derive(FromQueryResult)]
+struct ServerRow {
+    id: i64,
+    site_id: i64,
+    serial: Option<String>,
+    bmc_address: Option<String>,
+    server_type_id: Option<i64>,
+    status: String,
+    power: String,
+    disk_count: i64,
+    rack: Option<String>,
+}
+
+/// Loads the input for a plan of an infrastructure.
+pub async fn load<C: ConnectionTrait>(
+    db: &C,
+    of: &infrastructure::Model,
+    generation: i64,
+    options: Options,
+) -> Result<Loaded, DbErr> {
+    let gone = ServiceStatus::Deleted.as_str();
+    let groups = server_instance_group::Entity::find()
+        .filter(server_instance_group::Column::InfrastructureId.eq(of.id))
+        .filter(server_instance_group::Column::ServiceStatus.ne(gone))
+        .all(db)
+        .await?;
+    let instances = server_instance::Entity::find()
+        .filter(server_instance::Column::InfrastructureId.eq(of.id))
+        .filter(server_instance::Column::ServiceStatus.ne(gone))
+        .all(db)
+        .await?;
+    let own_groups = server_instance_group::Entity::find()
+        .select_only()
+        .column(server_instance_group::Column::Id)
+        .filter(server_instance_group::Column::InfrastructureId.eq(of.id));
+    let connections = network_connection::Entity::find()
+        .filter(network_connection::Column::GroupId.in_subquery(own_groups.into_query()))
+        .all(db)
+        .await?;
+    let named: BTreeSet<Id> = connections.iter().map(|c| c.logical_network_id).collect();
+    let networks = logical_network::Entity::find()
+        .filter(logical_network::Column::ServiceStatus.ne(gone))
+        .filter(
+            Condition::any()
+                .add(logical_network::Column::InfrastructureId.eq(of.id))
+                .add(logical_network::Column::Id.is_in(named)),
+        )
+        .all(db)
+        .await?;
+    let subnets = subnet::Entity::find().filter(subnet::Column::IpVersion.eq("ipv4")).all(db).await?;
+    let fabrics = fabrics(db, of.site_id).await?;
+    let switches = switches(db, of.site_id).await?;
+    let held: BTreeSet<Id> = held(&instances);
+    let (servers, occupied_ports) = servers(db, of.site_id, &groups, &held, &switches).await?;
+    let owner_keys = ssh_key::Entity::find()
+        .filter(ssh_key::Column::UserId.eq(of.owner_id))
+        .order_by_asc(ssh_key::Column::Id)
+        .all(db)
+        .await?;
+    let site = site::Entity::find_by_id(of.site_id).one(db).await?;
+    let wanted: BTreeSet<Id> = groups
+        .iter()
+        .flat_map(|g| [&g.design, &g.deployed])
+        .filter_map(|d| d.get("osTemplateId").and_then(whole))
+        .collect();
+    let templates = template::load(db, &wanted.into_iter().collect::<Vec<_>>()).await?;
+    let mut options = options;
+    options.usual_seconds = estimate::usual_seconds(db).await?;
+
+    let mut by_group: HashMap<Id, Vec<&network_connection::Model>> = HashMap::new();
+    for c in &connections {
+        by_group.entry(c.group_id).or_default().push(c);
+    }
+    let side = |group: Id, body: fn(&network_connection::Model) -> &Value| -> Vec<NetworkConnection> {
+        let rows = by_group.get(&group).map_or(&[][..], Vec::as_slice);
+        rows.iter().filter_map(|c| design::connection(c, body(c))).collect()
+    };
+    let input = PlanInput {
+        infrastructure: Infrastructure {
+            id: of.id,
+            label: of.design["label"].as_str().unwrap_or(&of.label).to_owned(),
+            deployed_label: of.deployed["label"].as_str().map(str::to_owned),
+            site_id: of.site_id,
+            generation,
+            deleted: of.deploy_type == DeployType::Delete.as_str(),
+        },
+        groups: groups
+            .iter()
+            .map(|g| Group {
+                id: g.id,
+                design: design::group(&g.design, &of.design["customVariables"], &templates, side(g.id, |c| &c.design)),
+                deployed: g.deployed.get("label").map(|_| {
+                    design::group(&g.deployed, &of.deployed["customVariables"], &templates, side(g.id, |c| &c.deployed))
+                }),
+                deploy_type: DeployType::parse(&g.deploy_type).unwrap_or(DeployType::Edit),
+                service_status: ServiceStatus::parse(&g.service_status).unwrap_or(ServiceStatus::Ordered),
+            })
+            .collect(),
+        instances: instances.iter().map(instance).collect(),
+        next_instance_id: None,
+        networks: self::networks(db, of, &networks, &instances, &subnets).await?,
+        servers,
+        switches,
+        fabrics,
+        subnet_pools: pools(&subnets, &networks),
+        occupied_ports,
+        ssh_keys: owner_keys.into_iter().filter(|k| k.status != "deleted").map(|k| k.public_key).collect(),
+        dns_servers: site
+            .iter()
+            .filter_map(|s| s.config.get("DNSServers").and_then(Value::as_array))
+            .flatten()
+            .filter_map(|a| a.as_str().and_then(|a| a.parse().ok()))
+            .collect(),
+        options,
+    };
+    Ok(Loaded { input, groups, instances, connections, networks, subnets })
+}
+
+/// What an instance's row says is deployed.
+pub fn deployed(row: &server_instance::Model) -> Option<InstanceState> {
+    row.deployed.get("server_id")?;
+    serde_json::from_value(row.deployed.clone()).ok()
+}
+
+/// What a deploy that has not ended makes of an instance.
+pub fn planned(extra: &Value) -> Option<InstanceState> {
+    extra.get("planned").filter(|p| p.is_object()).and_then(|p| serde_json::from_value(p.clone()).ok())
+}
+
+fn instance(row: &server_instance::Model) -> Instance {
+    let deployed = deployed(row);
+    Instance {
+        id: row.id,
+        group_id: row.group_id,
+        index: u32::try_from(row.position).unwrap_or(0),
+        label: row.label.clone(),
+        deleted: row.deploy_type == DeployType::Delete.as_str(),
+        reinstall: row.extra["reinstall"] == true,
+        reserved_server_id: row.server_id.filter(|id| deployed.as_ref().is_none_or(|d| d.server_id != *id)),
+        deployed,
+    }
+}
+
+/// Servers that these instances have or have reserved.
+fn held(instances: &[server_instance::Model]) -> BTreeSet<Id> {
+    instances.iter().flat_map(|i| i.server_id.into_iter().chain(deployed(i).map(|d| d.server_id))).collect()
+}
+
+async fn fabrics<C: ConnectionTrait>(db: &C, site_id: Id) -> Result<Vec<Fabric>, DbErr> {
+    let rows = network_fabric::Entity::find().filter(network_fabric::Column::SiteId.eq(site_id)).all(db).await?;
+    let ids: Vec<Id> = rows.iter().map(|f| f.id).collect();
+    let taken = vlan_allocation::Entity::find().filter(vlan_allocation::Column::FabricId.is_in(ids)).all(db).await?;
+    let mut used: HashMap<Id, BTreeSet<u16>> = HashMap::new();
+    for row in taken {
+        used.entry(row.fabric_id).or_default().extend(u16::try_from(row.vlan));
+    }
+    Ok(rows
+        .into_iter()
+        .map(|f| {
+            let mut vlans_used = used.remove(&f.id).unwrap_or_default();
+            for (low, high) in design::reserved_vlans(&f.configuration) {
+                vlans_used.extend(low..=high);
+            }
+            Fabric {
+                id: f.id,
+                vlan_ranges: design::vlan_ranges(&f.configuration),
+                vlans_used,
+                spanning_tree: f.extra["spanningTree"] == true,
+                name: f.name,
+            }
+        })
+        .collect())
+}
+
+async fn switches<C: ConnectionTrait>(db: &C, site_id: Id) -> Result<Vec<Switch>, DbErr> {
+    let here = || {
+        network_device::Entity::find()
+            .select_only()
+            .column(network_device::Column::Id)
+            .filter(network_device::Column::SiteId.eq(site_id))
+            .into_query()
+    };
+    let devices = network_device::Entity::find().filter(network_device::Column::SiteId.eq(site_id)).all(db).await?;
+    let members = fabric_device::Entity::find()
+        .filter(fabric_device::Column::NetworkDeviceId.in_subquery(here()))
+        .all(db)
+        .await?;
+    let cables = fabric_link::Entity::find().filter(fabric_link::Column::DeviceA.in_subquery(here())).all(db).await?;
+    let fabric_of: HashMap<Id, Id> = members.iter().map(|m| (m.network_device_id, m.fabric_id)).collect();
+    let mut links: HashMap<Id, Vec<SwitchLink>> = HashMap::new();
+    for c in cables {
+        for (device, port, peer, peer_port) in
+            [(c.device_a, &c.port_a, c.device_b, &c.port_b), (c.device_b, &c.port_b, c.device_a, &c.port_a)]
+        {
+            links.entry(device).or_default().push(SwitchLink {
+                port: port.clone(),
+                peer_device_id: peer,
+                peer_port: Some(peer_port.clone()),
+            });
+        }
+    }
+    Ok(devices
+        .into_iter()
+        .filter_map(|d| {
+            Some(Switch {
+                id: d.id,
+                name: d.name,
+                role: d.position,
+                fabric_id: *fabric_of.get(&d.id)?,
+                quarantine_vlan: d.quarantine_vlan.and_then(|v| u16::try_from(v).ok()),
+                links: links.remove(&d.id).unwrap_or_default(),
+            })
+        })
+        .collect())
+}
+
+/// Free servers of the needed types, those held, and the switch ports of everybody else's.
+async fn servers<C: ConnectionTrait>(
+    db: &C,
+    site_id: Id,
+    groups: &[server_instance_group::Model],
+    held: &BTreeSet<Id>,
+    switches: &[Switch],
+) -> Result<(Vec<Server>, BTreeSet<(Id, String)>), DbErr> {
+    let types: BTreeSet<Id> =
+        groups.iter().filter_map(|g| g.design.get("defaultServerTypeId").and_then(whole)).collect();
+    let free = Condition::all()
+        .add(server::Column::SiteId.eq(site_id))
+        .add(server::Column::Status.eq(ServerStatus::Available.as_str()))
+        .add(server::Column::AdministrationState.ne("unmanaged"))
+        .add(server::Column::ServerTypeId.is_in(types));
+    let mine = Condition::any().add(free).add(server::Column::Id.is_in(held.iter().copied()));
+    let rows = server::Entity::find()
+        .select_only()
+        .columns([
+            server::Column::Id,
+            server::Column::SiteId,
+            server::Column::Serial,
+            server::Column::BmcAddress,
+            server::Column::ServerTypeId,
+            server::Column::Status,
+            server::Column::Power,
+            server::Column::DiskCount,
+            server::Column::Rack,
+        ])
+        .filter(mine.clone())
+        .into_model::<ServerRow>()
+        .all(db)
+        .await?;
+    let ids = |condition: Condition| -> SelectStatement {
+        server::Entity::find().select_only().column(server::Column::Id).filter(condition).into_query()
+    };
+    let nics = server_interface::Entity::find()
+        .filter(server_interface::Column::ServerId.in_subquery(ids(mine)))
+        .all(db)
+        .await?;
+    let known: BTreeSet<Id> = switches.iter().map(|s| s.id).collect();
+    let mut interfaces: HashMap<Id, Vec<Interface>> = HashMap::new();
+    for n in nics {
+        let cable = n.network_device_id.filter(|d| known.contains(d)).zip(n.network_device_port);
+        interfaces.entry(n.server_id).or_default().push(Interface {
+            index: u32::try_from(n.position).unwrap_or(0),
+            name: n.name,
+            mac: n.mac,
+            speed_mbps: u32::try_from(n.speed_mbps).unwrap_or(0),
+            cable: cable.map(|(device_id, port)| Cable { device_id, port }),
+        });
+    }
+    let tenants = ServerStatus::ALL.iter().filter(|s| s.holds_tenant_data()).map(|s| s.as_str());
+    let elsewhere = Condition::all()
+        .add(server::Column::SiteId.eq(site_id))
+        .add(server::Column::Id.is_not_in(held.iter().copied()))
+        .add(
+            Condition::any()
+                .add(server::Column::Status.is_in(tenants))
+                .add(server::Column::AdministrationState.eq("unmanaged")),
+        );
+    let occupied = server_interface::Entity::find()
+        .select_only()
+        .columns([server_interface::Column::NetworkDeviceId, server_interface::Column::NetworkDevicePort])
+        .filter(server_interface::Column::ServerId.in_subquery(ids(elsewhere)))
+        .filter(server_interface::Column::NetworkDeviceId.is_not_null())
+        .filter(server_interface::Column::NetworkDevicePort.is_not_null())
+        .into_tuple::<(i64, String)>()
+        .all(db)
+        .await?;
+    // Sizes of disks matter for what is lost, so only for servers that are held.
+    let sizes: HashMap<Id, u64> = server::Entity::find()
+        .select_only()
+        .columns([server::Column::Id, server::Column::Inventory])
+        .filter(server::Column::Id.is_in(held.iter().copied()))
+        .into_tuple::<(i64, Value)>()
+        .all(db)
+        .await?
+        .into_iter()
+        .map(|(id, inventory)| (id, disk_gb(&inventory)))
+        .collect();
+    let servers = rows
+        .into_iter()
+        .filter_map(|r| {
+            let name = r.serial.or(r.bmc_address).unwrap_or_else(|| format!("server {}", r.id));
+            Some(Server {
+                id: r.id,
+                name,
+                type_id: r.server_type_id.or_else(|| held.contains(&r.id).then_some(0))?,
+                site_id: r.site_id,
+                available: r.status == ServerStatus::Available.as_str() && !held.contains(&r.id),
+                power: match r.power.as_str() {
+                    "on" => PowerState::On,
+                    "off" => PowerState::Off,
+                    _ => PowerState::Unknown,
+                },
+                rack: r.rack,
+                interfaces: interfaces.remove(&r.id).unwrap_or_default(),
+                disks: u32::try_from(r.disk_count).unwrap_or(0),
+                disk_gb: sizes.get(&r.id).copied().unwrap_or(0),
+            })
+        })
+        .collect();
+    Ok((servers, occupied.into_iter().collect()))
+}
+
+fn disk_gb(inventory: &Value) -> u64 {
+    let disks = inventory["disks"].as_array().map_or(&[][..], Vec::as_slice);
+    disks.iter().filter_map(|d| d["size_gb"].as_u64()).sum()
+}
+
+/// Pools with all that is taken in them: other subnets, smaller pools, and what is denied.
+fn pools(subnets: &[subnet::Model], networks: &[logical_network::Model]) -> Vec<SubnetPool> {
+    let nets: Vec<(&subnet::Model, Ipv4Net)> = subnets.iter().filter_map(|s| Some((s, design::net(s)?))).collect();
+    // A subnet that a design names is its own, unless another network has it.
+    let ours: BTreeSet<Id> = networks.iter().map(|n| n.id).collect();
+    let named: BTreeSet<Id> = networks.iter().flat_map(|n| design::named_subnets(&n.design)).collect();
+    let own = |s: &subnet::Model| named.contains(&s.id) && s.logical_network_id.is_none_or(|n| ours.contains(&n));
+    nets.iter()
+        .filter(|(s, _)| s.is_pool)
+        .map(|(pool, prefix)| {
+            let inside = nets.iter().filter(|(s, n)| s.id != pool.id && prefix.contains(n) && !own(s)).map(|(_, n)| *n);
+            SubnetPool {
+                id: pool.id,
+                label: pool.label.clone(),
+                prefix: *prefix,
+                fabric_id: pool.fabric_id,
+                used: inside.chain(design::denied(&pool.denylist)).collect(),
+            }
+        })
+        .collect()
+}
+
+async fn networks<C: ConnectionTrait>(
+    db: &C,
+    of: &infrastructure::Model,
+    networks: &[logical_network::Model],
+    instances: &[server_instance::Model],
+    subnets: &[subnet::Model],
+) -> Result<Vec<LogicalNetwork>, DbErr> {
+    let by_id: HashMap<Id, &subnet::Model> = subnets.iter().map(|s| (s.id, s)).collect();
+    let ids: BTreeSet<Id> = networks.iter().map(|n| n.id).collect();
+    let own: BTreeSet<Id> = instances.iter().map(|i| i.id).collect();
+    let network_of: HashMap<Id, Id> =
+        subnets.iter().filter_map(|s| Some((s.id, s.logical_network_id.filter(|n| ids.contains(n))?))).collect();
+    let in_networks = subnet::Entity::find()
+        .select_only()
+        .column(subnet::Column::Id)
+        .filter(subnet::Column::LogicalNetworkId.is_in(ids.iter().copied()));
+    let addresses = ip_allocation::Entity::find()
+        .filter(ip_allocation::Column::SubnetId.in_subquery(in_networks.into_query()))
+        .all(db)
+        .await?;
+    let mut used: HashMap<Id, BTreeSet<std::net::Ipv4Addr>> = HashMap::new();
+    for a in addresses.iter().filter(|a| a.server_instance_id.is_none_or(|i| !own.contains(&i))) {
+        if let (Some(network), Ok(address)) = (network_of.get(&a.subnet_id), a.address.parse()) {
+            used.entry(*network).or_default().insert(address);
+        }
+    }
+    let mut others = others(db, of.id, &ids).await?;
+    Ok(networks
+        .iter()
+        .map(|n| LogicalNetwork {
+            id: n.id,
+            infrastructure_id: n.infrastructure_id,
+            fabric_id: n.fabric_id,
+            design: design::network(&n.label, &n.design, &by_id),
+            deployed: n
+                .deployed
+                .get("label")
+                .and_then(Value::as_str)
+                .map(|label| design::network(label, &n.deployed, &by_id)),
+            allocated: allocated(n),
+            deploy_type: DeployType::parse(&n.deploy_type).unwrap_or(DeployType::Edit),
+            other_devices: others.remove(&n.id).unwrap_or_default(),
+            addresses_used: used.remove(&n.id).unwrap_or_default(),
+        })
+        .collect())
+}
+
+/// What was taken for a network.
+pub fn allocated(network: &logical_network::Model) -> NetworkAllocation {
+    serde_json::from_value(network.allocation.clone()).unwrap_or_default()
+}
+
+/// Switches on which instances of other infrastructures are, or are about to be, attached to these networks.
+async fn others<C: ConnectionTrait>(
+    db: &C,
+    infrastructure_id: Id,
+    networks: &BTreeSet<Id>,
+) -> Result<HashMap<Id, BTreeSet<Id>>, DbErr> {
+    let groups = network_connection::Entity::find()
+        .select_only()
+        .column(network_connection::Column::GroupId)
+        .filter(network_connection::Column::LogicalNetworkId.is_in(networks.iter().copied()));
+    let rows = server_instance::Entity::find()
+        .select_only()
+        .columns([server_instance::Column::Deployed, server_instance::Column::Extra])
+        .filter(server_instance::Column::GroupId.in_subquery(groups.into_query()))
+        .filter(server_instance::Column::InfrastructureId.ne(infrastructure_id))
+        .filter(server_instance::Column::ServerId.is_not_null())
+        .into_tuple::<(Value, Value)>()
+        .all(db)
+        .await?;
+    let mut found: HashMap<Id, BTreeSet<Id>> = HashMap::new();
+    for (deployed, extra) in rows {
+        let deployed: Option<InstanceState> = serde_json::from_value(deployed).ok();
+        for binding in deployed.into_iter().chain(planned(&extra)).flat_map(|s| s.ports) {
+            for network in binding.networks.iter().filter(|n| networks.contains(n)) {
+                found.entry(*network).or_default().insert(binding.device_id);
+            }
+        }
+    }
+    Ok(found)
+}
