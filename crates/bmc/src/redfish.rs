@@ -27,7 +27,11 @@ pub struct Redfish {
 /// How this BMC lets us in.
 enum Login {
     Unknown,
-    Token(String),
+    Session {
+        token: String,
+        /// Path of the session, to end it.
+        path: Option<String>,
+    },
     Basic,
 }
 
@@ -62,14 +66,26 @@ impl Redfish {
             .map_err(|e| self.unreachable(&e))?;
         *login = match answer.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(BmcError::Unauthorized(self.address())),
-            s if s.is_success() => answer
-                .headers()
-                .get("x-auth-token")
-                .and_then(|t| t.to_str().ok())
-                .map_or(Login::Basic, |t| Login::Token(t.to_owned())),
+            s if s.is_success() => {
+                let header = |name| answer.headers().get(name).and_then(|t| t.to_str().ok()).map(str::to_owned);
+                // A path, or a whole URL of which the path counts.
+                let path = header("location").and_then(|l| l.find("/redfish/").map(|at| l[at..].to_owned()));
+                header("x-auth-token").map_or(Login::Basic, |token| Login::Session { token, path })
+            }
             _ => Login::Basic,
         };
         Ok(())
+    }
+
+    /// Ends the session: BMCs have few, and some keep them for half an hour. The next call opens a new one.
+    pub async fn close(&self) {
+        let mut login = self.login.lock().await;
+        if let Login::Session { token, path: Some(path) } = std::mem::replace(&mut *login, Login::Unknown) {
+            let ended = self.http.delete(format!("{}{path}", self.base)).header("X-Auth-Token", token).send().await;
+            if let Err(error) = ended {
+                tracing::debug!(address = self.access.address, %error, "a session could not be ended");
+            }
+        }
     }
 
     fn unreachable(&self, e: &reqwest::Error) -> BmcError {
@@ -97,7 +113,7 @@ impl Redfish {
                 self.log_in(&mut login).await?;
             }
             request = match &*login {
-                Login::Token(token) => request.header("X-Auth-Token", token),
+                Login::Session { token, .. } => request.header("X-Auth-Token", token),
                 _ => request.basic_auth(&self.access.username, Some(&self.access.password.0)),
             };
         }

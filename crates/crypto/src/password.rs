@@ -22,9 +22,27 @@ pub fn generate() -> String {
     (0..20).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
 }
 
+/// crypt(3) hash of a password for an operating system (`$6$`, SHA-512, 5,000 rounds), with a salt made from `stable`: the same
+/// again for the same input, so that a seed does not change between two reads.
+pub fn crypt(password: &str, stable: &str) -> Result<String, CryptoError> {
+    let salt = &crate::token::hash(stable)[..16];
+    let params = sha_crypt::Sha512Params::new(5000).map_err(|e| CryptoError::Bad(format!("crypt: {e:?}")))?;
+    let hash = sha_crypt::sha512_crypt_b64(password.as_bytes(), salt.as_bytes(), &params)
+        .map_err(|e| CryptoError::Bad(format!("crypt: {e:?}")))?;
+    Ok(format!("$6${salt}${hash}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crypt_is_stable_and_salted() {
+        let one = crypt("secret", "job 1").unwrap();
+        assert_eq!(one, crypt("secret", "job 1").unwrap());
+        assert_ne!(one, crypt("secret", "job 2").unwrap());
+        assert!(one.starts_with("$6$") && sha_crypt::sha512_check("secret", &one).is_ok());
+    }
 
     #[test]
     fn hashes() {

@@ -60,6 +60,8 @@ pub mod message {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+type Signals = HashMap<i64, (watch::Sender<()>, i64)>;
+
 /// Messages read at once.
 const BATCH: u64 = 64;
 
@@ -68,7 +70,7 @@ const BATCH: u64 = 64;
 pub struct Queue {
     db: Database,
     /// A signal a peer, with the number of its newest message when it was last woken.
-    wakes: Arc<Mutex<HashMap<i64, (watch::Sender<()>, i64)>>>,
+    wakes: Arc<Mutex<Signals>>,
 }
 
 impl Queue {

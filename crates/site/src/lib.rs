@@ -1,1 +1,170 @@
-//! site
+//! The Site Controller: effects what the Global Controller ordered, and serves machines that boot, from its own store alone.
+//!
+//! It dials out once and may be cut off for ever: orders that it has taken it finishes, reports wait in its queue, and DHCP, TFTP and HTTP
+//! go on from the facts that it holds.
+
+mod config;
+mod entity;
+mod equipment;
+mod facts;
+mod functions;
+mod image;
+mod lease;
+mod line;
+mod membership;
+mod power;
+mod session;
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+use engine::{Engine, EngineConfig};
+use link::{Queue, client::GLOBAL};
+use netboot::{
+    dhcp::{BootFiles, DhcpConfig, DhcpServer, Identity},
+    http::{HttpConfig, HttpState},
+    tftp::{Source, TftpConfig, TftpServer},
+};
+use store::Database;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use config::SiteConfig;
+
+/// What all parts of a site share.
+pub(crate) struct Site {
+    pub(crate) db: Database,
+    pub(crate) queue: Queue,
+    pub(crate) sealer: crypto::Sealer,
+    pub(crate) facts: facts::Facts,
+    pub(crate) equipment: equipment::Equipment,
+    pub(crate) images: image::Images,
+    pub(crate) membership: membership::Keeper,
+}
+
+/// A Site Controller that runs.
+pub struct Running {
+    /// Id of the site.
+    pub site_id: model::Id,
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Where DHCP listens.
+    pub dhcp: SocketAddr,
+    /// Where TFTP listens.
+    pub tftp: SocketAddr,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+async fn open(path: &Path) -> Result<Database> {
+    let db =
+        Database::open(&format!("sqlite://{}?mode=rwc", path.display())).await.context("cannot open the database")?;
+    db.migrate("site", entity::MIGRATIONS).await.context("cannot bring the database up to date")?;
+    db.migrate("engine", engine::MIGRATIONS).await.context("cannot bring the database up to date")?;
+    db.migrate("link", link::MIGRATIONS).await.context("cannot bring the database up to date")?;
+    Ok(db)
+}
+
+/// Starts one; enrols first when it is new. Returns once its services listen, whether or not the Global Controller can be reached.
+pub async fn start(config: SiteConfig) -> Result<Running> {
+    crypto::install_provider();
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
+    let (membership, sealer) = membership::Keeper::load_or_enrol(&config).await?;
+    let site_id = membership.site_id();
+    let db = open(&config.data_dir.join("site.db")).await?;
+    let images_dir = config.data_dir.join("images");
+    std::fs::create_dir_all(&images_dir)?;
+    let site = Arc::new(Site {
+        facts: facts::Facts::load(&db).await?,
+        queue: Queue::new(db.clone()),
+        equipment: equipment::Equipment::default(),
+        images: image::Images::new(images_dir.clone()),
+        db: db.clone(),
+        sealer,
+        membership,
+    });
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    let engine_config =
+        EngineConfig { owner: Some(site_id), workers: config.workers.max(1), ..EngineConfig::default() };
+    let sink = Arc::new(line::Reports { queue: site.queue.clone() });
+    let engine = Engine::new(db.clone(), functions::all(&site), engine_config, None, Some(sink));
+
+    // Machines that boot are served before anything else: they do not wait for a line.
+    let http_base = config.http_base()?;
+    let boot_files = BootFiles::default();
+    let address = config.address()?;
+    let identity = Identity { server_id: address, tftp_server: address, http_base: http_base.clone(), boot_files };
+    let dhcp_config = DhcpConfig::new(config.dhcp_address()?, identity);
+    let dhcp = DhcpServer::bind(dhcp_config, site.clone(), Arc::new(lease::LeaseStore { db: db.clone() })).await?;
+    let tftp =
+        TftpServer::bind(TftpConfig::new(config.tftp_address()?), Source::Directory(config.boot_dir.clone())).await?;
+    let listener = tokio::net::TcpListener::bind(&config.http)
+        .await
+        .with_context(|| format!("HTTP cannot listen on {}; is the port taken or below 1024?", config.http))?;
+    let running = Running {
+        site_id,
+        http: listener.local_addr()?,
+        dhcp: dhcp.local_addr()?,
+        tftp: tftp.local_addr()?,
+        shutdown: shutdown.clone(),
+        tasks: tasks.clone(),
+    };
+    let router = netboot::http::router(HttpState {
+        config: Arc::new(HttpConfig {
+            http_base,
+            boot_dir: config.boot_dir.clone(),
+            images_dir,
+            kernel_arguments: config.kernel_arguments.clone(),
+        }),
+        directory: site.clone(),
+        events: site.clone(),
+    });
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        if let Err(error) = netboot::http::serve(listener, router, stop).await {
+            tracing::error!(%error, "the HTTP services ended");
+        }
+    });
+    tasks.spawn(dhcp.run(shutdown.clone()));
+    tasks.spawn(tftp.run(shutdown.clone()));
+
+    // After each commit that a report was written in, the line is woken.
+    let (mut changes, queue, stop) = (engine.subscribe(), site.queue.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                change = changes.recv() => match change {
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
+                    _ => queue.wake(GLOBAL),
+                },
+            }
+        }
+    });
+    let (jobs, stop) = (engine.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = jobs.run(stop).await {
+            tracing::error!(%error, "the job engine ended");
+        }
+    });
+    tasks.spawn(power::watch(site.clone(), shutdown.clone()));
+    tasks.spawn(image::keep(site.clone(), shutdown.clone()));
+    tasks.spawn(session::sweep(site.clone(), shutdown.clone()));
+    tasks.spawn(membership::renew(site.clone(), shutdown.clone()));
+    let line = Arc::new(line::Line { site: site.clone(), engine, address: config.address.clone() });
+    let (keeper, queue, stop) = (site.clone(), site.queue.clone(), shutdown.clone());
+    tasks.spawn(async move { link::client::run(move || keeper.membership.current(), queue, line, stop).await });
+    tracing::info!(site = site_id, http = %running.http, dhcp = %running.dhcp, tftp = %running.tftp, "Site Controller is up");
+    Ok(running)
+}
+
+impl Running {
+    /// Stops it: jobs are cut off and resume at the next start.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(15), self.tasks.wait()).await;
+    }
+}

@@ -1,0 +1,112 @@
+//! Settings of a Site Controller.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// Settings, from the `[site]` table of a TOML file. Environment variables `STEELYARD_SITE_…` override them.
+// No Debug: it holds a token.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SiteConfig {
+    /// Folder of the database, the certificate and the images. Default `.steelyard/site`.
+    pub data_dir: PathBuf,
+    /// Where the link of the Global Controller is: `https://HOST:PORT`. Default `https://127.0.0.1:8443`.
+    pub global: String,
+    /// The one-time word to enrol with; needed at the first start only.
+    pub token: Option<String>,
+    /// IPv4 address by which machines at the site reach it. Default `127.0.0.1`.
+    pub address: String,
+    /// Where DHCP listens. Default `0.0.0.0:67`.
+    pub dhcp: String,
+    /// Where TFTP listens. Default `0.0.0.0:69`.
+    pub tftp: String,
+    /// Where HTTP listens. Default `0.0.0.0:8090`.
+    pub http: String,
+    /// Boot files: `undionly.kpxe`, `ipxe.efi`, and the agent's `vmlinuz` and `initrd` in `agent/`. Default `/usr/lib/steelyard/boot`.
+    pub boot_dir: PathBuf,
+    /// More kernel arguments for the agent, such as `console=ttyS0`.
+    pub kernel_arguments: String,
+    /// Jobs that work at the same time, at most. Default 128.
+    pub workers: usize,
+}
+
+impl Default for SiteConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: ".steelyard/site".into(),
+            global: "https://127.0.0.1:8443".into(),
+            token: None,
+            address: "127.0.0.1".into(),
+            dhcp: "0.0.0.0:67".into(),
+            tftp: "0.0.0.0:69".into(),
+            http: "0.0.0.0:8090".into(),
+            boot_dir: "/usr/lib/steelyard/boot".into(),
+            kernel_arguments: String::new(),
+            workers: 128,
+        }
+    }
+}
+
+impl SiteConfig {
+    /// With overrides: `lookup` answers for the name of an environment variable.
+    pub fn with_environment(mut self, lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let get = |name: &str| lookup(&format!("STEELYARD_SITE_{name}"));
+        for (name, field) in [
+            ("GLOBAL", &mut self.global),
+            ("ADDRESS", &mut self.address),
+            ("DHCP", &mut self.dhcp),
+            ("TFTP", &mut self.tftp),
+            ("HTTP", &mut self.http),
+            ("KERNEL_ARGUMENTS", &mut self.kernel_arguments),
+        ] {
+            if let Some(v) = get(name) {
+                *field = v;
+            }
+        }
+        for (name, field) in [("DATA_DIR", &mut self.data_dir), ("BOOT_DIR", &mut self.boot_dir)] {
+            if let Some(v) = get(name) {
+                *field = v.into();
+            }
+        }
+        self.token = get("TOKEN").or(self.token);
+        self.workers = get("WORKERS").and_then(|v| v.parse().ok()).unwrap_or(self.workers);
+        self
+    }
+
+    pub(crate) fn address(&self) -> Result<Ipv4Addr> {
+        self.address.parse().with_context(|| format!("site.address: {:?} is not an IPv4 address", self.address))
+    }
+
+    pub(crate) fn http_base(&self) -> Result<String> {
+        let at: SocketAddr =
+            self.http.parse().with_context(|| format!("site.http: {:?} is not ADDRESS:PORT", self.http))?;
+        Ok(format!("http://{}:{}", self.address()?, at.port()))
+    }
+
+    pub(crate) fn dhcp_address(&self) -> Result<SocketAddrV4> {
+        self.dhcp.parse().with_context(|| format!("site.dhcp: {:?} is not an IPv4 ADDRESS:PORT", self.dhcp))
+    }
+
+    pub(crate) fn tftp_address(&self) -> Result<SocketAddr> {
+        self.tftp.parse().with_context(|| format!("site.tftp: {:?} is not ADDRESS:PORT", self.tftp))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_wins_and_bad_addresses_are_named() {
+        let config = SiteConfig { http: "nonsense".into(), ..SiteConfig::default() }
+            .with_environment(|n| (n == "STEELYARD_SITE_ADDRESS").then(|| "192.0.2.9".into()));
+        assert_eq!(config.address().unwrap(), Ipv4Addr::new(192, 0, 2, 9));
+        assert!(config.http_base().unwrap_err().to_string().contains("site.http"));
+        assert!(toml::from_str::<SiteConfig>("dhpc = \"0.0.0.0:67\"").is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! The site's own tables.
+
+use store::{
+    Migration,
+    migration::{create_index, create_table},
+};
+
+/// Facts of the snapshot.
+pub mod fact {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "site_fact")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub key: String,
+        pub generation: i64,
+        pub value: Json,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// MAC addresses that a BMC told of its server: known here before the Global Controller sends them back as a fact.
+pub mod server_mac {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "server_mac")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub mac: String,
+        pub server_id: i64,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Why a machine may boot from the network.
+pub mod boot_session {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "boot_session")]
+    pub struct Model {
+        /// The job that asked for it.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub job_id: i64,
+        pub server_id: i64,
+        /// [`model::boot::BootSession`] without its token.
+        pub body: Json,
+        /// Digest of the token.
+        pub token_hash: String,
+        /// The token, sealed.
+        pub token: String,
+        /// Word of [`crate::session::Stage`].
+        pub stage: String,
+        pub percent: i32,
+        pub message: String,
+        pub error: Option<String>,
+        pub inventory: Json,
+        /// When the agent was last heard, in seconds since 1970; 0 before its first word.
+        pub heard_at: i64,
+        pub begun_at: i64,
+        /// crypt(3) hash of the new system's password.
+        pub password_hash: String,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// MAC addresses of live sessions.
+pub mod boot_session_mac {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "boot_session_mac")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub mac: String,
+        pub job_id: i64,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// DHCP leases.
+pub mod lease {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "dhcp_lease")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub address: String,
+        pub body: Json,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// A few single values: the generation of the snapshot.
+pub mod value {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "site_value")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub name: String,
+        pub number: i64,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Migrations of the component `site`.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "first tables",
+    up: |backend| {
+        vec![
+            create_table(backend, fact::Entity),
+            create_table(backend, server_mac::Entity),
+            create_table(backend, boot_session::Entity),
+            create_table(backend, boot_session_mac::Entity),
+            create_table(backend, lease::Entity),
+            create_table(backend, value::Entity),
+            create_index(backend, server_mac::Entity, false, &[server_mac::Column::ServerId]),
+            create_index(backend, boot_session::Entity, true, &[boot_session::Column::TokenHash]),
+        ]
+    },
+}];

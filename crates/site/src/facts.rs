@@ -1,0 +1,188 @@
+//! What the site knows, kept in its store and, indexed, in memory.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use model::{
+    Id,
+    snapshot::{Fact, SiteNetworkDevice, SiteServer, SnapshotItem},
+    template::ImageRef,
+};
+use netboot::view::SiteView;
+use sea_orm::{ActiveValue::Set, ColumnTrait, DbErr, EntityTrait, QueryFilter, sea_query::OnConflict};
+use store::Database;
+
+use crate::entity::{fact, server_mac, value};
+
+const GENERATION: &str = "snapshot_generation";
+
+#[derive(Default)]
+struct Known {
+    generation: i64,
+    all: HashMap<String, Fact>,
+    found_macs: HashMap<String, Id>,
+    view: Arc<SiteView>,
+}
+
+impl Known {
+    fn index(&mut self) {
+        let mut found: HashMap<Id, Vec<String>> = HashMap::new();
+        for (mac, server) in &self.found_macs {
+            found.entry(*server).or_default().push(mac.clone());
+        }
+        let facts = self.all.values().cloned().map(|fact| match fact {
+            Fact::Server(mut server) => {
+                if let Some(macs) = found.remove(&server.id) {
+                    server.macs.extend(macs);
+                    server.macs.sort();
+                    server.macs.dedup();
+                }
+                Fact::Server(server)
+            }
+            other => other,
+        });
+        self.view = Arc::new(SiteView::from_facts(facts));
+    }
+}
+
+/// All facts.
+pub(crate) struct Facts(RwLock<Known>);
+
+impl Facts {
+    pub(crate) async fn load(db: &Database) -> Result<Self, DbErr> {
+        let mut known = Known {
+            generation: value::Entity::find_by_id(GENERATION).one(&db.read).await?.map_or(0, |v| v.number),
+            ..Known::default()
+        };
+        for row in fact::Entity::find().all(&db.read).await? {
+            match serde_json::from_value(row.value) {
+                Ok(fact) => {
+                    known.all.insert(row.key, fact);
+                }
+                Err(error) => tracing::error!(key = row.key, %error, "a stored fact is not understood"),
+            }
+        }
+        for row in server_mac::Entity::find().all(&db.read).await? {
+            known.found_macs.insert(row.mac, row.server_id);
+        }
+        known.index();
+        Ok(Self(RwLock::new(known)))
+    }
+
+    fn read<T>(&self, get: impl FnOnce(&Known) -> T) -> T {
+        get(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn generation(&self) -> i64 {
+        self.read(|k| k.generation)
+    }
+
+    pub(crate) fn view(&self) -> Arc<SiteView> {
+        self.read(|k| k.view.clone())
+    }
+
+    /// A server, with the MAC addresses that were found here.
+    pub(crate) fn server(&self, id: Id) -> Option<SiteServer> {
+        self.read(|k| match k.all.get(&format!("server/{id}")) {
+            Some(Fact::Server(server)) => {
+                let mut server = server.clone();
+                server.macs.extend(k.found_macs.iter().filter(|(_, s)| **s == id).map(|(m, _)| m.clone()));
+                server.macs.sort();
+                server.macs.dedup();
+                Some(server)
+            }
+            _ => None,
+        })
+    }
+
+    pub(crate) fn servers(&self) -> Vec<SiteServer> {
+        self.read(|k| {
+            k.all.values().filter_map(|f| if let Fact::Server(s) = f { Some(s.clone()) } else { None }).collect()
+        })
+    }
+
+    pub(crate) fn network_device(&self, id: Id) -> Option<SiteNetworkDevice> {
+        self.read(|k| match k.all.get(&format!("network_device/{id}")) {
+            Some(Fact::NetworkDevice(device)) => Some(device.clone()),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn images(&self) -> Vec<ImageRef> {
+        self.read(|k| {
+            k.all.values().filter_map(|f| if let Fact::Image(i) = f { Some(i.clone()) } else { None }).collect()
+        })
+    }
+
+    /// Takes changes over, in the store first. Older news than what is held changes nothing.
+    pub(crate) async fn apply(&self, db: &Database, generation: i64, items: Vec<SnapshotItem>) -> Result<(), DbErr> {
+        if generation <= self.generation() {
+            return Ok(());
+        }
+        let txn = db.begin().await?;
+        for item in &items {
+            match &item.value {
+                None => {
+                    fact::Entity::delete_by_id(&item.key).exec(&txn).await?;
+                }
+                Some(value) => {
+                    let value = serde_json::to_value(value).map_err(|e| DbErr::Custom(e.to_string()))?;
+                    let row = fact::ActiveModel {
+                        key: Set(item.key.clone()),
+                        generation: Set(item.generation),
+                        value: Set(value),
+                    };
+                    fact::Entity::insert(row)
+                        .on_conflict(
+                            OnConflict::column(fact::Column::Key)
+                                .update_columns([fact::Column::Generation, fact::Column::Value])
+                                .to_owned(),
+                        )
+                        .exec_without_returning(&txn)
+                        .await?;
+                }
+            }
+        }
+        let row = value::ActiveModel { name: Set(GENERATION.into()), number: Set(generation) };
+        value::Entity::insert(row)
+            .on_conflict(OnConflict::column(value::Column::Name).update_column(value::Column::Number).to_owned())
+            .exec_without_returning(&txn)
+            .await?;
+        txn.commit().await?;
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for item in items {
+            match item.value {
+                Some(value) => known.all.insert(item.key, value),
+                None => known.all.remove(&item.key),
+            };
+        }
+        known.generation = generation;
+        known.index();
+        Ok(())
+    }
+
+    /// Remembers the MAC addresses that a server's BMC told.
+    pub(crate) async fn found_macs(&self, db: &Database, server_id: Id, macs: &[String]) -> Result<(), DbErr> {
+        let txn = db.begin().await?;
+        server_mac::Entity::delete_many().filter(server_mac::Column::ServerId.eq(server_id)).exec(&txn).await?;
+        for mac in macs {
+            let row = server_mac::ActiveModel { mac: Set(mac.clone()), server_id: Set(server_id) };
+            server_mac::Entity::insert(row)
+                .on_conflict(
+                    OnConflict::column(server_mac::Column::Mac).update_column(server_mac::Column::ServerId).to_owned(),
+                )
+                .exec_without_returning(&txn)
+                .await?;
+        }
+        txn.commit().await?;
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.found_macs.retain(|_, s| *s != server_id);
+        for mac in macs {
+            known.found_macs.insert(mac.clone(), server_id);
+        }
+        known.index();
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! Boots a server from the network for a task and follows it to its end: what discovery, installation and cleaning share.
+
+use std::time::Duration;
+
+use bmc::{Boot, Power};
+use engine::{JobContext, JobError, Outcome};
+use model::{
+    Id,
+    agent::TaskKind,
+    bmc::{BootTarget, PowerAction, PowerState},
+    boot::{BootSession, InstallSpec},
+};
+
+use crate::{
+    Site,
+    entity::boot_session,
+    equipment::job_error,
+    session::{Stage, now},
+};
+
+/// Time for a server to boot the image and say its first word. Large servers test their memory for ten minutes.
+const FIRST_WORD: i64 = 20 * 60;
+/// Longest silence of an agent that works.
+const SILENCE: i64 = 10 * 60;
+/// Time for the machine to switch itself off after its last word.
+const SWITCH_OFF: i64 = 30;
+/// Time for a power change to show.
+const POWER: Duration = Duration::from_secs(90);
+
+/// How it stands.
+pub(super) enum Followed {
+    /// Ask again later.
+    Wait(Outcome),
+    /// The task succeeded and the server is off.
+    Over(Box<boot_session::Model>),
+}
+
+fn wait(reason: impl Into<String>) -> Result<Followed, JobError> {
+    Ok(Followed::Wait(Outcome::Wait { reason: reason.into(), after: Duration::from_secs(1) }))
+}
+
+/// One look; brings the matter forward where it can be.
+pub(super) async fn follow(
+    site: &Site,
+    ctx: &JobContext,
+    server_id: Id,
+    task: TaskKind,
+    install: Option<InstallSpec>,
+) -> Result<Followed, JobError> {
+    let server = site.server(server_id)?;
+    let bmc = site.bmc(&server)?;
+    let session = match site.session(ctx.id()).await? {
+        Some(session) if !matches!(session.stage(), Stage::Failed | Stage::Ended) => session,
+        _ => {
+            if server.macs.is_empty() {
+                return Err(JobError::fatal(format!(
+                    "no MAC address of server {} is known, so its boot request could not be told from others; read its inventory first",
+                    server.name
+                )));
+            }
+            let wanted = BootSession {
+                job_id: ctx.id(),
+                server_id,
+                macs: server.macs.clone(),
+                task,
+                install,
+                token: String::new(),
+            };
+            site.begin_session(wanted).await.map_err(JobError::retry)?
+        }
+    };
+    match session.stage() {
+        Stage::Prepared => {
+            ctx.progress(1, "switching off");
+            bmc.set_power(PowerAction::ForceOff).await.map_err(job_error)?;
+            bmc.wait_for_power(PowerState::Off, POWER).await.map_err(job_error)?;
+            ctx.progress(2, "next boot from the network");
+            bmc.boot_once(BootTarget::Pxe).await.map_err(job_error)?;
+            ctx.progress(3, "switching on");
+            bmc.set_power(PowerAction::On).await.map_err(job_error)?;
+            bmc.wait_for_power(PowerState::On, POWER).await.map_err(job_error)?;
+            site.move_session(ctx.id(), Stage::Booted).await?;
+            wait("waiting for the server to boot from the network")
+        }
+        Stage::Booted => {
+            let (since, limit, words) = if session.heard_at == 0 {
+                (session.begun_at, FIRST_WORD, "did not boot from the network")
+            } else {
+                (session.heard_at, SILENCE, "fell silent")
+            };
+            if now() - since > limit {
+                site.move_session(ctx.id(), Stage::Ended).await?;
+                return Err(JobError::retry(format!(
+                    "server {} {words} within {} minutes; look at its console, its boot order, and the VLAN of its port",
+                    server.name,
+                    limit / 60
+                )));
+            }
+            if session.heard_at == 0 {
+                return wait("waiting for the server to boot from the network");
+            }
+            // The steps before the agent's first word took a little of the way.
+            ctx.progress(Ord::max(session.percent.clamp(0, 99) as u8, 4), session.message.clone());
+            wait(if session.message.is_empty() { "the boot image has started".to_owned() } else { session.message })
+        }
+        Stage::Done => {
+            if bmc.power().await.map_err(job_error)? == PowerState::Off {
+                return Ok(Followed::Over(Box::new(session)));
+            }
+            if now() - session.heard_at > SWITCH_OFF {
+                bmc.set_power(PowerAction::ForceOff).await.map_err(job_error)?;
+            }
+            ctx.progress(99, "waiting for the server to switch off");
+            wait("waiting for the server to switch off")
+        }
+        Stage::Failed | Stage::Ended => wait("beginning anew"),
+    }
+}
+
+/// Ends a session whose agent reported a failure, with the error that it gave.
+pub(super) async fn failure(site: &Site, job_id: Id) -> Result<(), JobError> {
+    if let Some(session) = site.session(job_id).await?
+        && session.stage() == Stage::Failed
+    {
+        site.move_session(job_id, Stage::Ended).await?;
+        let error = session.error.unwrap_or_default();
+        return Err(JobError::retry(format!("the boot image reports: {error}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Job functions of a site, a file each. Each may be cut off anywhere and run again.
+
+mod boot;
+mod server_clean;
+mod server_discover;
+mod server_identify;
+mod server_install;
+mod server_inventory;
+mod server_power;
+mod server_power_status;
+mod server_start;
+mod switch_apply;
+mod switch_discover;
+
+use std::sync::Arc;
+
+use engine::JobFunction;
+
+use crate::Site;
+
+/// All of them.
+pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
+    let site = || site.clone();
+    vec![
+        Arc::new(server_clean::ServerCleanFunction(site())),
+        Arc::new(server_discover::ServerDiscoverFunction(site())),
+        Arc::new(server_identify::ServerIdentifyFunction(site())),
+        Arc::new(server_install::ServerInstallFunction(site())),
+        Arc::new(server_inventory::ServerInventoryFunction(site())),
+        Arc::new(server_power::ServerPowerFunction(site())),
+        Arc::new(server_power_status::ServerPowerStatusFunction(site())),
+        Arc::new(server_start::ServerStartFunction(site())),
+        Arc::new(switch_apply::SwitchApplyFunction(site())),
+        Arc::new(switch_discover::SwitchDiscoverFunction(site())),
+    ]
+}

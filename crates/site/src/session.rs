@@ -1,0 +1,294 @@
+//! Boot sessions: why a machine may boot from the network, and what it reported.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use engine::entity::job;
+use model::{
+    Id, Mac,
+    agent::{AgentInventory, Done, Next, Progress},
+    boot::BootSession,
+    job::JobStatus,
+    link::Observed,
+    secret::{Clear, Sealed},
+};
+use netboot::{
+    backend::{BackendError, Directory, Purpose, SessionEvents},
+    view::SiteView,
+};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter,
+    sea_query::OnConflict,
+};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Site,
+    entity::{boot_session, boot_session_mac},
+    power::observe,
+};
+
+/// Sessions that ended longer ago than this are forgotten.
+const RETENTION: i64 = 7 * 24 * 3600;
+
+/// How far a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Made; the server was not told yet.
+    Prepared,
+    /// The server boots or works.
+    Booted,
+    /// The agent reported success.
+    Done,
+    /// The agent reported a failure.
+    Failed,
+    /// Over without a report: given up, or its job is over.
+    Ended,
+}
+
+impl Stage {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Booted => "booted",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Ended => "ended",
+        }
+    }
+
+    fn parse(word: &str) -> Self {
+        match word {
+            "prepared" => Self::Prepared,
+            "booted" => Self::Booted,
+            "done" => Self::Done,
+            "failed" => Self::Failed,
+            _ => Self::Ended,
+        }
+    }
+}
+
+impl boot_session::Model {
+    pub(crate) fn stage(&self) -> Stage {
+        Stage::parse(&self.stage)
+    }
+}
+
+pub(crate) fn now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}
+
+impl Site {
+    /// The session of a job.
+    pub(crate) async fn session(&self, job_id: Id) -> Result<Option<boot_session::Model>, DbErr> {
+        boot_session::Entity::find_by_id(job_id).one(&self.db.read).await
+    }
+
+    /// A new session for a job, with a new token. An older one of the same job or machine is over.
+    pub(crate) async fn begin_session(&self, mut wanted: BootSession) -> Result<boot_session::Model, BackendError> {
+        let token = crypto::token::random();
+        let password_hash = match &wanted.install {
+            None => String::new(),
+            Some(install) => {
+                let clear = self.sealer.open(&install.password).map_err(|e| {
+                    BackendError::new(format!("the password of the new system cannot be read: {e}; deploy again"))
+                })?;
+                crypto::password::crypt(&clear.0, &token).map_err(BackendError::new)?
+            }
+        };
+        let sealed = self.sealer.seal(&Clear(token.clone())).map_err(BackendError::new)?;
+        wanted.token = String::new();
+        let row = boot_session::ActiveModel {
+            job_id: Set(wanted.job_id),
+            server_id: Set(wanted.server_id),
+            body: Set(serde_json::to_value(&wanted).map_err(BackendError::new)?),
+            token_hash: Set(crypto::token::hash(&token)),
+            token: Set(sealed.0),
+            stage: Set(Stage::Prepared.as_str().into()),
+            percent: Set(0),
+            message: Set(String::new()),
+            error: Set(None),
+            inventory: Set(Value::Null),
+            heard_at: Set(0),
+            begun_at: Set(now()),
+            password_hash: Set(password_hash),
+        };
+        let store = async {
+            let txn = self.db.begin().await?;
+            boot_session::Entity::delete_by_id(wanted.job_id).exec(&txn).await?;
+            let row = row.insert(&txn).await?;
+            for mac in &wanted.macs {
+                let row = boot_session_mac::ActiveModel { mac: Set(mac.clone()), job_id: Set(wanted.job_id) };
+                boot_session_mac::Entity::insert(row)
+                    .on_conflict(
+                        OnConflict::column(boot_session_mac::Column::Mac)
+                            .update_column(boot_session_mac::Column::JobId)
+                            .to_owned(),
+                    )
+                    .exec_without_returning(&txn)
+                    .await?;
+            }
+            txn.commit().await?;
+            Ok::<_, DbErr>(row)
+        };
+        store.await.map_err(BackendError::new)
+    }
+
+    /// Moves a session on.
+    pub(crate) async fn move_session(&self, job_id: Id, stage: Stage) -> Result<(), DbErr> {
+        let txn = self.db.begin().await?;
+        let row = boot_session::ActiveModel {
+            job_id: Set(job_id),
+            stage: Set(stage.as_str().into()),
+            begun_at: Set(now()),
+            ..Default::default()
+        };
+        row.update(&txn).await?;
+        txn.commit().await
+    }
+
+    fn whole(&self, row: &boot_session::Model) -> Result<BootSession, BackendError> {
+        let mut session: BootSession = serde_json::from_value(row.body.clone()).map_err(BackendError::new)?;
+        session.token = self.sealer.open(&Sealed(row.token.clone())).map_err(BackendError::new)?.0;
+        Ok(session)
+    }
+
+    /// A session lives while its job is being worked on: one that an operator killed takes its token along.
+    async fn lives<C: ConnectionTrait>(&self, db: &C, row: &boot_session::Model) -> Result<bool, DbErr> {
+        if !matches!(row.stage(), Stage::Prepared | Stage::Booted) {
+            return Ok(false);
+        }
+        let job = job::Entity::find_by_id(row.job_id).one(db).await?;
+        Ok(job.is_some_and(|j| j.status == JobStatus::Running.as_str()))
+    }
+
+    async fn heard(&self, job_id: Id, change: boot_session::ActiveModel) -> Result<(), BackendError> {
+        let store = async {
+            let txn = self.db.begin().await?;
+            boot_session::ActiveModel { job_id: Set(job_id), heard_at: Set(now()), ..change }.update(&txn).await?;
+            txn.commit().await
+        };
+        store.await.map_err(BackendError::new)
+    }
+}
+
+#[async_trait]
+impl Directory for Site {
+    async fn view(&self) -> Result<Arc<SiteView>, BackendError> {
+        Ok(self.facts.view())
+    }
+
+    async fn session_by_mac(&self, mac: &Mac) -> Result<Option<BootSession>, BackendError> {
+        let db = &self.db.read;
+        let Some(bound) = boot_session_mac::Entity::find_by_id(mac).one(db).await.map_err(BackendError::new)? else {
+            return Ok(None);
+        };
+        let Some(row) = self.session(bound.job_id).await.map_err(BackendError::new)? else { return Ok(None) };
+        if self.lives(db, &row).await.map_err(BackendError::new)? { self.whole(&row).map(Some) } else { Ok(None) }
+    }
+
+    async fn session_by_token(&self, token: &str, purpose: Purpose) -> Result<Option<BootSession>, BackendError> {
+        let db = &self.db.read;
+        let Some(row) = boot_session::Entity::find()
+            .filter(boot_session::Column::TokenHash.eq(crypto::token::hash(token)))
+            .one(db)
+            .await
+            .map_err(BackendError::new)?
+        else {
+            return Ok(None);
+        };
+        let reported = matches!(row.stage(), Stage::Done | Stage::Failed);
+        let good = match purpose {
+            Purpose::Agent => self.lives(db, &row).await.map_err(BackendError::new)?,
+            Purpose::Done => reported || self.lives(db, &row).await.map_err(BackendError::new)?,
+            // The new system starts after the installation's job is over.
+            Purpose::PhoneHome => row.stage() != Stage::Ended && !row.password_hash.is_empty(),
+        };
+        if !good {
+            return Ok(None);
+        }
+        if purpose == Purpose::Agent {
+            self.heard(row.job_id, <boot_session::ActiveModel as Default>::default()).await?;
+        }
+        self.whole(&row).map(Some)
+    }
+
+    /// Unknown machines are told of, and boot their own disk.
+    async fn discovery_session(&self, mac: &Mac) -> Result<Option<BootSession>, BackendError> {
+        let what = Observed::UnknownMachine { mac: mac.clone(), address: None, circuit_id: None };
+        observe(self, &format!("unknown/{mac}"), what).await;
+        Ok(None)
+    }
+
+    async fn password_hash(&self, session: &BootSession) -> Result<String, BackendError> {
+        let row = self.session(session.job_id).await.map_err(BackendError::new)?;
+        row.map(|r| r.password_hash).ok_or_else(|| BackendError::new("the boot session is over"))
+    }
+}
+
+#[async_trait]
+impl SessionEvents for Site {
+    async fn progress(&self, session: &BootSession, progress: Progress) -> Result<(), BackendError> {
+        let change = boot_session::ActiveModel {
+            percent: Set(i32::from(progress.percent)),
+            message: Set(progress.message.chars().take(500).collect()),
+            ..Default::default()
+        };
+        self.heard(session.job_id, change).await
+    }
+
+    async fn inventory(&self, session: &BootSession, inventory: AgentInventory) -> Result<(), BackendError> {
+        let inventory = serde_json::to_value(inventory).map_err(BackendError::new)?;
+        let change = boot_session::ActiveModel { inventory: Set(inventory), ..Default::default() };
+        self.heard(session.job_id, change).await
+    }
+
+    async fn done(&self, session: &BootSession, done: Done) -> Result<Next, BackendError> {
+        let (stage, error) = if done.ok {
+            (Stage::Done, None)
+        } else {
+            (Stage::Failed, Some(done.error.unwrap_or_else(|| "the agent gave no reason".into())))
+        };
+        let change = boot_session::ActiveModel {
+            stage: Set(stage.as_str().into()),
+            error: Set(error.map(|e| e.chars().take(2000).collect())),
+            ..Default::default()
+        };
+        self.heard(session.job_id, change).await?;
+        // Whatever comes next, it is another job's: its order decides when the machine starts again.
+        Ok(Next::PowerOff)
+    }
+
+    async fn phone_home(&self, session: &BootSession, form: BTreeMap<String, String>) -> Result<(), BackendError> {
+        let hostname = form.get("hostname").map_or("", String::as_str);
+        tracing::info!(server = session.server_id, hostname, "an installed system is up");
+        let what = Observed::OsUp { server_id: session.server_id };
+        observe(self, &format!("os-up/{}", session.server_id), what).await;
+        Ok(())
+    }
+}
+
+/// Forgets old sessions.
+pub(crate) async fn sweep(site: Arc<Site>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(3600)) => {}
+            () = shutdown.cancelled() => return,
+        }
+        let swept = async {
+            let txn = site.db.begin().await?;
+            boot_session::Entity::delete_many()
+                .filter(boot_session::Column::BegunAt.lt(now() - RETENTION))
+                .filter(
+                    boot_session::Column::Stage.is_in([Stage::Done, Stage::Failed, Stage::Ended].map(Stage::as_str)),
+                )
+                .exec(&txn)
+                .await?;
+            txn.commit().await
+        };
+        if let Err(error) = swept.await {
+            tracing::warn!(%error, "old boot sessions could not be removed");
+        }
+    }
+}
