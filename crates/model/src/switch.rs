@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::Sealed;
 
+/// Drivers, by their wire names, that a site can work with. The `switch` crate has one for each.
+pub const DRIVERS: &[&str] = &["cumulus_linux"];
+
 /// Where a switch's management API is and how to log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchEndpoint {

@@ -1,8 +1,10 @@
 //! Fabrics: switches that are managed together.
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+};
 use serde_json::{Value, json};
-use store::entity::{network_fabric, site};
+use store::entity::{fabric_device, logical_network, network_fabric, site};
 
 use crate::{
     context::{Ctx, Reply},
@@ -17,21 +19,25 @@ routes! {
     "createNetworkFabric" => create,
     "updateNetworkFabric" => update,
     "activateNetworkFabric" => activate,
+    "deleteNetworkFabric" => delete,
 }
 
-fn wire(f: &network_fabric::Model) -> Value {
+/// A fabric in wire form.
+pub(crate) fn wire(f: &network_fabric::Model) -> Value {
     json!({
         "id": f.id.to_string(), "revision": f.revision.to_string(), "siteId": f.site_id, "name": f.name, "description": f.description, "status": f.status,
         "fabricConfiguration": f.configuration, "createdTimestamp": f.created_at, "updatedTimestamp": f.updated_at, "deployId": f.deploy_id, "links": [],
     })
 }
 
-async fn find(ctx: &Ctx) -> Result<network_fabric::Model, ApiError> {
+/// The fabric of the path.
+pub(crate) async fn find_in<C: ConnectionTrait>(ctx: &Ctx, db: &C) -> Result<network_fabric::Model, ApiError> {
     let id = ctx.id("networkFabricId")?;
-    network_fabric::Entity::find_by_id(id)
-        .one(&ctx.app.db().read)
-        .await?
-        .ok_or_else(|| ApiError::not_found("network fabric", id))
+    network_fabric::Entity::find_by_id(id).one(db).await?.ok_or_else(|| ApiError::not_found("network fabric", id))
+}
+
+async fn find(ctx: &Ctx) -> Result<network_fabric::Model, ApiError> {
+    find_in(ctx, &ctx.app.db().read).await
 }
 
 async fn fabrics(ctx: Ctx) -> Result<Reply, ApiError> {
@@ -107,4 +113,26 @@ async fn activate(ctx: Ctx) -> Result<Reply, ApiError> {
     let object = ("network_fabric", found.name.as_str());
     let after = edit(&ctx, &found, object, "activate", wire, |row| row.status = Set("active".into())).await?;
     Ok(Reply::Tagged(wire(&after), after.revision))
+}
+
+/// A fabric goes once nothing is in it.
+async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let found = find_in(&ctx, &txn).await?;
+    ctx.check_revision(found.revision)?;
+    let switches = fabric_device::Entity::find().filter(fabric_device::Column::FabricId.eq(found.id));
+    let networks = logical_network::Entity::find().filter(logical_network::Column::FabricId.eq(found.id));
+    let (switches, networks) = (switches.count(&txn).await?, networks.count(&txn).await?);
+    if switches + networks > 0 {
+        return Err(ApiError::conflict(format!(
+            "fabric {} still has {switches} switch(es) and {networks} network(s); remove them first",
+            found.name
+        )));
+    }
+    network_fabric::Entity::delete_by_id(found.id).exec(&txn).await?;
+    let title = format!("Fabric {} deleted", found.name);
+    let object = ("network_fabric", found.id);
+    record(&ctx, &txn, "network_fabric.delete", title, object, json!({"before": wire(&found)})).await?;
+    txn.commit().await?;
+    Ok(Reply::Empty)
 }

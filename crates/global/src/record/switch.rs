@@ -132,7 +132,9 @@ pub(super) async fn ports<C: ConnectionTrait>(
             Entity::delete_many().filter(Column::Id.is_in(gone)).exec(txn).await?;
         }
     }
-    for (name, port) in seen {
+    let mut order: Vec<(&String, &PortState)> = seen.iter().collect();
+    order.sort_by_key(|(name, _)| natural(name));
+    for (name, port) in order {
         let lldp = port.lldp.as_ref().map_or(Value::Null, |l| json!(l));
         let tagged = json!(port.vlans.tagged);
         let mac = port.mac.as_deref().and_then(|m| validate::mac("mac", m).ok());
@@ -173,6 +175,13 @@ pub(super) async fn ports<C: ConnectionTrait>(
         .exec(txn)
         .await?;
     cabling::of_switch(txn, device, seen).await
+}
+
+/// `swp2` comes before `swp10`.
+fn natural(name: &str) -> (String, Vec<u64>) {
+    let prefix: String = name.chars().take_while(|c| !c.is_ascii_digit()).collect();
+    let numbers = name.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    (prefix, numbers)
 }
 
 /// A switch that could not be asked says why.
