@@ -10,7 +10,10 @@ use sea_orm::{
 };
 use serde_json::{Map, Value, json};
 use store::{
-    entity::{logical_network as network, logical_network_profile as profile, network_connection, network_fabric},
+    entity::{
+        logical_network as network, logical_network_profile as profile, network_connection, network_fabric, subnet,
+        vlan_allocation,
+    },
     list::{Revisioned, cas},
     time,
 };
@@ -19,6 +22,7 @@ use crate::{
     context::{Ctx, Reply, whole},
     error::ApiError,
     kinds::{infrastructure, list, record},
+    planning::{self, design},
     routes,
 };
 
@@ -28,6 +32,8 @@ routes! {
     "createLogicalNetwork" => create,
     "createLogicalNetworkFromProfile" => create_from_profile,
     "updateLogicalNetwork" => update,
+    "getLogicalNetworkConfig" => config,
+    "updateLogicalNetworkConfig" => update_config,
     "deleteLogicalNetwork" => delete,
     "getLogicalNetworkProfiles" => profiles,
     "getLogicalNetworkProfile" => one_profile,
@@ -106,9 +112,11 @@ fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
 fn wire_blocks(design: &Value, deployed: &Value) -> Map<String, Value> {
     let mut all = Map::new();
     for (block, strategies, allocations) in BLOCKS {
-        if let Some(b) = design.get(*block) {
+        // A VLAN is taken also where the design leaves its choice to us.
+        if let Some(b) = design.get(*block).or_else(|| deployed.get(*block)) {
             let taken = deployed.pointer(&format!("/{block}/{allocations}")).cloned().unwrap_or_else(|| json!([]));
-            all.insert((*block).into(), json!({*strategies: b[*strategies], *allocations: taken}));
+            let strategies_of = b.get(*strategies).cloned().unwrap_or_else(|| json!([]));
+            all.insert((*block).into(), json!({*strategies: strategies_of, *allocations: taken}));
         }
     }
     all
@@ -166,6 +174,45 @@ async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Tagged(wire(&found), found.revision))
 }
 
+async fn config(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx, &ctx.app.db().read, ctx.id("id")?).await?;
+    Ok(Reply::Tagged(wire(&found)["config"].clone(), found.revision))
+}
+
+async fn update_config(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let (found, of) = editable(&ctx, &txn).await?;
+    let mut row = found.edit();
+    edited(&found, &mut row);
+    if ctx.has("mtu") {
+        row.mtu = Set(check_mtu(ctx.int("mtu"))?);
+    }
+    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    if let Some(of) = of {
+        infrastructure::touch(&txn, &of).await?;
+    }
+    record(
+        &ctx,
+        &txn,
+        "logical_network.edit",
+        format!("Network {} changed", after.label),
+        ("logical_network", after.id),
+        json!({"before": {"mtu": found.mtu}, "after": {"mtu": after.mtu}}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&after)["config"].clone(), after.revision))
+}
+
+fn check_mtu(mtu: Option<i64>) -> Result<Option<i64>, ApiError> {
+    match mtu {
+        Some(mtu) if !(1280..=9216).contains(&mtu) => {
+            Err(ApiError::field("mtu", format!("{mtu} is not between 1280 and 9216")))
+        }
+        other => Ok(other),
+    }
+}
+
 struct New {
     kind: String,
     fabric_id: Id,
@@ -210,9 +257,8 @@ async fn insert<C: ConnectionTrait>(ctx: &Ctx, txn: &C, new: New) -> Result<netw
     if same.count(txn).await? > 0 {
         return Err(ApiError::conflict(format!("label: there is a network {label:?} already")));
     }
-    if let Some(mtu) = new.mtu.filter(|m| !(1280..=9216).contains(m)) {
-        return Err(ApiError::field("mtu", format!("{mtu} is not between 1280 and 9216")));
-    }
+    check_named(txn, &new.design).await?;
+    check_mtu(new.mtu)?;
     let mut row = network::new();
     row.name = Set(ctx.text("name").unwrap_or(&label).to_owned());
     row.label = Set(label.clone());
@@ -292,10 +338,37 @@ async fn editable<C: ConnectionTrait>(
     Ok((found, of))
 }
 
+/// What the next deploy does with a network that was changed. A change of one that was marked for deletion keeps it.
+fn edited(found: &network::Model, row: &mut network::ActiveModel) {
+    let never = found.service_status == ServiceStatus::Ordered.as_str();
+    row.deploy_type = Set(if never { DeployType::Create } else { DeployType::Edit }.as_str().into());
+    row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
+}
+
+/// A subnet chosen by hand must be one, on IPv4, and free.
+async fn check_named<C: ConnectionTrait>(db: &C, blocks: &Value) -> Result<(), ApiError> {
+    for (n, id) in design::named_subnets(blocks).into_iter().enumerate() {
+        let field = || format!("ipv4.subnetAllocationStrategies[{n}].subnetId");
+        let found = subnet::Entity::find_by_id(id).one(db).await?;
+        let found = found.ok_or_else(|| ApiError::field(field(), format!("there is no subnet {id}")))?;
+        if found.is_pool || design::net(&found).is_none() {
+            return Err(ApiError::field(
+                field(),
+                format!("subnet {} cannot be used: it is a pool or not IPv4", found.label),
+            ));
+        }
+        if let Some(other) = found.logical_network_id {
+            return Err(ApiError::field(field(), format!("subnet {} is used by network {other}", found.label)));
+        }
+    }
+    Ok(())
+}
+
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let txn = ctx.app.db().begin().await?;
-    let (found, _) = editable(&ctx, &txn).await?;
+    let (found, of) = editable(&ctx, &txn).await?;
     let mut row = found.edit();
+    edited(&found, &mut row);
     if let Some(label) = ctx.text("label") {
         row.label = Set(model::validate::label("label", label)?);
     }
@@ -306,6 +379,9 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         row.annotations = Set(annotations.clone());
     }
     let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    if let Some(of) = of {
+        infrastructure::touch(&txn, &of).await?;
+    }
     record(
         &ctx,
         &txn,
@@ -333,8 +409,21 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
             used.len()
         )));
     }
-    if found.service_status == ServiceStatus::Ordered.as_str() {
+    let taken = vlan_allocation::Entity::find()
+        .filter(vlan_allocation::Column::LogicalNetworkId.eq(found.id))
+        .count(&txn)
+        .await?;
+    let untouched = found.service_status == ServiceStatus::Ordered.as_str() && taken == 0;
+    if untouched || (of.is_none() && used.is_empty()) {
+        // Never deployed, or shared and on no switch any more: no deploy has anything to do.
+        planning::release_network(&txn, found.id).await?;
         network::Entity::delete_by_id(found.id).exec(&txn).await?;
+    } else if of.is_none() {
+        return Err(ApiError::conflict(format!(
+            "network {} is still on servers of {} group(s) until they are deployed; delete it then",
+            found.label,
+            used.len()
+        )));
     } else {
         let mut row = found.edit();
         row.deploy_type = Set(DeployType::Delete.as_str().into());

@@ -107,7 +107,8 @@ fn read(ctx: &Ctx, mut design: Value, others: &[connection::Model], own: i64) ->
 async fn touch<C: ConnectionTrait>(ctx: &Ctx, txn: &C, of: &group::Model) -> Result<(), ApiError> {
     let design = infrastructure::find_editable(ctx, txn, of.infrastructure_id).await?;
     let mut row = of.edit();
-    if of.service_status == ServiceStatus::Active.as_str() {
+    // A group that is marked for deletion stays so: its connections go with it.
+    if of.service_status != ServiceStatus::Ordered.as_str() && of.deploy_type != DeployType::Delete.as_str() {
         row.deploy_type = Set(DeployType::Edit.as_str().into());
     }
     row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());

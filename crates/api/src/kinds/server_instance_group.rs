@@ -164,15 +164,16 @@ async fn mark<C: ConnectionTrait>(db: &C, ids: &[Id], what: DeployType) -> Resul
 }
 
 /// The group has as many instances as its design says: new ones are added, surplus ones that were never deployed go at once, deployed ones are marked.
-async fn sync_instances<C: ConnectionTrait>(db: &C, g: &group::Model) -> Result<(), ApiError> {
+pub async fn sync_instances<C: ConnectionTrait>(db: &C, g: &group::Model) -> Result<(), ApiError> {
     let wanted = g.design["instanceCount"].as_i64().unwrap_or(1);
     let mut rows = server_instance::Entity::find()
         .filter(server_instance::Column::GroupId.eq(g.id))
         .filter(server_instance::Column::ServiceStatus.ne(ServiceStatus::Deleted.as_str()))
         .all(db)
         .await?;
-    rows.sort_by_key(|i| i.position);
-    let mut next = rows.last().map_or(1, |i| i.position + 1);
+    let mut next = rows.iter().map(|i| i.position).max().map_or(1, |p| p + 1);
+    // Those that somebody picked to go stay marked as long as others are enough.
+    rows.sort_by_key(|i| (i.deploy_type == DeployType::Delete.as_str(), i.position));
     let (kept, surplus) = rows.split_at(rows.len().min(usize::try_from(wanted).unwrap_or(0)));
     let keep = kept.len() as i64;
     let marked = |i: &&server_instance::Model| i.deploy_type == DeployType::Delete.as_str();
@@ -297,9 +298,9 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut row = found.edit();
     row.label = Set(label);
     row.design = Set(design);
-    if found.service_status == ServiceStatus::Active.as_str() {
-        row.deploy_type = Set(DeployType::Edit.as_str().into());
-    }
+    // A change of one that was marked for deletion keeps it.
+    let never = found.service_status == ServiceStatus::Ordered.as_str();
+    row.deploy_type = Set(if never { DeployType::Create } else { DeployType::Edit }.as_str().into());
     row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
     let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
     sync_instances(&txn, &after).await?;
@@ -322,7 +323,13 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     let found = find(&ctx, &txn).await?;
     let of = infrastructure::find_editable(&ctx, &txn, found.infrastructure_id).await?;
     ctx.check_revision(found.revision)?;
-    if found.service_status == ServiceStatus::Ordered.as_str() {
+    // A cancelled deploy may have left servers with a group that was never deployed.
+    let reserved = server_instance::Entity::find()
+        .filter(server_instance::Column::GroupId.eq(found.id))
+        .filter(server_instance::Column::ServerId.is_not_null())
+        .count(&txn)
+        .await?;
+    if found.service_status == ServiceStatus::Ordered.as_str() && reserved == 0 {
         network_connection::Entity::delete_many()
             .filter(network_connection::Column::GroupId.eq(found.id))
             .exec(&txn)

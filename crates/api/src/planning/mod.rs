@@ -123,3 +123,8 @@ pub fn options(ctx: &Ctx) -> Result<Options, ApiError> {
         ..Options::default()
     })
 }
+
+/// Gives back all that a network holds, when no equipment has anything of it.
+pub async fn release_network<C: sea_orm::ConnectionTrait>(txn: &C, network: Id) -> Result<(), sea_orm::DbErr> {
+    allocations::release(txn, network, None).await
+}
