@@ -22,7 +22,7 @@ use crate::Site;
 /// Pause after a failed fetch.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Nothing arriving for this long ends a fetch; it resumes.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 /// How an image stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +92,7 @@ pub(crate) async fn keep(site: Arc<Site>, shutdown: CancellationToken) {
             site.images.want(&image);
         }
         let pause = match site.images.next() {
-            None => Duration::from_secs(3600),
+            None => Duration::from_hours(1),
             Some(image) => {
                 let fetched = tokio::select! {
                     fetched = fetch(&site, &image) => fetched,

@@ -127,7 +127,7 @@ pub(crate) async fn renew(site: Arc<Site>, shutdown: CancellationToken) {
             match renewed.await {
                 Ok(()) => tracing::info!("the site's certificate was renewed"),
                 Err(error) => {
-                    tracing::warn!(%error, "the site's certificate could not be renewed; trying again in an hour")
+                    tracing::warn!(%error, "the site's certificate could not be renewed; trying again in an hour");
                 }
             }
         }

@@ -273,7 +273,7 @@ impl SessionEvents for Site {
 pub(crate) async fn sweep(site: Arc<Site>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(3600)) => {}
+            () = tokio::time::sleep(Duration::from_hours(1)) => {}
             () = shutdown.cancelled() => return,
         }
         let swept = async {

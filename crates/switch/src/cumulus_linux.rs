@@ -217,8 +217,13 @@ fn read(configured: &Value, seen: &Value, vlans: &Value) -> SwitchState {
         let vlans = member.map_or_else(PortVlans::default, |b| match number(&b["access"]) {
             Some(access) => PortVlans { untagged: u16::try_from(access).ok(), tagged: BTreeSet::new() },
             None => {
-                let untagged = number(&b["untagged"]).and_then(|u| u16::try_from(u).ok());
-                let mut tagged = vlan_set(&b["vlan"]);
+                // A trunk without a list carries every VLAN of the bridge, and untagged frames in VLAN 1 unless it says otherwise.
+                let untagged = match &b["untagged"] {
+                    Value::Null => Some(1),
+                    said => number(said).and_then(|u| u16::try_from(u).ok()),
+                };
+                let listed = b["vlan"].as_object().filter(|l| !l.is_empty() && !l.contains_key("all"));
+                let mut tagged = if listed.is_some() { vlan_set(&b["vlan"]) } else { state.vlans.clone() };
                 tagged.retain(|v| Some(*v) != untagged);
                 PortVlans { untagged, tagged }
             }
@@ -284,10 +289,12 @@ fn change(before: &SwitchState, actions: &[Action]) -> Value {
             Action::SetVlans { port, untagged, tagged } => {
                 let old = before.ports.get(port).map(|p| p.vlans.clone()).unwrap_or_default();
                 let body = match (untagged, tagged.is_empty()) {
+                    (None, true) => Value::Null,
                     // NVUE knows two kinds of port: an access port, and a trunk with a list and perhaps an untagged VLAN.
                     (Some(access), true) => json!({"access": access, "untagged": null, "vlan": null}),
                     _ => {
                         let mut list = Map::new();
+                        list.insert("all".to_owned(), Value::Null);
                         list.extend(old.tagged.iter().chain(&old.untagged).map(|v| (v.to_string(), Value::Null)));
                         list.extend(tagged.iter().chain(untagged).map(|v| (v.to_string(), json!({}))));
                         json!({"access": null, "untagged": untagged.map_or_else(|| json!("none"), |u| json!(u)), "vlan": list})
@@ -432,6 +439,27 @@ mod tests {
         assert_eq!(state.vlans, [100, 200].into());
         assert_eq!(state.ports["swp1"].vlans, PortVlans { untagged: Some(100), tagged: [].into() });
         assert!(!state.ports.contains_key("eth0"), "the management port is not ours");
+    }
+
+    #[tokio::test]
+    async fn a_port_without_vlans_leaves_the_bridge() {
+        let (_server, nvue, driver) = rig().await;
+        let nothing = SwitchPatch {
+            ports: [("swp1".to_owned(), PortIntent { vlans: Some(PortVlans::default()), ..PortIntent::default() })]
+                .into(),
+            ..SwitchPatch::default()
+        };
+        driver.apply(&nothing).await.unwrap();
+        assert_eq!(nvue.0.lock().unwrap().0["interface"]["swp1"]["bridge"]["domain"], json!({}));
+        assert_eq!(driver.apply(&nothing).await.unwrap(), Applied::default());
+    }
+
+    #[test]
+    fn a_trunk_without_a_list_carries_everything() {
+        let trunk = json!({"swp1": {"bridge": {"domain": {BRIDGE: {}}}}, "swp2": {"bridge": {"domain": {BRIDGE: {"untagged": "none", "vlan": {"all": {}}}}}}});
+        let state = read(&trunk, &Value::Null, &json!({"1": {}, "10": {}}));
+        assert_eq!(state.ports["swp1"].vlans, PortVlans { untagged: Some(1), tagged: [10].into() });
+        assert_eq!(state.ports["swp2"].vlans, PortVlans { untagged: None, tagged: [1, 10].into() });
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use model::switch::{PortState, PortVlans, SwitchPatch, SwitchState};
 pub enum Action {
     /// Make a VLAN.
     CreateVlan(u16),
-    /// Set the membership of a port.
+    /// Set the membership of a port; without any VLAN it is taken out of the bridge.
     SetVlans {
         /// Port.
         port: String,
@@ -70,7 +70,9 @@ pub fn plan(actual: &SwitchState, patch: &SwitchPatch) -> Vec<Action> {
         }
         needed.extend(vlans.untagged);
         needed.extend(&vlans.tagged);
-        if port(name).vlans != *vlans || !port(name).bridged {
+        // A port that carries nothing is no member of the bridge: a member without a list may carry every VLAN.
+        let bridged = port(name).bridged || *vlans == PortVlans::default();
+        if port(name).vlans != *vlans || !bridged {
             actions.push(Action::SetVlans {
                 port: (*name).to_owned(),
                 untagged: vlans.untagged,
@@ -134,7 +136,7 @@ mod tests {
                 Action::SetVlans { port, untagged, tagged } => {
                     assert!(untagged.iter().chain(tagged).all(|v| s.vlans.contains(v)), "not made before use");
                     let p = s.ports.entry(port.clone()).or_default();
-                    p.bridged = true;
+                    p.bridged = untagged.is_some() || !tagged.is_empty();
                     p.vlans = PortVlans { untagged: *untagged, tagged: tagged.clone() };
                 }
                 Action::SetMtu { port, mtu } => s.ports.entry(port.clone()).or_default().mtu = Some(*mtu),

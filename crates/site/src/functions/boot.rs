@@ -35,8 +35,8 @@ pub(super) enum Followed {
     Over(Box<boot_session::Model>),
 }
 
-fn wait(reason: impl Into<String>) -> Result<Followed, JobError> {
-    Ok(Followed::Wait(Outcome::Wait { reason: reason.into(), after: Duration::from_secs(1) }))
+fn wait(reason: impl Into<String>) -> Followed {
+    Followed::Wait(Outcome::Wait { reason: reason.into(), after: Duration::from_secs(1) })
 }
 
 /// One look; brings the matter forward where it can be.
@@ -80,7 +80,7 @@ pub(super) async fn follow(
             bmc.set_power(PowerAction::On).await.map_err(job_error)?;
             bmc.wait_for_power(PowerState::On, POWER).await.map_err(job_error)?;
             site.move_session(ctx.id(), Stage::Booted).await?;
-            wait("waiting for the server to boot from the network")
+            Ok(wait("waiting for the server to boot from the network"))
         }
         Stage::Booted => {
             let (since, limit, words) = if session.heard_at == 0 {
@@ -97,11 +97,11 @@ pub(super) async fn follow(
                 )));
             }
             if session.heard_at == 0 {
-                return wait("waiting for the server to boot from the network");
+                return Ok(wait("waiting for the server to boot from the network"));
             }
             // The steps before the agent's first word took a little of the way.
             ctx.progress(Ord::max(session.percent.clamp(0, 99) as u8, 4), session.message.clone());
-            wait(if session.message.is_empty() { "the boot image has started".to_owned() } else { session.message })
+            Ok(wait(if session.message.is_empty() { "the boot image has started".to_owned() } else { session.message }))
         }
         Stage::Done => {
             if bmc.power().await.map_err(job_error)? == PowerState::Off {
@@ -111,9 +111,9 @@ pub(super) async fn follow(
                 bmc.set_power(PowerAction::ForceOff).await.map_err(job_error)?;
             }
             ctx.progress(99, "waiting for the server to switch off");
-            wait("waiting for the server to switch off")
+            Ok(wait("waiting for the server to switch off"))
         }
-        Stage::Failed | Stage::Ended => wait("beginning anew"),
+        Stage::Failed | Stage::Ended => Ok(wait("beginning anew")),
     }
 }
 

@@ -1,0 +1,470 @@
+//! A Site Controller against the simulated datacenter, with a scripted Global Controller behind a real link: registration, installation,
+//! switches, a cut line, a restart in the middle.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use crypto::{Ca, Identity, Sealer, ca::SiteName};
+use link::{
+    Queue,
+    server::{self, Enrolment, Image},
+};
+use model::{
+    Id,
+    bmc::{BmcEndpoint, HardwareInventory},
+    boot::InstallSpec,
+    job::{JobReport, JobSpec, JobStatus, RetryPolicy, Target},
+    link::{Down, Hello, Observed, Up},
+    order::{
+        Order, OrderBook, OrderedJob, ServerClean, ServerDiscover, ServerInstall, ServerInventory, ServerStart,
+        SwitchApply, SwitchDiscover,
+    },
+    secret::Clear,
+    snapshot::{DhcpPool, Fact, SiteNetworkDevice, SiteServer, SnapshotItem},
+    switch::{PortIntent, PortVlans, SwitchEndpoint, SwitchPatch, SwitchState},
+    template::{ImageRef, OsInstall},
+};
+use site::SiteConfig;
+use store::Database;
+use tokio_util::sync::CancellationToken;
+use yard::{Yard, YardConfig};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const SITE: Id = 3;
+
+struct Global {
+    ca: Ca,
+    sealer: Sealer,
+    image: Vec<u8>,
+    facts: Mutex<Vec<SnapshotItem>>,
+    jobs: Mutex<HashMap<Id, JobReport>>,
+    seen: Mutex<Vec<Observed>>,
+}
+
+#[async_trait]
+impl server::Global for Global {
+    async fn enrol(&self, token: &str, csr: &str, _: &str, _: &str) -> Result<Enrolment, String> {
+        assert_eq!(token, TOKEN);
+        let (certificate_pem, _) = self.ca.sign_site(csr, SITE, 90).map_err(|e| e.to_string())?;
+        Ok(Enrolment { site_id: SITE, certificate_pem, sealing_key: self.sealer.to_hex().to_string() })
+    }
+    async fn renew(&self, _: &SiteName, _: &str) -> Result<String, String> {
+        Err("not in this test".into())
+    }
+    async fn admit(&self, _: &SiteName) -> Result<(), String> {
+        Ok(())
+    }
+    async fn connected(&self, _: &SiteName, _: &Hello, _: bool) -> Result<(), String> {
+        Ok(())
+    }
+    async fn disconnected(&self, _: &SiteName) {}
+    async fn message(&self, _: Id, up: Up) -> Result<(), String> {
+        match up {
+            Up::Job(report) => {
+                let mut jobs = self.jobs.lock().unwrap();
+                if jobs.get(&report.job_id).is_none_or(|known| known.sequence <= report.sequence) {
+                    jobs.insert(report.job_id, report);
+                }
+            }
+            Up::Observed(o) => self.seen.lock().unwrap().push(o.what),
+            Up::Notice { .. } => {}
+        }
+        Ok(())
+    }
+    async fn snapshot(&self, _: Id, generation: i64) -> Result<Option<Down>, String> {
+        let facts = self.facts.lock().unwrap();
+        let items: Vec<_> = facts.iter().filter(|f| f.generation > generation).cloned().collect();
+        Ok(items.last().map(|l| l.generation).map(|generation| Down::Snapshot { generation, items }))
+    }
+    async fn image(&self, _: Id, sha256: &str) -> Result<Image, String> {
+        if sha256 == crypto::token::digest(&self.image) {
+            Ok(Image::Bytes(self.image.clone()))
+        } else {
+            Err("no such image".into())
+        }
+    }
+}
+
+/// All parts, and the addresses of one test: tests run at the same time.
+struct Rig {
+    block: u8,
+    dir: tempfile::TempDir,
+    global: Arc<Global>,
+    db: Database,
+    queue: Queue,
+    identity: Identity,
+    link: SocketAddr,
+    line: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    next_job: Id,
+}
+
+impl Rig {
+    async fn new(block: u8) -> Self {
+        crypto::install_provider();
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::load_or_create(&dir.path().join("ca")).unwrap();
+        let identity = ca.server(&["127.0.0.1".into()]).unwrap();
+        let db =
+            Database::open(&format!("sqlite://{}?mode=rwc", dir.path().join("global.db").display())).await.unwrap();
+        db.migrate("link", link::MIGRATIONS).await.unwrap();
+        let boot = dir.path().join("boot");
+        std::fs::create_dir_all(boot.join("agent")).unwrap();
+        for file in ["undionly.kpxe", "ipxe.efi", "agent/vmlinuz", "agent/initrd"] {
+            std::fs::write(boot.join(file), vec![1u8; 4000]).unwrap();
+        }
+        let global = Arc::new(Global {
+            ca,
+            sealer: Sealer::generate(),
+            image: (0..300_000u32).map(|i| (i * 7) as u8).collect(),
+            facts: Mutex::default(),
+            jobs: Mutex::default(),
+            seen: Mutex::default(),
+        });
+        let mut rig = Self {
+            block,
+            queue: Queue::new(db.clone()),
+            dir,
+            global,
+            db,
+            identity,
+            link: "127.0.0.1:0".parse().unwrap(),
+            line: None,
+            next_job: 1,
+        };
+        rig.connect().await;
+        rig
+    }
+
+    async fn connect(&mut self) {
+        let stop = CancellationToken::new();
+        let end = tokio::time::Instant::now() + Duration::from_secs(10);
+        let (address, serving) = loop {
+            let (listen, ca) = (self.link.to_string(), self.global.ca.certificate_pem());
+            match server::serve(&listen, ca, &self.identity, self.queue.clone(), self.global.clone(), stop.clone())
+                .await
+            {
+                Ok(ok) => break ok,
+                Err(e) => assert!(tokio::time::Instant::now() < end, "{e}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        self.link = address;
+        self.line = Some((stop, serving));
+    }
+
+    async fn cut(&mut self) {
+        let (stop, serving) = self.line.take().unwrap();
+        stop.cancel();
+        serving.await.unwrap();
+    }
+
+    fn site_config(&self) -> SiteConfig {
+        let port = |n: u16| 20_000 + u16::from(self.block) * 10 + n;
+        SiteConfig {
+            data_dir: self.dir.path().join("site"),
+            global: format!("https://{}", self.link),
+            token: Some(link::enrol::word(TOKEN, self.global.ca.certificate_pem()).unwrap()),
+            dhcp: format!("127.0.0.1:{}", port(1)),
+            tftp: format!("127.0.0.1:{}", port(2)),
+            http: format!("127.0.0.1:{}", port(3)),
+            boot_dir: self.dir.path().join("boot"),
+            ..SiteConfig::default()
+        }
+    }
+
+    async fn yard(&self, servers: usize) -> Yard {
+        let config = self.site_config();
+        let yard_config = YardConfig {
+            servers,
+            bmc_base: Ipv4Addr::new(127, 142, self.block, 1),
+            bmc_port: 0,
+            switch_base: Ipv4Addr::new(127, 141, self.block, 1),
+            nvue_port: 0,
+            relay_base: Ipv4Addr::new(127, 140, self.block, 1),
+            dhcp_server: config.dhcp.parse().unwrap(),
+            tftp_port: config.tftp.parse::<SocketAddr>().unwrap().port(),
+            admin_listen: "127.0.0.1:0".parse().unwrap(),
+            post_seconds: 0.02,
+            os_boot_seconds: 0.02,
+            dhcp_timeout_seconds: 0.3,
+            boot_retry_seconds: 0.1,
+            switch_apply_seconds: 0.02,
+            ..YardConfig::default()
+        };
+        yard::run(yard_config).await.unwrap()
+    }
+
+    /// What a Global Controller would know after the BMCs and switches of the yard were entered.
+    fn enter(&self, yard: &Yard) {
+        let sealed = |text: &str| self.global.sealer.seal(&Clear(text.into())).unwrap();
+        let mut facts: Vec<Fact> = vec![Fact::DhcpPool(DhcpPool {
+            id: 1,
+            subnet: "10.77.0.0/24".parse().unwrap(),
+            first: "10.77.0.10".parse().unwrap(),
+            last: "10.77.0.200".parse().unwrap(),
+            gateway: None,
+            relays: Vec::new(),
+            lease_seconds: 600,
+        })];
+        for (i, server) in yard.world().servers.iter().enumerate() {
+            facts.push(Fact::Server(SiteServer {
+                id: i as Id + 1,
+                name: format!("server-{i}"),
+                bmc: Some(BmcEndpoint {
+                    address: format!("{}:{}", server.spec.bmc, server.bmc_port.get().unwrap()),
+                    username: "root".into(),
+                    password: sealed("calvin-yard"),
+                    tls_fingerprint: None,
+                }),
+                macs: Vec::new(),
+                in_use: false,
+                reservations: Vec::new(),
+            }));
+        }
+        for (i, switch) in yard.world().switches.iter().enumerate() {
+            facts.push(Fact::NetworkDevice(SiteNetworkDevice {
+                id: i as Id + 1,
+                name: format!("switch-{i}"),
+                endpoint: SwitchEndpoint {
+                    driver: "cumulus_linux".into(),
+                    address: switch.spec.address.to_string(),
+                    port: switch.api_port.get().copied(),
+                    username: "cumulus".into(),
+                    password: sealed("CumulusLinux!"),
+                    tls_fingerprint: None,
+                },
+            }));
+        }
+        let mut known = self.global.facts.lock().unwrap();
+        for fact in facts {
+            let key = match &fact {
+                Fact::Server(s) => format!("server/{}", s.id),
+                Fact::NetworkDevice(d) => format!("network_device/{}", d.id),
+                Fact::DhcpPool(p) => format!("dhcp_pool/{}", p.id),
+                _ => unreachable!(),
+            };
+            let generation = known.len() as i64 + 1;
+            known.push(SnapshotItem { key, generation, value: Some(fact) });
+        }
+    }
+
+    /// Orders a group of jobs; each waits for those before it. Returns their ids.
+    async fn order(&mut self, jobs: Vec<(&str, serde_json::Value)>) -> Vec<Id> {
+        let first = self.next_job;
+        let book = OrderBook {
+            group_id: first,
+            group_type: "test".into(),
+            description: "test".into(),
+            jobs: jobs
+                .into_iter()
+                .enumerate()
+                .map(|(i, (function, payload))| OrderedJob {
+                    id: first + i as Id,
+                    spec: JobSpec {
+                        key: format!("{i}"),
+                        function: function.into(),
+                        title: function.into(),
+                        site_id: Some(SITE),
+                        target: Target { kind: "test".into(), id: first, generation: 0 },
+                        payload,
+                        depends_on: if i > 0 { vec![format!("{}", i - 1)] } else { Vec::new() },
+                        retry: RetryPolicy { max: 5, min_seconds: 1, max_seconds: 2 },
+                        timeout_seconds: 60,
+                        refs: Default::default(),
+                        can_be_skipped: true,
+                        requires_confirmation: false,
+                    },
+                })
+                .collect(),
+        };
+        self.next_job += book.jobs.len() as Id;
+        let ids = book.jobs.iter().map(|j| j.id).collect();
+        let txn = self.db.begin().await.unwrap();
+        self.queue.push(&txn, SITE, None, &Down::Orders(book)).await.unwrap();
+        txn.commit().await.unwrap();
+        self.queue.wake(SITE);
+        ids
+    }
+
+    async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let end = tokio::time::Instant::now() + Duration::from_mins(1);
+        while !condition() {
+            assert!(
+                tokio::time::Instant::now() < end,
+                "not in time: {what}; jobs: {:#?}",
+                self.global.jobs.lock().unwrap()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn status(&self, job: Id) -> Option<JobStatus> {
+        self.global.jobs.lock().unwrap().get(&job).map(|j| j.status)
+    }
+
+    fn answer<T: serde::de::DeserializeOwned>(&self, job: Id) -> T {
+        serde_json::from_value(self.global.jobs.lock().unwrap()[&job].response.clone().unwrap()).unwrap()
+    }
+
+    async fn succeeded(&self, jobs: &[Id]) {
+        for job in jobs {
+            self.until(&format!("job {job}"), || {
+                let status = self.status(*job);
+                assert_ne!(status, Some(JobStatus::ThrownError), "{:#?}", self.global.jobs.lock().unwrap()[job]);
+                status == Some(JobStatus::ReturnedSuccess)
+            })
+            .await;
+        }
+    }
+
+    fn install(&self, yard: &Yard, server_id: Id) -> serde_json::Value {
+        let image = &self.global.image;
+        let mac = yard.world().servers[server_id as usize - 1].spec.nics[0].mac;
+        let mac = mac.map(|b| format!("{b:02x}")).join(":");
+        serde_json::to_value(ServerInstall {
+            server_id,
+            spec: InstallSpec {
+                instance_id: 40 + server_id,
+                hostname: format!("web-{server_id}"),
+                os: OsInstall {
+                    template_id: 1,
+                    name: "Test OS".into(),
+                    os_name: "Test".into(),
+                    os_version: "1".into(),
+                    image: ImageRef {
+                        sha256: crypto::token::digest(image),
+                        size: image.len() as u64,
+                        format: "raw".into(),
+                        url: None,
+                    },
+                    user_data: None,
+                    meta_data: None,
+                },
+                username: "admin".into(),
+                password: self.global.sealer.seal(&Clear("pass".into())).unwrap(),
+                ssh_keys: Vec::new(),
+                network_config: serde_json::json!({"version": 2, "ethernets": {"nic0": {
+                    "match": {"macaddress": mac},
+                    "addresses": [format!("10.77.0.{}/24", 220 + server_id)],
+                }}}),
+                variables: Default::default(),
+            },
+        })
+        .unwrap()
+    }
+}
+
+fn value(v: impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(v).unwrap()
+}
+
+fn hostname(yard: &Yard, index: usize) -> Option<String> {
+    yard.world().servers[index].with(|s| s.kept.os.as_ref().map(|os| os.hostname.clone()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_discovered_installed_started_and_cleaned() {
+    let mut rig = Rig::new(1).await;
+    let yard = rig.yard(3).await;
+    rig.enter(&yard);
+    let site = site::start(rig.site_config()).await.unwrap();
+
+    let jobs = rig
+        .order(vec![
+            (ServerInventory::NAME, value(ServerInventory { server_id: 1 })),
+            (ServerDiscover::NAME, value(ServerDiscover { server_id: 1 })),
+        ])
+        .await;
+    rig.succeeded(&jobs).await;
+    let (out_of_band, in_band): (HardwareInventory, HardwareInventory) = (rig.answer(jobs[0]), rig.answer(jobs[1]));
+    assert_eq!(out_of_band.serial, in_band.serial);
+    assert!(in_band.nics.iter().any(|n| n.lldp.is_some()), "{:?}", in_band.nics);
+
+    let discover = rig.order(vec![(SwitchDiscover::NAME, value(SwitchDiscover { network_device_id: 1 }))]).await;
+    rig.succeeded(&discover).await;
+    let state: SwitchState =
+        serde_json::from_value(rig.answer::<serde_json::Value>(discover[0])["state"].clone()).unwrap();
+    let neighbour = state.ports.iter().find(|(_, p)| p.lldp.is_some());
+    assert!(neighbour.is_some(), "{state:#?}");
+
+    let install = rig.install(&yard, 1);
+    let jobs =
+        rig.order(vec![(ServerInstall::NAME, install), (ServerStart::NAME, value(ServerStart { server_id: 1 }))]).await;
+    rig.succeeded(&jobs).await;
+    rig.until("the installed system", || hostname(&yard, 0).as_deref() == Some("web-1")).await;
+    rig.until("its word", || {
+        rig.global.seen.lock().unwrap().iter().any(|o| matches!(o, Observed::OsUp { server_id: 1 }))
+    })
+    .await;
+
+    let jobs = rig.order(vec![(ServerClean::NAME, value(ServerClean { server_id: 1 }))]).await;
+    rig.succeeded(&jobs).await;
+    assert_eq!(hostname(&yard, 0), None);
+    site.stop().await;
+    yard.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vlans_are_set_and_taken_off() {
+    let mut rig = Rig::new(2).await;
+    let yard = rig.yard(3).await;
+    rig.enter(&yard);
+    let site = site::start(rig.site_config()).await.unwrap();
+    let patch = |untagged: Option<u16>, tagged: &[u16]| {
+        let vlans = PortVlans { untagged, tagged: tagged.iter().copied().collect() };
+        value(SwitchApply {
+            network_device_id: 1,
+            patch: SwitchPatch {
+                ports: [("swp1".to_owned(), PortIntent { vlans: Some(vlans), ..PortIntent::default() })].into(),
+                ..SwitchPatch::default()
+            },
+        })
+    };
+    let port = |yard: &Yard| {
+        let config = yard.world().switches[0].state.lock().unwrap();
+        let view = &yard::switch::config::port_views(&config.applied, 8)[1];
+        (view.untagged, view.tagged.iter().copied().filter(|v| Some(*v) != view.untagged).collect::<Vec<_>>())
+    };
+    for (untagged, tagged) in
+        [(Some(1201), &[1300u16, 1301][..]), (None, &[1300][..]), (Some(1202), &[][..]), (None, &[][..])]
+    {
+        let jobs = rig.order(vec![(SwitchApply::NAME, patch(untagged, tagged))]).await;
+        rig.succeeded(&jobs).await;
+        assert_eq!(port(&yard), (untagged, tagged.to_vec()), "{untagged:?} {tagged:?}");
+        let again = rig.order(vec![(SwitchApply::NAME, patch(untagged, tagged))]).await;
+        rig.succeeded(&again).await;
+        assert_eq!(rig.answer::<serde_json::Value>(again[0])["changes"], 0, "a second time changes nothing");
+    }
+    site.stop().await;
+    yard.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_line_cut_work_goes_on_across_a_restart() {
+    let mut rig = Rig::new(3).await;
+    let yard = rig.yard(3).await;
+    rig.enter(&yard);
+    let site = site::start(rig.site_config()).await.unwrap();
+    let first = rig.order(vec![(ServerInventory::NAME, value(ServerInventory { server_id: 2 }))]).await;
+    rig.succeeded(&first).await;
+    let install = rig.install(&yard, 2);
+    let jobs =
+        rig.order(vec![(ServerInstall::NAME, install), (ServerStart::NAME, value(ServerStart { server_id: 2 }))]).await;
+    rig.until("the installation begins", || rig.status(jobs[0]) == Some(JobStatus::Running)).await;
+    rig.cut().await;
+    // The process goes in the middle of the installation, and comes back without a line.
+    site.stop().await;
+    let site = site::start(rig.site_config()).await.unwrap();
+    rig.until("the installed system", || hostname(&yard, 1).as_deref() == Some("web-2")).await;
+    assert_ne!(rig.status(jobs[1]), Some(JobStatus::ReturnedSuccess), "nobody could tell");
+    rig.connect().await;
+    rig.succeeded(&jobs).await;
+    site.stop().await;
+    yard.shutdown().await;
+}
