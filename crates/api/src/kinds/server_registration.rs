@@ -129,7 +129,12 @@ pub async fn start(
         target: Target { kind: "server".into(), id: row.id, generation: 0 },
         payload,
         depends_on: after.iter().map(|k| (*k).to_owned()).collect(),
-        retry: RetryPolicy::default(),
+        retry: if function == FINISH {
+            // Cables are plugged in by people: they are given about ten minutes.
+            RetryPolicy { max: 12, min_seconds: 10, max_seconds: 60 }
+        } else {
+            RetryPolicy::default()
+        },
         timeout_seconds,
         refs: refs.clone(),
         can_be_skipped: function != FINISH,
@@ -361,6 +366,30 @@ async fn make_way(ctx: &Ctx, server_id: Id) -> Result<(), ApiError> {
     for group_id in open {
         let reason = "the server is registered again".to_owned();
         ctx.app.engine().command(model::job::JobCommand::CancelGroup { group_id, reason }).await?;
+    }
+    Ok(())
+}
+
+/// Servers of a site that wait for a login, and for which there is one now, go on.
+pub(crate) async fn resume_waiting(ctx: &Ctx, txn: &DatabaseTransaction, site_id: Id) -> Result<(), ApiError> {
+    let waiting = server::Entity::find()
+        .filter(server::Column::SiteId.eq(site_id))
+        .filter(server::Column::Status.eq(ServerStatus::Registering.as_str()))
+        .filter(server::Column::StatusReason.eq(WAITS_FOR_LOGIN))
+        .all(txn)
+        .await?;
+    for row in waiting {
+        let Some(login) = default_login(txn, site_id, row.serial.as_deref(), row.bmc_mac.as_deref()).await? else {
+            continue;
+        };
+        let mut edit = row.edit();
+        edit.bmc_username = Set(Some(login.username));
+        edit.bmc_password = Set(Some(login.password));
+        edit.status_reason = Set(None);
+        let after = edit.update(txn).await?;
+        facts::server(txn, ctx.app.sealer(), after.id).await?;
+        let in_band = wants_in_band(txn, &after).await?;
+        begin(ctx, txn, after, in_band).await?;
     }
     Ok(())
 }
