@@ -4,8 +4,9 @@
 mod deploy_rig;
 
 use deploy_rig::{Rig, rig};
-use sea_orm::{EntityTrait, PaginatorTrait};
-use serde_json::json;
+use model::job::JobStatus;
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
+use serde_json::{Value, json};
 use store::entity;
 
 #[tokio::test]
@@ -69,4 +70,379 @@ async fn a_design_is_planned_deployed_and_recorded() {
 
 async fn entity_count(rig: &Rig) -> u64 {
     engine::entity::job_group::Entity::find().count(&rig.db.read).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_plan_of_another_design_is_stale() {
+    let rig = rig().await;
+    let (id, group, _) = rig.design("shop", 1).await;
+    let plan = rig.plan(id, false).await;
+    rig.ok(200, "PATCH", &format!("/server-instance-groups/{group}/config"), json!({"instanceCount": 2})).await;
+    let answer = rig.deploy_plan(id, &plan, false).await;
+    assert_eq!(answer.status, 409, "{}", answer.body);
+    assert!(answer.body["message"].as_str().unwrap().contains("plan again"), "{}", answer.body);
+    // The same when only the site has changed: the server that was shown is not the one that would be taken.
+    let plan = rig.plan(id, false).await;
+    let row = entity::server::Entity::find_by_id(1).one(&rig.db.read).await.unwrap().unwrap();
+    let mut row: entity::server::ActiveModel = row.into();
+    row.status = Set("defective".into());
+    row.update(&rig.db.write).await.unwrap();
+    let answer = rig.deploy_plan(id, &plan, false).await;
+    assert_eq!(answer.status, 409, "{}", answer.body);
+    untouched(&rig, id).await;
+    let plan = rig.plan(id, false).await;
+    assert_eq!(rig.deploy_plan(id, &plan, false).await.status, 202);
+}
+
+/// Nothing is taken for an infrastructure, and its design can be changed.
+async fn untouched(rig: &Rig, id: i64) {
+    let of = entity::infrastructure::Entity::find_by_id(id).one(&rig.db.read).await.unwrap().unwrap();
+    assert!(!of.locked && of.deploy_id.is_none() && of.deploy_status == "not_started", "{of:?}");
+    let instances = entity::server_instance::Entity::find()
+        .filter(entity::server_instance::Column::InfrastructureId.eq(id))
+        .all(&rig.db.read)
+        .await
+        .unwrap();
+    assert!(
+        instances.iter().all(|i| i.server_id.is_none() && i.password.is_none() && i.deploy_status == "not_started")
+    );
+    let networks = entity::logical_network::Entity::find()
+        .filter(entity::logical_network::Column::InfrastructureId.eq(id))
+        .all(&rig.db.read)
+        .await
+        .unwrap();
+    for n in networks {
+        let vlans = entity::vlan_allocation::Entity::find()
+            .filter(entity::vlan_allocation::Column::LogicalNetworkId.eq(n.id))
+            .count(&rig.db.read)
+            .await
+            .unwrap();
+        assert_eq!((vlans, n.allocation), (0, json!({})));
+    }
+    let plans = entity::deploy_plan::Entity::find()
+        .filter(entity::deploy_plan::Column::InfrastructureId.eq(id))
+        .filter(entity::deploy_plan::Column::Status.eq("accepted"))
+        .count(&rig.db.read)
+        .await
+        .unwrap();
+    assert_eq!(plans, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_deployed_names_the_field_and_the_way_out() {
+    let rig = rig().await;
+    let (id, group, network) = rig.design("shop", 4).await;
+    let plan = rig.plan(id, false).await;
+    let p = &plan["problems"][0];
+    assert_eq!((&p["code"], &p["field"]), (&json!("no_free_server"), &json!("instanceCount")), "{plan}");
+    assert_eq!(p["object"], json!({"kind": "server_instance_group", "id": group, "label": "web"}));
+    assert!(p["fix"].as_str().unwrap().contains("lower the count") && p["patch"]["value"] == 3, "{p}");
+    assert!(!plan["changes"].as_array().unwrap().is_empty());
+    let answer = rig.deploy_plan(id, &plan, false).await;
+    assert_eq!((answer.status.as_u16(), &answer.body["problems"][0]["code"]), (409, &json!("no_free_server")));
+    let refused = rig.ok(409, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(false)).await;
+    assert_eq!(refused["problems"][0]["code"], "no_free_server", "{refused}");
+    untouched(&rig, id).await;
+
+    // A design without an operating system is told at once.
+    rig.ok(
+        201,
+        "POST",
+        &format!("/infrastructures/{id}/server-instance-groups"),
+        json!({"label": "db", "defaultServerTypeId": 1}),
+    )
+    .await;
+    let problems = rig.ok(200, "POST", &format!("/infrastructures/{id}/actions/validate"), json!({})).await;
+    let fields: Vec<&str> =
+        problems["problems"].as_array().unwrap().iter().map(|p| p["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["osTemplateId"], "{problems}");
+
+    // The pool of addresses is a /22.
+    let (other, _, _) = rig.design("big", 1).await;
+    let wide = json!({
+        "label": "wide", "kind": "vlan", "fabricId": 1, "infrastructureId": other,
+        "ipv4": {"subnetAllocationStrategies": [{"kind": "auto", "scope": {"kind": "global"}, "prefixLength": 21, "subnetPoolIds": [1]}]},
+    });
+    rig.ok(201, "POST", "/logical-networks", wide).await;
+    let plan = rig.plan(other, false).await;
+    let p = &plan["problems"][0];
+    assert_eq!((&p["code"], &p["field"]), (&json!("subnet_pool_exhausted"), &json!("ipv4.0")), "{plan}");
+    assert!(p["message"].as_str().unwrap().contains("pool"), "{p}");
+    // And the fabric has ten VLANs.
+    let (full, _, _) = rig.design("many", 1).await;
+    for n in 0..10 {
+        let body = json!({"label": format!("n{n}"), "kind": "vlan", "fabricId": 1, "infrastructureId": full});
+        rig.ok(201, "POST", "/logical-networks", body).await;
+    }
+    let plan = rig.plan(full, false).await;
+    assert_eq!(plan["problems"][0]["code"], "vlan_pool_exhausted", "{plan}");
+    assert!(rig.get(&format!("/logical-networks/{network}")).await["ipv4"]["subnets"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn data_is_lost_only_when_it_is_allowed() {
+    let rig = rig().await;
+    let (id, group, _) = rig.design("shop", 2).await;
+    rig.deployed(id, false).await;
+    rig.ok(200, "PATCH", &format!("/server-instance-groups/{group}/config"), json!({"instanceCount": 1})).await;
+    let plan = rig.plan(id, false).await;
+    assert_eq!(plan["problems"][0]["code"], "data_loss_not_allowed", "{plan}");
+    let refused = rig.ok(400, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(false)).await;
+    assert_eq!(refused["details"][0]["field"], "allowDataLoss", "{refused}");
+    let plan = rig.plan(id, true).await;
+    let impact = &plan["impact"];
+    assert_eq!(
+        (&impact["serversWiped"], &impact["disksErased"], &impact["disksErasedGb"]),
+        (&json!(1), &json!(2), &json!(960))
+    );
+    assert_eq!(impact["addressesReleased"], 1);
+    assert_eq!(rig.deploy_plan(id, &plan, true).await.status, 202);
+    rig.drive(id, |_| true).await;
+    rig.until_finished(id).await;
+    let all = rig.get(&format!("/infrastructures/{id}/server-instances")).await;
+    assert_eq!(all["data"].as_array().unwrap().len(), 1, "{all}");
+    let addresses = entity::ip_allocation::Entity::find().count(&rig.db.read).await.unwrap();
+    assert_eq!(addresses, 1);
+    let statuses = [rig.server_status(1).await, rig.server_status(2).await];
+    assert!(statuses.contains(&"available".to_owned()) && statuses.contains(&"used".to_owned()), "{statuses:?}");
+
+    // Disks that were not erased keep their server out of the pool.
+    rig.ok(200, "PATCH", &format!("/server-instance-groups/{group}/config"), json!({"instanceCount": 0})).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(true)).await;
+    rig.drive(id, |j| j.function != "server.clean").await;
+    let clean = rig.jobs_of(id).await.into_iter().find(|j| j.function == "server.clean").unwrap();
+    rig.report(&clean, JobStatus::Skipped, None).await;
+    rig.drive(id, |_| true).await;
+    rig.until_finished(id).await;
+    assert_eq!(rig.server_status(clean.server_id.unwrap()).await, "cleaning_required");
+}
+
+#[tokio::test]
+async fn a_reverted_design_is_what_is_deployed() {
+    let rig = rig().await;
+    let (id, group, network) = rig.design("shop", 2).await;
+    rig.deployed(id, false).await;
+    let config = format!("/server-instance-groups/{group}/config");
+    rig.ok(200, "PATCH", &config, json!({"instanceCount": 1, "label": "front"})).await;
+    let connection = format!("{config}/networking/connections/{network}");
+    rig.ok(204, "DELETE", &connection, Value::Null).await;
+    let revision = rig.get(&format!("/logical-networks/{network}")).await["revision"].as_i64();
+    let body = json!({"label": "renamed"});
+    let answer = rig.send(&rig.admin, "PATCH", &format!("/logical-networks/{network}"), revision, Some(body)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    rig.ok(
+        201,
+        "POST",
+        &format!("/infrastructures/{id}/server-instance-groups"),
+        json!({"label": "db", "defaultServerTypeId": 1}),
+    )
+    .await;
+    rig.ok(204, "DELETE", &format!("/infrastructures/{id}"), Value::Null).await;
+    let now = rig.get(&format!("/infrastructures/{id}")).await;
+    assert_eq!((&now["serviceStatus"], &now["config"]["deployType"]), (&json!("active"), &json!("delete")), "{now}");
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/revert"), Value::Null).await;
+    let plan = rig.plan(id, false).await;
+    assert_eq!((&plan["changes"], &plan["problems"]), (&json!([]), &json!([])), "{plan}");
+    let now = rig.get(&format!("/infrastructures/{id}")).await;
+    assert_eq!((&now["config"]["deployType"], &now["config"]["deployStatus"]), (&json!("edit"), &json!("finished")));
+    let g = rig.get(&format!("/server-instance-groups/{group}")).await;
+    assert_eq!((&g["config"]["label"], &g["config"]["instanceCount"]), (&json!("web"), &json!(2)));
+    assert_eq!(rig.get(&format!("/logical-networks/{network}")).await["label"], "shop-net");
+    rig.ok(200, "GET", &connection, Value::Null).await;
+
+    // What was never deployed is gone.
+    let (fresh, group, network) = rig.design("draft", 2).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{fresh}/actions/revert"), Value::Null).await;
+    rig.ok(404, "GET", &format!("/server-instance-groups/{group}"), Value::Null).await;
+    rig.ok(404, "GET", &format!("/logical-networks/{network}"), Value::Null).await;
+    rig.ok(200, "GET", &format!("/infrastructures/{fresh}"), Value::Null).await;
+}
+
+#[tokio::test]
+async fn a_change_of_what_was_marked_for_deletion_keeps_it() {
+    let rig = rig().await;
+    let (id, group, network) = rig.design("shop", 1).await;
+    rig.deployed(id, false).await;
+    let config = format!("/server-instance-groups/{group}/config");
+    rig.ok(204, "DELETE", &format!("{config}/networking/connections/{network}"), Value::Null).await;
+    let path = format!("/logical-networks/{network}");
+    let revision = rig.get(&path).await["revision"].as_i64();
+    assert_eq!(rig.send(&rig.admin, "DELETE", &path, revision, None).await.status, 204);
+    rig.ok(204, "DELETE", &format!("/server-instance-groups/{group}"), Value::Null).await;
+    assert_eq!(rig.get(&path).await["config"]["deployType"], "delete");
+    assert_eq!(rig.get(&config).await["deployType"], "delete");
+    let revision = rig.get(&path).await["revision"].as_i64();
+    let body = json!({"label": "shop-net", "name": "shop-net"});
+    assert_eq!(rig.send(&rig.admin, "PATCH", &path, revision, Some(body)).await.status, 200);
+    let body = json!({"label": "web", "instanceCount": 1, "defaultServerTypeId": 1, "osTemplateId": 1});
+    rig.ok(200, "PATCH", &config, body).await;
+    let body = json!({"logicalNetworkId": network.to_string(), "tagged": false, "accessMode": "l2", "mtu": 1500});
+    rig.ok(201, "POST", &format!("{config}/networking/connections"), body).await;
+    let plan = rig.plan(id, false).await;
+    assert_eq!((&plan["changes"], &plan["problems"]), (&json!([]), &json!([])), "{plan}");
+}
+
+#[tokio::test]
+async fn a_cancelled_deploy_is_taken_up_by_the_next_plan() {
+    let rig = rig().await;
+    let (id, group, network) = rig.design("shop", 2).await;
+    rig.ok(409, "POST", &format!("/infrastructures/{id}/actions/cancel-deploy"), Value::Null).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(false)).await;
+    rig.drive(id, |j| j.function == "server.install").await;
+    let failing = rig.jobs_of(id).await.into_iter().find(|j| j.function == "switch.apply").unwrap();
+    rig.report(&failing, JobStatus::ThrownError, Some("the switch does not answer")).await;
+    let now = rig.get(&format!("/infrastructures/{id}")).await;
+    assert_eq!(now["config"]["deployStatus"], "ongoing");
+    assert!(now["deferredDeployAttemptLastErrorJson"]["message"].as_str().unwrap().contains("1 of"), "{now}");
+    let first: Vec<_> = reserved(&rig, id).await;
+    let cancelled = rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/cancel-deploy"), Value::Null).await;
+    assert_eq!(
+        (&cancelled["designIsLocked"], &cancelled["config"]["deployStatus"]),
+        (&json!(0), &json!("not_started"))
+    );
+    assert!(cancelled["deferredDeployAttemptLastErrorJson"]["message"].as_str().unwrap().contains("cancelled by"));
+    assert_eq!(rig.post.commands.lock().unwrap().len(), 1);
+    assert_eq!(rig.server_status(1).await, "used");
+
+    // What may be half done is not simply forgotten: a group that was never deployed, but has servers, needs a deploy to go.
+    rig.ok(204, "DELETE", &format!("/server-instance-groups/{group}"), Value::Null).await;
+    assert_eq!(rig.get(&format!("/server-instance-groups/{group}/config")).await["deployType"], "delete");
+    let body = json!({"label": "web", "instanceCount": 2});
+    rig.ok(200, "PATCH", &format!("/server-instance-groups/{group}/config"), body).await;
+
+    let plan = rig.plan(id, false).await;
+    assert_eq!(plan["problems"], json!([]), "{plan}");
+    assert_eq!(rig.deploy_plan(id, &plan, false).await.status, 202);
+    assert_eq!(reserved(&rig, id).await, first);
+    rig.drive(id, |_| true).await;
+    rig.until_finished(id).await;
+    let vlans = entity::vlan_allocation::Entity::find().count(&rig.db.read).await.unwrap();
+    assert_eq!(vlans, 1);
+    assert_eq!(rig.get(&format!("/logical-networks/{network}")).await["serviceStatus"], "active");
+
+    // A deploy that is cancelled and reverted leaves servers to be cleaned, by the next deploy.
+    let (other, _, _) = rig.design("blog", 1).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{other}/actions/deploy"), Rig::options(false)).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{other}/actions/cancel-deploy"), Value::Null).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{other}/actions/revert"), Value::Null).await;
+    let plan = rig.plan(other, true).await;
+    assert_eq!(plan["problems"], json!([]), "{plan}");
+    assert!(plan["jobs"].as_array().unwrap().iter().any(|j| j["function"] == "server.clean"), "{plan}");
+    rig.deployed(other, true).await;
+    let statuses = [rig.server_status(1).await, rig.server_status(2).await, rig.server_status(3).await];
+    assert_eq!(statuses.iter().filter(|s| *s == "available").count(), 1, "{statuses:?}");
+    let vlans = entity::vlan_allocation::Entity::find().count(&rig.db.read).await.unwrap();
+    assert_eq!(vlans, 1);
+}
+
+async fn reserved(rig: &Rig, id: i64) -> Vec<Option<i64>> {
+    let rows = entity::server_instance::Entity::find()
+        .filter(entity::server_instance::Column::InfrastructureId.eq(id))
+        .order_by_asc(entity::server_instance::Column::Id)
+        .all(&rig.db.read)
+        .await
+        .unwrap();
+    rows.iter().map(|i| i.server_id).collect()
+}
+
+#[tokio::test]
+async fn a_deleted_infrastructure_gives_everything_back() {
+    let rig = rig().await;
+    let (draft, _, _) = rig.design("draft", 1).await;
+    rig.ok(204, "DELETE", &format!("/infrastructures/{draft}"), Value::Null).await;
+    rig.ok(404, "GET", &format!("/infrastructures/{draft}"), Value::Null).await;
+
+    let (id, group, network) = rig.design("shop", 2).await;
+    rig.deployed(id, false).await;
+    rig.ok(204, "DELETE", &format!("/infrastructures/{id}"), Value::Null).await;
+    let now = rig.get(&format!("/infrastructures/{id}")).await;
+    assert_eq!((&now["serviceStatus"], &now["config"]["deployType"]), (&json!("active"), &json!("delete")), "{now}");
+    let plan = rig.plan(id, true).await;
+    assert_eq!(plan["impact"]["serversWiped"], 2, "{plan}");
+    let now = rig.deployed(id, true).await;
+    assert_eq!(now["serviceStatus"], "deleted", "{now}");
+    rig.ok(404, "GET", &format!("/server-instance-groups/{group}"), Value::Null).await;
+    rig.ok(404, "GET", &format!("/logical-networks/{network}"), Value::Null).await;
+    for n in 1..=3 {
+        assert_eq!(rig.server_status(n).await, "available");
+    }
+    let db = &rig.db.read;
+    let left = (
+        entity::vlan_allocation::Entity::find().count(db).await.unwrap(),
+        entity::ip_allocation::Entity::find().count(db).await.unwrap(),
+        entity::subnet::Entity::find().count(db).await.unwrap(),
+        entity::server_instance::Entity::find().count(db).await.unwrap(),
+        entity::network_connection::Entity::find().count(db).await.unwrap(),
+    );
+    assert_eq!(left, (0, 0, 1, 0, 0));
+    rig.ok(409, "POST", &format!("/infrastructures/{id}/actions/plan"), Rig::options(true)).await;
+    // Its name is free again.
+    rig.design("shop", 1).await;
+}
+
+#[tokio::test]
+async fn the_last_server_goes_to_one_of_two() {
+    let rig = rig().await;
+    let (one, _, _) = rig.design("one", 2).await;
+    let (two, _, _) = rig.design("two", 2).await;
+    let (first, second) = (rig.plan(one, false).await, rig.plan(two, false).await);
+    assert_eq!((&first["problems"], &second["problems"]), (&json!([]), &json!([])));
+    let answers = tokio::join!(rig.deploy_plan(one, &first, false), rig.deploy_plan(two, &second, false));
+    let statuses = [answers.0.status.as_u16(), answers.1.status.as_u16()];
+    assert!(statuses == [202, 409] || statuses == [409, 202], "{statuses:?}");
+    let (lost, answer, won) = if statuses[0] == 409 { (one, answers.0, two) } else { (two, answers.1, one) };
+    assert!(answer.body["message"].as_str().unwrap().contains("stale"), "{}", answer.body);
+    untouched(&rig, lost).await;
+    assert_eq!(rig.post.books.lock().unwrap().len(), 1);
+    rig.drive(won, |_| true).await;
+    rig.until_finished(won).await;
+    // Its networks are apart from the winner's, once there are servers for it.
+    rig.server(4).await;
+    let now = rig.deployed(lost, false).await;
+    assert_eq!(now["serviceStatus"], "active", "{now}");
+    let vlans: Vec<i64> =
+        entity::vlan_allocation::Entity::find().all(&rig.db.read).await.unwrap().iter().map(|v| v.vlan).collect();
+    assert_eq!(vlans, [100, 101]);
+}
+
+#[tokio::test]
+async fn a_shared_network_is_taken_once_and_outlives_its_users() {
+    let rig = rig().await;
+    let body = json!({
+        "label": "public", "kind": "vlan", "fabricId": 1,
+        "ipv4": {"subnetAllocationStrategies": [{"kind": "auto", "scope": {"kind": "global"}, "prefixLength": 27, "subnetPoolIds": []}]},
+    });
+    let shared = rig.ok(201, "POST", "/logical-networks", body).await["id"].as_i64().unwrap();
+    let mut infrastructures = Vec::new();
+    for label in ["one", "two"] {
+        let (id, group, _) = rig.design(label, 1).await;
+        let body = json!({"logicalNetworkId": shared.to_string(), "tagged": true, "accessMode": "l2"});
+        rig.ok(201, "POST", &format!("/server-instance-groups/{group}/config/networking/connections"), body).await;
+        rig.deployed(id, false).await;
+        infrastructures.push(id);
+    }
+    let now = rig.get(&format!("/logical-networks/{shared}")).await;
+    assert_eq!(now["vlan"]["vlans"].as_array().unwrap().len(), 1, "{now}");
+    let rows = entity::ip_allocation::Entity::find()
+        .filter(entity::ip_allocation::Column::LogicalNetworkId.eq(shared))
+        .all(&rig.db.read)
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_ne!(rows[0].address, rows[1].address);
+    let path = format!("/logical-networks/{shared}");
+    let revision = now["revision"].as_i64();
+    assert_eq!(rig.send(&rig.admin, "DELETE", &path, revision, None).await.status, 409);
+    for id in infrastructures {
+        rig.ok(204, "DELETE", &format!("/infrastructures/{id}"), Value::Null).await;
+        rig.deployed(id, true).await;
+        let now = rig.get(&path).await;
+        assert_eq!(
+            (&now["serviceStatus"], &now["vlan"]["vlans"][0]["status"]),
+            (&json!("active"), &json!("allocated"))
+        );
+    }
+    let revision = rig.get(&path).await["revision"].as_i64();
+    assert_eq!(rig.send(&rig.admin, "DELETE", &path, revision, None).await.status, 204);
+    assert_eq!(entity::vlan_allocation::Entity::find().count(&rig.db.read).await.unwrap(), 0);
 }

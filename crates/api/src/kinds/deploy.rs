@@ -1,10 +1,7 @@
 //! Deploy, revert, cancel.
 
 use engine::EngineError;
-use model::{
-    deploy::DeployStatus,
-    job::{JobCommand, JobStatus},
-};
+use model::{deploy::DeployStatus, job::JobCommand};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, QuerySelect};
 use serde_json::json;
 use store::{
@@ -124,22 +121,4 @@ async fn revert(ctx: Ctx) -> Result<Reply, ApiError> {
     .await?;
     txn.commit().await?;
     Ok(Reply::Empty)
-}
-
-/// Notes on an infrastructure that a job of its deploy failed for good: the deploy waits for an operator's retry or skip, or for the
-/// owner's cancel. To be called when the engine tells of the end of a job.
-pub async fn job_ended<C: sea_orm::ConnectionTrait>(
-    db: &C,
-    job: &engine::entity::job::Model,
-) -> Result<(), sea_orm::DbErr> {
-    let failed = job.status == JobStatus::ThrownError.as_str();
-    let Some(id) = job.infrastructure_id.filter(|_| failed) else { return Ok(()) };
-    let Some(of) = infrastructure::Entity::find_by_id(id).one(db).await? else { return Ok(()) };
-    if !of.locked || of.job_group_id != Some(job.group_id) {
-        return Ok(());
-    }
-    let mut row: infrastructure::ActiveModel = infrastructure::ActiveModel { id: Set(id), ..Default::default() };
-    row.last_error = Set(Some(format!("{}: {}", job.title, job.error.as_deref().unwrap_or("failed"))));
-    row.update(db).await?;
-    Ok(())
 }

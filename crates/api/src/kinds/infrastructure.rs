@@ -43,6 +43,14 @@ routes! {
 /// Longest layout document, in bytes of JSON.
 const MAX_LAYOUT: usize = 1 << 20;
 
+/// Why a deploy does not go on, in words.
+fn trouble(i: &infrastructure::Model, jobs: Option<&GroupStatistics>) -> Option<String> {
+    let failed = jobs
+        .filter(|s| i.locked && s.thrown_error > 0)
+        .map(|s| format!("{} of {} jobs failed; retry or skip them, or cancel the deploy", s.thrown_error, s.total));
+    failed.or_else(|| i.last_error.clone())
+}
+
 fn wire(i: &infrastructure::Model, jobs: Option<&GroupStatistics>) -> Value {
     let config = json!({
         "revision": i.revision, "label": i.design["label"].as_str().unwrap_or(&i.label), "deployType": i.deploy_type, "deployStatus": i.deploy_status, "infrastructureDeployId": i.deploy_id, "jobGroupId": i.job_group_id,
@@ -51,7 +59,7 @@ fn wire(i: &infrastructure::Model, jobs: Option<&GroupStatistics>) -> Value {
     json!({
         "id": i.id, "revision": i.revision, "label": i.label, "siteId": i.site_id, "datacenterName": "", "userIdOwner": i.owner_id, "serviceStatus": i.service_status,
         "customVariables": i.design["customVariables"], "createdTimestamp": i.created_at, "updatedTimestamp": i.updated_at, "designIsLocked": i32::from(i.locked), "config": config,
-        "deferredDeployAttemptLastErrorJson": i.last_error.as_ref().map(|e| json!({"message": e})), "meta": {}, "links": [],
+        "deferredDeployAttemptLastErrorJson": trouble(i, jobs).map(|e| json!({"message": e})), "meta": {}, "links": [],
         "statistics": jobs.map(|s| json!({
             "groupCreatedTimestamp": s.created_at, "groupCompletedTimestamp": s.finished_at, "jobsThrownError": s.thrown_error, "jobsCompleted": s.completed, "jobsTotal": s.total,
         })),
