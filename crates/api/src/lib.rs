@@ -9,6 +9,7 @@ pub mod facts;
 pub mod kinds;
 pub mod planning;
 pub mod router;
+pub mod schedule;
 pub mod seed;
 
 use std::sync::Arc;
@@ -27,6 +28,15 @@ pub async fn migrate(db: &Database) -> Result<(), store::StoreError> {
     db.migrate("engine", engine::MIGRATIONS).await
 }
 
+/// Where sites reach the link.
+#[derive(Clone, Debug)]
+pub struct LinkAddress {
+    /// `https://HOST:PORT`.
+    pub url: String,
+    /// Fingerprint of the authority behind it (SHA-256, hex), by which a new site knows it.
+    pub authority: String,
+}
+
 /// The application: what handlers need. Cheap to clone.
 #[derive(Clone)]
 pub struct App(pub(crate) Arc<Inner>);
@@ -35,8 +45,8 @@ pub(crate) struct Inner {
     pub db: Database,
     pub engine: Engine,
     pub sealer: Sealer,
-    /// Address at which sites reach the link, for the enrolment command; `None` where the link is not served.
-    pub link_url: Option<String>,
+    /// Where sites reach the link, for the enrolment command; `None` where it is not served.
+    pub link: Option<LinkAddress>,
     /// "Something was written": live streams look for new events.
     pub changes: broadcast::Sender<()>,
 }
@@ -48,13 +58,13 @@ impl App {
     }
 
     /// The same, with the address at which sites reach the link.
-    pub fn with_link(db: Database, engine: Engine, sealer: Sealer, link_url: Option<String>) -> Self {
-        Self(Arc::new(Inner { db, engine, sealer, link_url, changes: broadcast::channel(16).0 }))
+    pub fn with_link(db: Database, engine: Engine, sealer: Sealer, link: Option<LinkAddress>) -> Self {
+        Self(Arc::new(Inner { db, engine, sealer, link, changes: broadcast::channel(16).0 }))
     }
 
-    /// Address at which sites reach the link.
-    pub fn link_url(&self) -> Option<&str> {
-        self.0.link_url.as_deref()
+    /// Where sites reach the link.
+    pub fn link(&self) -> Option<&LinkAddress> {
+        self.0.link.as_ref()
     }
 
     /// Hears when something was written.

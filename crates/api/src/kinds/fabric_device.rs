@@ -86,7 +86,7 @@ async fn attach(ctx: Ctx) -> Result<Reply, ApiError> {
         row.fabric_id = Set(fabric.id);
         row.network_device_id = Set(device.id);
         row.insert(&txn).await?;
-        start_discovery(&ctx, &txn, device).await?;
+        start_discovery(&ctx.app, &txn, device).await?;
     }
     if !new.is_empty() {
         let names: Vec<&str> = new.iter().map(|d| d.name.as_str()).collect();

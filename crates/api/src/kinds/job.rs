@@ -24,6 +24,9 @@ routes! {
     "getJobs" => jobs,
     "getJob" => one,
     "getJobExceptions" => exceptions,
+    "getJobsFromArchive" => archive,
+    "getJobFromArchive" => archived,
+    "getJobGroupStatistics" => group_statistics,
     "getJobsStatistics" => statistics,
     "getJobGroups" => groups,
     "getJobGroup" => group,
@@ -116,15 +119,37 @@ async fn find_group(ctx: &Ctx) -> Result<job_group::Model, ApiError> {
 }
 
 async fn jobs(ctx: Ctx) -> Result<Reply, ApiError> {
+    page(&ctx, visible_jobs(&ctx).filter(job::Column::Archived.eq(false))).await
+}
+
+/// Jobs whose group ended a while ago: they leave the ordinary list.
+async fn archive(ctx: Ctx) -> Result<Reply, ApiError> {
+    page(&ctx, visible_jobs(&ctx).filter(job::Column::Archived.eq(true))).await
+}
+
+async fn archived(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx).await?;
+    if !found.archived {
+        return Err(ApiError::not_found("job in the archive", found.id));
+    }
+    Ok(Reply::Json(wire(&ctx, &found)))
+}
+
+async fn group_statistics(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find_group(&ctx).await?;
+    let counts = ctx.app.engine().group_statistics(&[found.id]).await?;
+    let counts = counts.get(&found.id).ok_or_else(|| ApiError::not_found("job group", found.id))?;
+    Ok(Reply::Json(json!({
+        "groupId": found.id, "groupCreatedTimestamp": counts.created_at, "groupCompletedTimestamp": counts.finished_at.as_deref().unwrap_or_default(),
+        "jobsThrownError": counts.thrown_error, "jobsCompleted": counts.completed, "jobsTotal": counts.total,
+    })))
+}
+
+async fn page(ctx: &Ctx, select: Select<job::Entity>) -> Result<Reply, ApiError> {
     Ok(Reply::Json(
-        list(
-            &ctx,
-            visible_jobs(&ctx),
-            query::JOB_FIELDS,
-            &[job::Column::Function, job::Column::Title],
-            job::Column::Id,
-            |j| wire(&ctx, j),
-        )
+        list(ctx, select, query::JOB_FIELDS, &[job::Column::Function, job::Column::Title], job::Column::Id, |j| {
+            wire(ctx, j)
+        })
         .await?,
     ))
 }

@@ -14,6 +14,7 @@ pub mod job;
 pub mod logical_network;
 pub mod network_connection;
 pub mod network_device;
+pub mod network_device_default;
 pub mod network_device_port;
 pub mod network_fabric;
 pub mod os_template;
@@ -64,6 +65,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         logical_network::ROUTES,
         network_connection::ROUTES,
         network_device::ROUTES,
+        network_device_default::ROUTES,
         network_device_port::ROUTES,
         network_fabric::ROUTES,
         os_template::ROUTES,

@@ -21,10 +21,11 @@ use store::{
 };
 
 use crate::{
+    App,
     context::{Ctx, Reply},
     error::ApiError,
     facts,
-    kinds::{list, record, server::seen},
+    kinds::{list, network_device_default, record, server::seen},
     routes,
 };
 
@@ -253,7 +254,7 @@ async fn refuse_taken<C: ConnectionTrait>(
 
 /// Makes the job that reads a switch.
 pub(crate) async fn start_discovery(
-    ctx: &Ctx,
+    app: &App,
     txn: &DatabaseTransaction,
     device: &network_device::Model,
 ) -> Result<Created, ApiError> {
@@ -280,7 +281,7 @@ pub(crate) async fn start_discovery(
         site_id: Some(device.site_id),
         ..Default::default()
     };
-    Ok(ctx.app.engine().create_group(txn, group, vec![job]).await?)
+    Ok(app.engine().create_group(txn, group, vec![job]).await?)
 }
 
 fn notes(ctx: &Ctx, before: &Value) -> Value {
@@ -299,7 +300,6 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     refuse_others(&ctx)?;
     let driver = driver(ctx.need_text("driver")?)?;
     let at = address(ctx.need_text("managementAddress")?)?;
-    let name = model::validate::label("identifierString", ctx.text("identifierString").unwrap_or(&at))?;
     let username = ctx.need_text("username")?.to_owned();
     let password = Clear(ctx.need_text("managementPassword")?.to_owned());
     let sealed = ctx.app.sealer().seal(&password).map_err(ApiError::internal)?;
@@ -308,6 +308,10 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let mac = mac.map(|m| model::validate::mac("managementMAC", m)).transpose()?;
     let txn = ctx.app.db().begin().await?;
     let site = site_of(&ctx, &txn).await?;
+    let defaults = network_device_default::matching(&txn, site.id, mac.as_deref(), ctx.text("serialNumber")).await?;
+    let defaults = defaults.unwrap_or_else(|| json!({}));
+    let name = ctx.text("identifierString").filter(|n| !n.is_empty()).or(defaults["identifierString"].as_str());
+    let name = model::validate::label("identifierString", name.unwrap_or(&at))?;
     refuse_taken(&txn, site.id, &name, (&at, port.unwrap_or_else(|| default_port(&driver))), None).await?;
     let mut row = network_device::new();
     row.site_id = Set(site.id);
@@ -325,7 +329,12 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     row.rack = Set(ctx.text("datacenterRack").map(str::to_owned));
     row.tags = Set(ctx.body.get("tags").filter(|t| t.is_array()).cloned().unwrap_or_else(|| json!([])));
     row.facts = Set(json!({}));
-    row.extra = Set(notes(&ctx, &json!({})));
+    let given = json!({
+        "asn": defaults["asn"], "loopbackAddress": defaults["loopbackAddressIpv4"], "loopbackAddressIpv6": defaults["loopbackAddressIpv6"],
+        "vtepAddress": defaults["vtepAddressIpv4"], "vtepAddressIpv6": defaults["vtepAddressIpv6"], "orderIndex": defaults["orderIndex"],
+        "customVariables": defaults["customVariables"],
+    });
+    row.extra = Set(notes(&ctx, &given));
     let made = row.insert(&txn).await?;
     facts::network_device(&txn, ctx.app.sealer(), made.id).await?;
     let made = discovering(&ctx, &txn, made).await?.0;
@@ -343,7 +352,7 @@ async fn discovering(
     txn: &DatabaseTransaction,
     device: network_device::Model,
 ) -> Result<(network_device::Model, Value), ApiError> {
-    let created = start_discovery(ctx, txn, &device).await?;
+    let created = start_discovery(&ctx.app, txn, &device).await?;
     let info = json!({"jobGroupId": created.group_id, "jobId": created.job_ids.get("discover")});
     let mut extra = device.extra.as_object().cloned().unwrap_or_default();
     extra.insert("jobInfo".into(), info.clone());

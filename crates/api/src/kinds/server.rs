@@ -9,7 +9,7 @@ use model::{
     secret::Sealed,
     server::{By, ServerStatus},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Map, Value, json};
 use store::{
     entity::{server, server_instance, server_interface, server_type},
@@ -387,9 +387,4 @@ pub(crate) async fn held<C: ConnectionTrait>(db: &C, ids: &[Id]) -> Result<HashS
         .all(db)
         .await?;
     Ok(rows.into_iter().flatten().collect())
-}
-
-/// Whether any server is of that type.
-pub(crate) async fn any_of_type<C: ConnectionTrait>(db: &C, type_id: Id) -> Result<bool, ApiError> {
-    Ok(server::Entity::find().filter(server::Column::ServerTypeId.eq(type_id)).count(db).await? > 0)
 }
