@@ -2,16 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
 mod deploy_rig;
+mod db {
+    pub use store::Database;
+}
+#[allow(dead_code, reason = "its whole interface is not needed here")]
+#[path = "../../store/tests/rig/databases.rs"]
+mod testing;
 
-use deploy_rig::{Rig, rig};
+use deploy_rig::Rig;
 use model::job::JobStatus;
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 use store::entity;
 
-#[tokio::test]
-async fn a_design_is_planned_deployed_and_recorded() {
-    let rig = rig().await;
+async fn a_design_is_planned_deployed_and_recorded(rig: Rig) {
     let (id, group, network) = rig.design("shop", 2).await;
     let plan = rig.plan(id, false).await;
     assert_eq!(plan["problems"], json!([]), "{plan:#}");
@@ -72,9 +76,7 @@ async fn entity_count(rig: &Rig) -> u64 {
     engine::entity::job_group::Entity::find().count(&rig.db.read).await.unwrap()
 }
 
-#[tokio::test]
-async fn a_plan_of_another_design_is_stale() {
-    let rig = rig().await;
+async fn a_plan_of_another_design_is_stale(rig: Rig) {
     let (id, group, _) = rig.design("shop", 1).await;
     let plan = rig.plan(id, false).await;
     rig.ok(200, "PATCH", &format!("/server-instance-groups/{group}/config"), json!({"instanceCount": 2})).await;
@@ -128,9 +130,7 @@ async fn untouched(rig: &Rig, id: i64) {
     assert_eq!(plans, 0);
 }
 
-#[tokio::test]
-async fn what_cannot_be_deployed_names_the_field_and_the_way_out() {
-    let rig = rig().await;
+async fn what_cannot_be_deployed_names_the_field_and_the_way_out(rig: Rig) {
     let (id, group, network) = rig.design("shop", 4).await;
     let plan = rig.plan(id, false).await;
     let p = &plan["problems"][0];
@@ -179,9 +179,7 @@ async fn what_cannot_be_deployed_names_the_field_and_the_way_out() {
     assert!(rig.get(&format!("/logical-networks/{network}")).await["ipv4"]["subnets"].as_array().unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn data_is_lost_only_when_it_is_allowed() {
-    let rig = rig().await;
+async fn data_is_lost_only_when_it_is_allowed(rig: Rig) {
     let (id, group, _) = rig.design("shop", 2).await;
     rig.deployed(id, false).await;
     rig.ok(200, "PATCH", &format!("/server-instance-groups/{group}/config"), json!({"instanceCount": 1})).await;
@@ -217,9 +215,7 @@ async fn data_is_lost_only_when_it_is_allowed() {
     assert_eq!(rig.server_status(clean.server_id.unwrap()).await, "cleaning_required");
 }
 
-#[tokio::test]
-async fn a_reverted_design_is_what_is_deployed() {
-    let rig = rig().await;
+async fn a_reverted_design_is_what_is_deployed(rig: Rig) {
     let (id, group, network) = rig.design("shop", 2).await;
     rig.deployed(id, false).await;
     let config = format!("/server-instance-groups/{group}/config");
@@ -258,9 +254,7 @@ async fn a_reverted_design_is_what_is_deployed() {
     rig.ok(200, "GET", &format!("/infrastructures/{fresh}"), Value::Null).await;
 }
 
-#[tokio::test]
-async fn a_change_of_what_was_marked_for_deletion_keeps_it() {
-    let rig = rig().await;
+async fn a_change_of_what_was_marked_for_deletion_keeps_it(rig: Rig) {
     let (id, group, network) = rig.design("shop", 1).await;
     rig.deployed(id, false).await;
     let config = format!("/server-instance-groups/{group}/config");
@@ -282,9 +276,7 @@ async fn a_change_of_what_was_marked_for_deletion_keeps_it() {
     assert_eq!((&plan["changes"], &plan["problems"]), (&json!([]), &json!([])), "{plan}");
 }
 
-#[tokio::test]
-async fn a_cancelled_deploy_is_taken_up_by_the_next_plan() {
-    let rig = rig().await;
+async fn a_cancelled_deploy_is_taken_up_by_the_next_plan(rig: Rig) {
     let (id, group, network) = rig.design("shop", 2).await;
     rig.ok(409, "POST", &format!("/infrastructures/{id}/actions/cancel-deploy"), Value::Null).await;
     rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(false)).await;
@@ -345,9 +337,7 @@ async fn reserved(rig: &Rig, id: i64) -> Vec<Option<i64>> {
     rows.iter().map(|i| i.server_id).collect()
 }
 
-#[tokio::test]
-async fn a_deleted_infrastructure_gives_everything_back() {
-    let rig = rig().await;
+async fn a_deleted_infrastructure_gives_everything_back(rig: Rig) {
     let (draft, _, _) = rig.design("draft", 1).await;
     rig.ok(204, "DELETE", &format!("/infrastructures/{draft}"), Value::Null).await;
     rig.ok(404, "GET", &format!("/infrastructures/{draft}"), Value::Null).await;
@@ -380,9 +370,7 @@ async fn a_deleted_infrastructure_gives_everything_back() {
     rig.design("shop", 1).await;
 }
 
-#[tokio::test]
-async fn the_last_server_goes_to_one_of_two() {
-    let rig = rig().await;
+async fn the_last_server_goes_to_one_of_two(rig: Rig) {
     let (one, _, _) = rig.design("one", 2).await;
     let (two, _, _) = rig.design("two", 2).await;
     let (first, second) = (rig.plan(one, false).await, rig.plan(two, false).await);
@@ -405,9 +393,7 @@ async fn the_last_server_goes_to_one_of_two() {
     assert_eq!(vlans, [100, 101]);
 }
 
-#[tokio::test]
-async fn a_shared_network_is_taken_once_and_outlives_its_users() {
-    let rig = rig().await;
+async fn a_shared_network_is_taken_once_and_outlives_its_users(rig: Rig) {
     let body = json!({
         "label": "public", "kind": "vlan", "fabricId": 1,
         "ipv4": {"subnetAllocationStrategies": [{"kind": "auto", "scope": {"kind": "global"}, "prefixLength": 27, "subnetPoolIds": []}]},
@@ -445,4 +431,28 @@ async fn a_shared_network_is_taken_once_and_outlives_its_users() {
     let revision = rig.get(&path).await["revision"].as_i64();
     assert_eq!(rig.send(&rig.admin, "DELETE", &path, revision, None).await.status, 204);
     assert_eq!(entity::vlan_allocation::Entity::find().count(&rig.db.read).await.unwrap(), 0);
+}
+
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        /// Each on SQLite and on PostgreSQL.
+        mod on {
+            $(#[tokio::test]
+            async fn $name() {
+                crate::testing::both(|db| async { super::$name(crate::deploy_rig::rig(db).await).await }).await;
+            })*
+        }
+    };
+}
+on_both! {
+    a_design_is_planned_deployed_and_recorded,
+    a_plan_of_another_design_is_stale,
+    what_cannot_be_deployed_names_the_field_and_the_way_out,
+    data_is_lost_only_when_it_is_allowed,
+    a_reverted_design_is_what_is_deployed,
+    a_change_of_what_was_marked_for_deletion_keeps_it,
+    a_cancelled_deploy_is_taken_up_by_the_next_plan,
+    a_deleted_infrastructure_gives_everything_back,
+    the_last_server_goes_to_one_of_two,
+    a_shared_network_is_taken_once_and_outlives_its_users,
 }

@@ -2,16 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
 mod deploy_rig;
+mod db {
+    pub use store::Database;
+}
+#[allow(dead_code, reason = "its whole interface is not needed here")]
+#[path = "../../store/tests/rig/databases.rs"]
+mod testing;
 
-use deploy_rig::{Rig, rig};
+use deploy_rig::Rig;
 use model::job::JobStatus;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use serde_json::{Value, json};
 use store::entity;
 
-#[tokio::test]
-async fn power_is_a_job_that_the_tenant_sees() {
-    let rig = rig().await;
+async fn power_is_a_job_that_the_tenant_sees(rig: Rig) {
     let (id, _, _) = rig.design("shop", 2).await;
     let all = rig.get(&format!("/infrastructures/{id}/server-instances")).await;
     let (one, two) = (all["data"][0]["id"].as_i64().unwrap(), all["data"][1]["id"].as_i64().unwrap());
@@ -47,9 +51,7 @@ async fn power_is_a_job_that_the_tenant_sees() {
     rig.ok(400, "POST", &batch, json!({"instances": [], "powerCommand": "on"})).await;
 }
 
-#[tokio::test]
-async fn credentials_are_those_of_the_installation_and_reading_them_is_noted() {
-    let rig = rig().await;
+async fn credentials_are_those_of_the_installation_and_reading_them_is_noted(rig: Rig) {
     let (id, _, network) = rig.design("shop", 1).await;
     rig.deployed(id, false).await;
     let i = rig.get(&format!("/infrastructures/{id}/server-instances")).await["data"][0].clone();
@@ -89,9 +91,7 @@ async fn credentials_are_those_of_the_installation_and_reading_them_is_noted() {
     assert_eq!(ips["ipv4"]["subnets"][0]["gateway"], "10.0.0.1");
 }
 
-#[tokio::test]
-async fn a_reinstallation_and_the_end_of_one_server_are_deployed() {
-    let rig = rig().await;
+async fn a_reinstallation_and_the_end_of_one_server_are_deployed(rig: Rig) {
     let (id, group, _) = rig.design("shop", 3).await;
     let all = rig.get(&format!("/infrastructures/{id}/server-instances")).await;
     let one = all["data"][0]["id"].as_i64().unwrap();
@@ -125,9 +125,7 @@ async fn a_reinstallation_and_the_end_of_one_server_are_deployed() {
     assert!(!left.contains(&one), "{left:?}");
 }
 
-#[tokio::test]
-async fn tenants_see_their_own_alone() {
-    let rig = rig().await;
+async fn tenants_see_their_own_alone(rig: Rig) {
     let (id, group, network) = rig.design("shop", 1).await;
     rig.deployed(id, false).await;
     let plan = rig.plan(id, false).await;
@@ -162,9 +160,7 @@ async fn tenants_see_their_own_alone() {
     assert_eq!(overview.body["servers"]["total"], 0, "{}", overview.body);
 }
 
-#[tokio::test]
-async fn numbers_at_a_glance() {
-    let rig = rig().await;
+async fn numbers_at_a_glance(rig: Rig) {
     let (id, _, _) = rig.design("shop", 2).await;
     assert_eq!(rig.get("/sites/1/availability?serverTypeId=1").await, json!({"free": 3, "total": 3}));
     assert_eq!(rig.get("/sites/1/availability?serverTypeId=9").await, json!({"free": 0, "total": 0}));
@@ -198,12 +194,14 @@ async fn numbers_at_a_glance() {
     );
 }
 
-#[tokio::test]
-async fn a_site_controller_enrols_with_a_token_that_is_shown_once() {
-    let rig = rig().await;
+async fn a_site_controller_enrols_with_a_token_that_is_shown_once(rig: Rig) {
     let made = rig.ok(201, "POST", "/sites/1/enrolment-tokens", Value::Null).await;
-    let token = made["token"].as_str().unwrap();
-    assert_eq!(made["command"], format!("steelyard site --enrol https://global.example:8444 --token {token}"));
+    let shown = made["token"].as_str().unwrap();
+    let command = made["command"].as_str().unwrap();
+    assert!(command.starts_with("steelyard site ") && command.ends_with(&format!(" --token {shown}")), "{command}");
+    assert!(command.contains(" https://global.example:8444 "), "{command}");
+    let (token, authority) = shown.split_once('.').unwrap();
+    assert_eq!(authority, "c0ffee");
     let row = entity::enrolment_token::Entity::find().one(&rig.db.read).await.unwrap().unwrap();
     assert_eq!((row.site_id, row.token_hash, row.used_at), (1, crypto::token::hash(token), None));
     let left = store::time::millis_between(&store::time::now(), &row.expires_at).unwrap();
@@ -211,4 +209,24 @@ async fn a_site_controller_enrols_with_a_token_that_is_shown_once() {
     let events = format!("{:?}", entity::event::Entity::find().all(&rig.db.read).await.unwrap());
     assert!(!events.contains(token));
     rig.ok(404, "POST", "/sites/9/enrolment-tokens", Value::Null).await;
+}
+
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        /// Each on SQLite and on PostgreSQL.
+        mod on {
+            $(#[tokio::test]
+            async fn $name() {
+                crate::testing::both(|db| async { super::$name(crate::deploy_rig::rig(db).await).await }).await;
+            })*
+        }
+    };
+}
+on_both! {
+    power_is_a_job_that_the_tenant_sees,
+    credentials_are_those_of_the_installation_and_reading_them_is_noted,
+    a_reinstallation_and_the_end_of_one_server_are_deployed,
+    tenants_see_their_own_alone,
+    numbers_at_a_glance,
+    a_site_controller_enrols_with_a_token_that_is_shown_once,
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::{App, router, seed};
+use api::{App, LinkAddress, router, seed};
 use async_trait::async_trait;
 use axum::{
     Router,
@@ -92,15 +92,15 @@ impl Drop for Rig {
     }
 }
 
-pub async fn rig() -> Rig {
-    let db = Database::open("sqlite::memory:").await.unwrap();
+pub async fn rig(db: Database) -> Rig {
     api::migrate(&db).await.unwrap();
     seed::run(&db, "admin@example.com", "correct horse").await.unwrap();
     let (sealer, post) = (Sealer::generate(), Arc::new(Post::default()));
     let finish: Arc<dyn JobFunction> = Arc::new(Finish(db.clone(), sealer.clone()));
     let config = EngineConfig { idle: Duration::from_millis(50), ..EngineConfig::default() };
     let engine = Engine::new(db.clone(), vec![finish], config, Some(post.clone()), None);
-    let app = App::with_link(db.clone(), engine.clone(), sealer.clone(), Some("https://global.example:8444".into()));
+    let link = LinkAddress { url: "https://global.example:8444".into(), authority: "c0ffee".into() };
+    let app = App::with_link(db.clone(), engine.clone(), sealer.clone(), Some(link));
     let stop = tokio_util::sync::CancellationToken::new();
     let (running, token) = (engine.clone(), stop.clone());
     tokio::spawn(async move { running.run(token).await });
