@@ -11,6 +11,7 @@ mod listener;
 mod migration;
 mod progress;
 pub mod query;
+mod reorder;
 mod report;
 mod run;
 

@@ -11,6 +11,11 @@ use serde::Deserialize;
 pub struct GlobalConfig {
     /// Address of the interface and the web applications. Default `127.0.0.1:8080`.
     pub listen: String,
+    /// Where sites connect. Default `127.0.0.1:8443`; empty: no sites.
+    pub link_listen: String,
+    /// Host names and addresses by which sites reach the link: its certificate is made for them, and the first is used in the enrolment
+    /// command. Default `127.0.0.1` and `localhost`.
+    pub link_names: Vec<String>,
     /// Folder of the embedded database and the keys. Default `.steelyard/global`.
     pub data_dir: PathBuf,
     /// `postgres://…`, or `sqlite://…`; default: SQLite in the data folder.
@@ -25,6 +30,8 @@ impl Default for GlobalConfig {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".into(),
+            link_listen: "127.0.0.1:8443".into(),
+            link_names: vec!["127.0.0.1".into(), "localhost".into()],
             data_dir: ".steelyard/global".into(),
             database: None,
             admin_email: "admin@steelyard.local".into(),
@@ -39,6 +46,12 @@ impl GlobalConfig {
         let get = |name: &str| lookup(&format!("STEELYARD_GLOBAL_{name}"));
         if let Some(v) = get("LISTEN") {
             self.listen = v;
+        }
+        if let Some(v) = get("LINK_LISTEN") {
+            self.link_listen = v;
+        }
+        if let Some(v) = get("LINK_NAMES") {
+            self.link_names = v.split(',').map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect();
         }
         if let Some(v) = get("DATA_DIR") {
             self.data_dir = v.into();

@@ -3,14 +3,15 @@
 mod config;
 pub mod functions;
 pub mod record;
+mod sites;
 mod ui;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use api::App;
 use axum::Router;
-use engine::{Engine, EngineConfig};
+use engine::{Engine, EngineConfig, JobFunction};
 use store::Database;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
@@ -23,6 +24,8 @@ pub use config::GlobalConfig;
 pub struct Global {
     /// Where it listens: the port that was really taken.
     pub address: SocketAddr,
+    /// Where the link listens, when it does.
+    pub link: Option<SocketAddr>,
     /// E-mail and password of the first administrator, when this start made them.
     pub first_login: Option<(String, String)>,
     shutdown: CancellationToken,
@@ -36,13 +39,30 @@ pub async fn start(config: GlobalConfig) -> Result<Global> {
     let url = config.database_url();
     let db = Database::open(&url).await.context("cannot open the database")?;
     api::migrate(&db).await.context("cannot bring the database up to date")?;
+    db.migrate("link", link::MIGRATIONS).await.context("cannot bring the database up to date")?;
+    crypto::install_provider();
     let fresh = is_fresh(&db).await?;
     let password = config.admin_password.clone().unwrap_or_else(crypto::password::generate);
     api::seed::run(&db, &config.admin_email, &password).await?;
     let sealer = crypto::Sealer::load_or_create(&config.data_dir.join("sealing.key"))?;
-    let engine = Engine::new(db.clone(), Vec::new(), EngineConfig::default(), None, None);
-    let app = App::new(db, engine.clone(), sealer);
+    let ca = crypto::Ca::load_or_create(&config.data_dir.join("ca"))?;
+    let queue = link::Queue::new(db.clone());
+    let functions: Vec<Arc<dyn JobFunction>> = vec![
+        Arc::new(functions::infrastructure_finish::InfrastructureFinish::new(db.clone(), sealer.clone())),
+        Arc::new(functions::server_finish_registration::ServerFinishRegistration::new(db.clone(), sealer.clone())),
+    ];
+    let dispatcher = Arc::new(sites::Orders { queue: queue.clone() });
+    let engine = Engine::new(db.clone(), functions, EngineConfig::default(), Some(dispatcher), None);
     let shutdown = CancellationToken::new();
+    let mut tasks = Vec::new();
+    let mut app = App::new(db.clone(), engine.clone(), sealer.clone());
+    let mut link_address = None;
+    if !config.link_listen.is_empty() {
+        let (address, serving) = sites::serve(&config, &mut app, ca, queue, shutdown.clone()).await?;
+        link_address = Some(address);
+        tasks.extend(serving);
+    }
+    engine.listen(Arc::new(record::Recorder::new(app.clone())));
     let listener = tokio::net::TcpListener::bind(&config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; is another one running?", config.listen))?;
@@ -61,7 +81,8 @@ pub async fn start(config: GlobalConfig) -> Result<Global> {
     });
     let first_login = fresh.then(|| (config.admin_email.clone(), password));
     tracing::info!(%address, "Global Controller is up");
-    Ok(Global { address, first_login, shutdown, tasks: vec![server, jobs] })
+    tasks.extend([server, jobs]);
+    Ok(Global { address, link: link_address, first_login, shutdown, tasks })
 }
 
 async fn is_fresh(db: &Database) -> Result<bool> {

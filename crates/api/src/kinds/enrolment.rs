@@ -24,7 +24,7 @@ const LIFE_SECONDS: i64 = 3600;
 /// Only a hash of the token is kept: it is shown this once.
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let id = ctx.id("siteId")?;
-    let url = ctx.app.link_url().ok_or_else(|| {
+    let link = ctx.app.link().ok_or_else(|| {
         ApiError::conflict(
             "this Global Controller serves no sites: give it an address for them in its configuration, then try again",
         )
@@ -46,6 +46,8 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let title = format!("Enrolment token for site {} made", of.slug);
     record(&ctx, &txn, "site.enrolment_token", title, ("site", of.id), json!({"expiresAt": expires_at})).await?;
     txn.commit().await?;
-    let command = format!("steelyard site --enrol {url} --token {token}");
+    // One word for people to paste: the token, and by what the other end is known.
+    let token = format!("{token}.{}", link.authority);
+    let command = format!("steelyard site --global {} --token {token}", link.url);
     Ok(Reply::Json(json!({"token": token, "command": command, "expiresAt": expires_at})))
 }
