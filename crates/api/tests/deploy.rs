@@ -433,6 +433,35 @@ async fn a_shared_network_is_taken_once_and_outlives_its_users(rig: Rig) {
     assert_eq!(entity::vlan_allocation::Entity::find().count(&rig.db.read).await.unwrap(), 0);
 }
 
+/// Live servers: what a cancelled deploy left on switches is undone, what it began to erase is installed anew.
+async fn a_cancelled_change_of_live_servers_is_undone(rig: Rig) {
+    let (id, group, _) = rig.design("shop", 2).await;
+    rig.deployed(id, false).await;
+    let body = json!({"label": "storage", "kind": "vlan", "fabricId": 1, "infrastructureId": id});
+    let storage = rig.ok(201, "POST", "/logical-networks", body).await["id"].as_i64().unwrap();
+    let connections = format!("/server-instance-groups/{group}/config/networking/connections");
+    let body = json!({"logicalNetworkId": storage.to_string(), "tagged": true, "accessMode": "l2"});
+    rig.ok(201, "POST", &connections, body).await;
+    let one = rig.get(&format!("/infrastructures/{id}/server-instances")).await["data"][0]["id"].clone();
+    let body = json!({"performAtNextDeploy": true, "reinstallOS": true});
+    rig.ok(202, "POST", &format!("/server-instances/{one}/actions/reinstall-os"), body).await;
+    for _ in 0..2 {
+        rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(true)).await;
+        rig.drive(id, |j| j.function != "server.start").await;
+        rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/cancel-deploy"), Value::Null).await;
+    }
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/revert"), Value::Null).await;
+    assert_eq!(rig.get(&format!("/server-instances/{one}")).await["osReinstallRequired"], 1);
+    let plan = rig.plan(id, true).await;
+    assert_eq!((&plan["problems"], &plan["impact"]["serversInstalled"]), (&json!([]), &json!(1)), "{plan}");
+    let keys = plan["jobs"].to_string();
+    assert!(keys.contains("ports/instance-") && keys.contains("vlan-remove/device-"), "{keys}");
+    rig.deployed(id, true).await;
+    rig.ok(404, "GET", &format!("/logical-networks/{storage}"), Value::Null).await;
+    assert_eq!(rig.plan(id, false).await["changes"], json!([]));
+    assert_eq!(rig.get(&format!("/server-instances/{one}")).await["osReinstallRequired"], 0);
+}
+
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         /// Each on SQLite and on PostgreSQL.
@@ -445,6 +474,7 @@ macro_rules! on_both {
     };
 }
 on_both! {
+    a_cancelled_change_of_live_servers_is_undone,
     a_design_is_planned_deployed_and_recorded,
     a_plan_of_another_design_is_stale,
     what_cannot_be_deployed_names_the_field_and_the_way_out,

@@ -211,6 +211,10 @@ fn instance_change(changes: &mut Vec<Change>, member: &Member, plans: Option<&BT
     if !matches!(action, Action::Create | Action::Delete | Action::Edit | Action::Keep) {
         after.insert("action", json!(action));
     }
+    if plans.is_some() && action == Action::Edit && !i.unfinished.is_empty() {
+        // Nothing of the design differs, but what an unfinished deploy left must go.
+        before.insert("unfinished_deploy", json!(true));
+    }
     push(
         changes,
         ObjectRef::new("server_instance", i.id, &i.label),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::Id;
 
 use crate::{
-    input::{InstanceState, LogicalNetwork, PlanInput},
+    input::{InstanceState, LogicalNetwork, PlanInput, PortBinding},
     plan::Work,
     problem::{Code, ObjectRef, PlanProblem},
     roster::{Action, Member},
@@ -31,7 +31,7 @@ pub(crate) fn suspected(
     members: &[Member],
     networks: &BTreeMap<Id, &LogicalNetwork>,
 ) -> BTreeMap<Id, BTreeSet<(Id, u16)>> {
-    let mut result = BTreeMap::new();
+    let mut result: BTreeMap<Id, BTreeSet<(Id, u16)>> = BTreeMap::new();
     for member in members.iter().filter(|m| m.action == Action::Delete && m.instance.deployed.is_none()) {
         let Some(server_id) = member.instance.reserved_server_id else { continue };
         let Some(group) = input.groups.iter().find(|g| g.id == member.instance.group_id) else { continue };
@@ -54,6 +54,12 @@ pub(crate) fn suspected(
         }
         result.insert(member.instance.id, vlans);
     }
+    for member in members {
+        for binding in member.instance.unfinished.iter().flat_map(|s| &s.ports) {
+            let vlans = binding.vlans.tagged.iter().chain(binding.vlans.untagged.iter());
+            result.entry(member.instance.id).or_default().extend(vlans.map(|v| (binding.device_id, *v)));
+        }
+    }
     result
 }
 
@@ -61,20 +67,27 @@ pub(crate) fn suspected(
 pub(crate) fn change(work: &Work<'_>, problems: &mut Vec<PlanProblem>) -> FabricChange {
     type Where = BTreeMap<(Id, u16), BTreeSet<Id>>;
     let (mut before, mut after): (Where, Where) = (BTreeMap::new(), BTreeMap::new());
-    let collect = |into: &mut Where, state: &InstanceState| {
+    // What may be there and must go, whether or not it is.
+    let mut possible = Where::new();
+    // `surely`: only what unfinished deploys would have left as it was.
+    let collect = |into: &mut Where, state: &InstanceState, surely: &[InstanceState]| {
         for binding in &state.ports {
             let Some(switch) = work.switches.get(&binding.device_id) else { continue };
             for vlan in binding.vlans.tagged.iter().chain(binding.vlans.untagged.iter()) {
+                if !surely.iter().all(|s| carries(s, binding, *vlan)) {
+                    continue;
+                }
                 into.entry((switch.fabric_id, *vlan)).or_default().insert(binding.device_id);
             }
         }
     };
     for member in work.members {
         if let Some(state) = &member.instance.deployed {
-            collect(&mut before, state);
+            collect(&mut before, state, &member.instance.unfinished);
+            collect(&mut possible, state, &[]);
         }
         if let Some(state) = work.after.get(&member.instance.id) {
-            collect(&mut after, state);
+            collect(&mut after, state, &[]);
         }
     }
     // Others stay on a network that we leave altogether.
@@ -87,8 +100,9 @@ pub(crate) fn change(work: &Work<'_>, problems: &mut Vec<PlanProblem>) -> Fabric
             }
         }
     }
-    // What may be there and must go, whether or not it is.
-    let mut possible = before.clone();
+    for (key, devices) in &before {
+        possible.entry(*key).or_default().extend(devices);
+    }
     for (device, vlan) in work.suspected.values().flatten() {
         if let Some(switch) = work.switches.get(device) {
             possible.entry((switch.fabric_id, *vlan)).or_default().insert(*device);
@@ -143,6 +157,13 @@ pub(crate) fn change(work: &Work<'_>, problems: &mut Vec<PlanProblem>) -> Fabric
         change.members.insert((fabric, vlan), is.clone());
     }
     change
+}
+
+/// Whether a port carries a VLAN in this state too.
+fn carries(state: &InstanceState, binding: &PortBinding, vlan: u16) -> bool {
+    let same = |p: &&PortBinding| p.device_id == binding.device_id && p.port == binding.port;
+    let port = state.ports.iter().find(same);
+    port.is_some_and(|p| p.vlans.untagged == Some(vlan) || p.vlans.tagged.contains(&vlan))
 }
 
 /// Servers that are given back or installed anew need the quarantine VLAN on their switches.

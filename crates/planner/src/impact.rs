@@ -64,6 +64,8 @@ pub(crate) fn touched_ports(work: &Work<'_>) -> BTreeSet<(Id, String)> {
                 touched.insert((b.device_id, b.port.clone()));
             }
         }
+        let unsure = after.iter().filter(|b| member.instance.unsure(b));
+        touched.extend(unsure.map(|b| (b.device_id, b.port.clone())));
     }
     let fabrics = &work.fabrics;
     for (device, vlans) in fabrics.add.iter().chain(&fabrics.remove) {

@@ -143,6 +143,9 @@ pub struct Instance {
     /// What is deployed.
     #[serde(default)]
     pub deployed: Option<InstanceState>,
+    /// What deploys that did not end may have made of it, in part: its ports are set again, and what is not wanted is taken away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<InstanceState>,
 }
 
 /// What an instance is once deployed.
@@ -492,6 +495,14 @@ impl PlanInput {
         n.fabrics.sort_by_key(|f| f.id);
         n.subnet_pools.sort_by_key(|p| p.id);
         n
+    }
+}
+
+impl Instance {
+    /// Whether a port may be set to something else than this binding, because a deploy that would have changed it did not end.
+    pub(crate) fn unsure(&self, binding: &PortBinding) -> bool {
+        let same = |p: &&PortBinding| p.device_id == binding.device_id && p.port == binding.port;
+        self.unfinished.iter().any(|state| state.ports.iter().find(same).is_none_or(|p| p.vlans != binding.vlans))
     }
 }
 

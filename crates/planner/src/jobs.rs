@@ -197,7 +197,7 @@ impl<'a> Dag<'a> {
             Action::Edit | Action::Start | Action::Stop => {
                 let (Some(before), Some(state)) = (before, after) else { return };
                 let changed: Vec<PortBinding> =
-                    state.ports.iter().filter(|p| !before.ports.contains(p)).cloned().collect();
+                    state.ports.iter().filter(|p| !before.ports.contains(p) || i.unsure(p)).cloned().collect();
                 let first = self.ports(member, state.server_id, &verb("ports"), &changed, &[], false, released);
                 self.note_released(member, &changed, &verb("ports"), released);
                 match action {

@@ -334,11 +334,13 @@ fn states(
             Some(d) if !fresh => {
                 let untouched = d.ports == bindings && d.addresses == own;
                 let network_config = if untouched && same_design { d.network_config.clone() } else { config_of() };
-                if !untouched {
+                if !untouched || bindings.iter().any(|b| instance.unsure(b)) {
                     let action = work.actions.entry(instance.id).or_insert(Action::Edit);
                     if *action == Action::Keep {
                         *action = Action::Edit;
                     }
+                }
+                if !untouched {
                     problems.push(PlanProblem::warning(
                         object_group(group),
                         "connections",
@@ -507,6 +509,7 @@ impl Plan {
                             reinstall: false,
                             reserved_server_id: None,
                             deployed: None,
+                            unfinished: Vec::new(),
                         });
                         next.next_instance_id = next.next_instance_id.map(|n| n.max(plan.id + 1));
                     }
@@ -514,6 +517,7 @@ impl Plan {
                         i.deployed = Some(after.clone());
                         i.reinstall = false;
                         i.reserved_server_id = None;
+                        i.unfinished.clear();
                     }
                 }
             }

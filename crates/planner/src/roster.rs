@@ -85,6 +85,7 @@ pub(crate) fn roster(input: &PlanInput, problems: &mut Vec<PlanProblem>) -> Vec<
                     reinstall: false,
                     reserved_server_id: None,
                     deployed: None,
+                    unfinished: Vec::new(),
                 },
                 action: Action::Create,
                 new_row: true,

@@ -214,6 +214,7 @@ fn a_server_of_an_unfinished_deploy_is_used_again_or_cleaned() {
         reinstall: false,
         reserved_server_id: Some(3),
         deployed: None,
+        unfinished: Vec::new(),
     }];
     input.servers[2].available = false;
     let again = plan(&input).unwrap();

@@ -108,7 +108,7 @@ fn wire(i: &instance::Model, around: &Around) -> Value {
     json!({
         "id": i.id, "revision": i.revision, "label": i.label, "createdTimestamp": i.created_at, "updatedTimestamp": i.updated_at, "infrastructureId": i.infrastructure_id,
         "groupId": i.group_id, "serverTypeId": i.server_type_id, "serverId": i.server_id, "hostname": hostname, "osTemplateId": i.os_template_id, "serviceStatus": i.service_status,
-        "osReinstallRequired": i32::from(i.extra["reinstall"] == true), "isVmInstance": 0, "isEndpointInstance": 0, "meta": {"addresses": i.addresses}, "config": config, "links": [],
+        "osReinstallRequired": i32::from(i.extra["reinstall"] == true || i.extra["broken"] == true), "isVmInstance": 0, "isEndpointInstance": 0, "meta": {"addresses": i.addresses}, "config": config, "links": [],
         "allocatedServerInfo": server, "allocatedNetworkConfig": (netplan.get("version").is_some()).then(|| network_config(netplan)),
     })
 }

@@ -277,6 +277,10 @@ async fn instances(
             Some(after) => {
                 row.server_id = Set(Some(after.server_id));
                 let mut extra = if before.extra.is_object() { before.extra.clone() } else { json!({}) };
+                let earlier = load::unfinished(&before.extra);
+                if !earlier.is_empty() {
+                    extra["unfinished"] = json!(earlier);
+                }
                 extra["planned"] = json!(after);
                 row.extra = Set(extra);
             }

@@ -141,8 +141,10 @@ async fn instances<C: ConnectionTrait>(
         let mut extra = before.extra.clone();
         if let Some(extra) = extra.as_object_mut() {
             extra.remove("planned");
+            extra.remove("unfinished");
             if matches!(p.action, Action::Create | Action::Reinstall) {
                 extra.remove("reinstall");
+                extra.remove("broken");
             }
         }
         row.extra = Set(extra);

@@ -174,6 +174,18 @@ pub fn planned(extra: &Value) -> Option<InstanceState> {
     extra.get("planned").filter(|p| p.is_object()).and_then(|p| serde_json::from_value(p.clone()).ok())
 }
 
+/// What deploys that did not end may have made of an instance, the newest last.
+pub fn unfinished(extra: &Value) -> Vec<InstanceState> {
+    let older = extra.get("unfinished").and_then(|u| serde_json::from_value::<Vec<InstanceState>>(u.clone()).ok());
+    let mut all = older.unwrap_or_default();
+    if let Some(planned) = planned(extra)
+        && !all.contains(&planned)
+    {
+        all.push(planned);
+    }
+    all
+}
+
 fn instance(row: &server_instance::Model) -> Instance {
     let deployed = deployed(row);
     Instance {
@@ -182,7 +194,8 @@ fn instance(row: &server_instance::Model) -> Instance {
         index: u32::try_from(row.position).unwrap_or(0),
         label: row.label.clone(),
         deleted: row.deploy_type == DeployType::Delete.as_str(),
-        reinstall: row.extra["reinstall"] == true,
+        reinstall: row.extra["reinstall"] == true || row.extra["broken"] == true,
+        unfinished: unfinished(&row.extra),
         reserved_server_id: row.server_id.filter(|id| deployed.as_ref().is_none_or(|d| d.server_id != *id)),
         deployed,
     }
@@ -468,7 +481,7 @@ async fn others<C: ConnectionTrait>(
     let mut found: HashMap<Id, BTreeSet<Id>> = HashMap::new();
     for (deployed, extra) in rows {
         let deployed: Option<InstanceState> = serde_json::from_value(deployed).ok();
-        for binding in deployed.into_iter().chain(planned(&extra)).flat_map(|s| s.ports) {
+        for binding in deployed.into_iter().chain(unfinished(&extra)).flat_map(|s| s.ports) {
             for network in binding.networks.iter().filter(|n| networks.contains(n)) {
                 found.entry(*network).or_default().insert(binding.device_id);
             }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use engine::entity::job;
 use model::{
     Id,
     deploy::{DeployStatus, DeployType, ServiceStatus},
+    order::{Order, ServerClean, ServerInstall},
     server::ServerStatus,
 };
 use planner::Allocation;
@@ -45,6 +47,7 @@ pub async fn unlock<C: ConnectionTrait>(txn: &C, of: &infrastructure::Model) -> 
         .filter(logical_network::Column::DeployStatus.eq(DeployStatus::Ongoing.as_str()))
         .exec(txn)
         .await?;
+    broken(txn, of).await?;
     let Some(row) = deploy_plan::Entity::find_by_id(of.deploy_id.unwrap_or(0)).one(txn).await? else { return Ok(()) };
     let releases = Stored::read(&row)?.plan.map(|p| p.releases).unwrap_or_default();
     let released: BTreeSet<Id> = releases
@@ -68,6 +71,31 @@ pub async fn unlock<C: ConnectionTrait>(txn: &C, of: &infrastructure::Model) -> 
         .collect();
     let reason = Some("the deploy that gave it back was cancelled");
     finish::give_back(txn, &orphans, ServerStatus::CleaningRequired, reason).await?;
+    Ok(())
+}
+
+/// A system whose disk a cancelled deploy had begun to write or erase works no more: whatever is designed, it is installed anew.
+async fn broken<C: ConnectionTrait>(txn: &C, of: &infrastructure::Model) -> Result<(), DbErr> {
+    let begun: BTreeSet<Id> = job::Entity::find()
+        .select_only()
+        .column(job::Column::InstanceId)
+        .filter(job::Column::GroupId.eq(of.job_group_id.unwrap_or(0)))
+        .filter(job::Column::Function.is_in([ServerInstall::NAME, ServerClean::NAME]))
+        .filter(job::Column::StartedAt.is_not_null())
+        .into_tuple::<Option<i64>>()
+        .all(txn)
+        .await?
+        .into_iter()
+        .flatten()
+        .collect();
+    let rows = server_instance::Entity::find().filter(server_instance::Column::Id.is_in(begun)).all(txn).await?;
+    for before in rows.iter().filter(|i| super::load::deployed(i).is_some()) {
+        let mut extra = before.extra.clone();
+        extra["broken"] = true.into();
+        let mut row = before.edit();
+        row.extra = Set(extra);
+        row.update(txn).await?;
+    }
     Ok(())
 }
 
@@ -112,7 +140,7 @@ async fn revert_instances<C: ConnectionTrait>(txn: &C, rows: &[server_instance::
                 row.extra = Set(extra);
                 row.deploy_type = Set(DeployType::Edit.as_str().into());
                 // What a cancelled deploy had begun is undone by the next one.
-                let begun = before.extra.get("planned").is_some();
+                let begun = ["planned", "broken"].iter().any(|key| before.extra.get(*key).is_some());
                 left |= begun;
                 let status = if begun { DeployStatus::NotStarted } else { DeployStatus::Finished };
                 row.deploy_status = Set(status.as_str().into());
