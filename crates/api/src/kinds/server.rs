@@ -146,7 +146,7 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     if let Some(address) = &address {
         server_registration::refuse_taken(&txn, address, Some(found.id)).await?;
     }
-    let status = ctx.text("serverStatus").map(|word| next_status(&found, word)).transpose()?;
+    let status = ctx.text("serverStatus").map(|word| next_status(&found, word, ctx.int("serverTypeId"))).transpose()?;
     let mut extra = found.extra.clone();
     if !extra.is_object() {
         extra = Value::Object(Map::new());
@@ -193,7 +193,7 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
 }
 
 /// The status that a person asks for, if it may follow.
-fn next_status(found: &server::Model, word: &str) -> Result<ServerStatus, ApiError> {
+fn next_status(found: &server::Model, word: &str, type_id: Option<Id>) -> Result<ServerStatus, ApiError> {
     let field = |words: String| ApiError::field("serverStatus", words);
     let next = ServerStatus::parse(word).ok_or_else(|| field(format!("{word:?} is not a status")))?;
     let now = ServerStatus::parse(&found.status).unwrap_or(ServerStatus::Unavailable);
@@ -212,7 +212,7 @@ fn next_status(found: &server::Model, word: &str) -> Result<ServerStatus, ApiErr
             now.as_str()
         )));
     }
-    if next == ServerStatus::Available && now != next && found.server_type_id.is_none() {
+    if next == ServerStatus::Available && now != next && type_id.or(found.server_type_id).is_none() {
         return Err(ApiError::conflict(
             "serverStatus: a server without a server type cannot become available; re-register it, or set serverTypeId",
         ));
