@@ -2,6 +2,7 @@
 
 mod cli;
 mod serve;
+mod up;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -18,8 +19,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a Global Controller, a Site Controller and a simulated datacenter on this machine, and register its hardware
+    Up(up::Options),
+    /// The same from scratch, with a sample infrastructure deployed
+    Demo(up::DemoOptions),
     /// Run a Global Controller
     Global(serve::Options),
+    /// Run a simulated datacenter
+    Yard(serve::Options),
     /// Log in and remember the API key
     Login(cli::Login),
     /// Infrastructures
@@ -57,10 +64,13 @@ enum Command {
         #[command(subcommand)]
         verb: cli::Verb,
     },
-    /// Sites
+    /// Sites; without a verb: run a Site Controller
+    #[command(args_conflicts_with_subcommands = true)]
     Site {
+        #[command(flatten)]
+        options: serve::SiteOptions,
         #[command(subcommand)]
-        verb: cli::Verb,
+        verb: Option<cli::Verb>,
     },
     /// Jobs
     Job {
@@ -176,7 +186,11 @@ async fn run(cli: Cli) -> Result<()> {
         Command::NetworkProfile { verb } => on("network-profile", verb).await,
         Command::Server { verb } => on("server", verb).await,
         Command::ServerType { verb } => on("server-type", verb).await,
-        Command::Site { verb } => on("site", verb).await,
+        Command::Up(options) => up::up(options).await,
+        Command::Demo(options) => up::demo(options).await,
+        Command::Yard(options) => serve::yard(options).await,
+        Command::Site { options, verb: None } => serve::site(options).await,
+        Command::Site { verb: Some(verb), .. } => on("site", verb).await,
         Command::Job { verb } => on("job", verb).await,
         Command::JobGroup { verb } => on("job-group", verb).await,
         Command::Fabric { verb } => on("fabric", verb).await,
@@ -196,7 +210,7 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::Apply { file, deploy, options } => {
             let client = c.client()?;
-            let (id, log) = cli::apply::apply(&client, &file).await?;
+            let (id, log) = cli::apply::apply(&client, &cli::apply::document(&file)?).await?;
             for line in &log {
                 eprintln!("  {line}");
             }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use global::GlobalConfig;
 use serde::Deserialize;
+use site::SiteConfig;
+use yard::YardConfig;
 
 /// Options of a server command.
 #[derive(clap::Args, Debug)]
@@ -12,6 +14,22 @@ pub struct Options {
     /// TOML file with the settings; every key is optional, an unknown one is an error
     #[arg(long, short, env = "STEELYARD_CONFIG")]
     config: Option<PathBuf>,
+    /// Stop when standard input ends: for a process that another one started
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
+
+/// Options of the Site Controller.
+#[derive(clap::Args)]
+pub struct SiteOptions {
+    #[command(flatten)]
+    common: Options,
+    /// Where the Global Controller takes sites: https://HOST:PORT
+    #[arg(long)]
+    global: Option<String>,
+    /// One-time token to enrol with
+    #[arg(long, env = "STEELYARD_SITE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
 }
 
 /// A configuration file: one table a part.
@@ -19,6 +37,8 @@ pub struct Options {
 #[serde(default, deny_unknown_fields)]
 struct File {
     global: GlobalConfig,
+    site: SiteConfig,
+    yard: YardConfig,
 }
 
 fn read(options: &Options) -> Result<File> {
@@ -44,14 +64,56 @@ pub async fn global(options: Options) -> Result<()> {
     if let Some((email, password)) = &running.first_login {
         println!("First login              {email}  {password}");
     }
-    wait().await?;
+    wait(&options).await?;
     running.stop().await;
     Ok(())
 }
 
+/// Runs a Site Controller.
+pub async fn site(options: SiteOptions) -> Result<()> {
+    log();
+    let mut config = read(&options.common)?.site.with_environment(|name| std::env::var(name).ok());
+    config.global = options.global.unwrap_or(config.global);
+    config.token = options.token.or(config.token);
+    let running = site::start(config).await?;
+    println!("Site Controller of site {}", running.site_id);
+    println!("DHCP  {}", running.dhcp);
+    println!("TFTP  {}", running.tftp);
+    println!("HTTP  http://{}/", running.http);
+    wait(&options.common).await?;
+    running.stop().await;
+    Ok(())
+}
+
+/// Runs a simulated datacenter.
+pub async fn yard(options: Options) -> Result<()> {
+    log();
+    let config = read(&options)?.yard.with_environment(|name| std::env::var(name).ok())?;
+    let (servers, switches) = (config.servers, config.switch_base);
+    let running = yard::run(config).await?;
+    println!("Simulated datacenter of {servers} servers; switches from {switches}");
+    println!("Admin interface  http://{}/inventory", running.admin_addr());
+    wait(&options).await?;
+    running.shutdown().await;
+    Ok(())
+}
+
 /// Until Ctrl-C or the word to stop.
-async fn wait() -> Result<()> {
+async fn wait(options: &Options) -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    if options.until_stdin_ends {
+        // Ctrl-C reaches every process of a terminal: only the one that started this decides.
+        let (ended, end) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            let _ = ended.send(());
+        });
+        tokio::select! {
+            _ = end => {}
+            _ = terminate.recv() => {}
+        }
+        return Ok(());
+    }
     tokio::select! {
         r = tokio::signal::ctrl_c() => r?,
         _ = terminate.recv() => {}

@@ -152,6 +152,22 @@ impl Default for YardConfig {
 }
 
 impl YardConfig {
+    /// With overrides by `STEELYARD_YARD_…`: any setting that is a number, a text, or a list of texts (with commas between).
+    pub fn with_environment(self, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, YardError> {
+        use serde_json::Value;
+        let wrong = |e: &dyn fmt::Display| YardError::Config(e.to_string());
+        let mut all = serde_json::to_value(&self).map_err(|e| wrong(&e))?;
+        for (name, value) in all.as_object_mut().into_iter().flatten() {
+            let variable = format!("STEELYARD_YARD_{}", name.to_uppercase());
+            let Some(text) = lookup(&variable) else { continue };
+            *value = match value {
+                Value::Array(_) => text.split(',').map(|part| Value::from(part.trim())).collect(),
+                _ => text.parse::<serde_json::Number>().map_or_else(|_| Value::from(text), Value::Number),
+            };
+        }
+        serde_json::from_value(all).map_err(|e| YardError::Config(format!("STEELYARD_YARD_…: {e}")))
+    }
+
     /// Checks ranges. Errors name the setting and what is allowed.
     pub fn validate(&self) -> Result<(), YardError> {
         let range = |name: &str, value: usize, low: usize, high: usize| {
@@ -196,5 +212,24 @@ impl YardConfig {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_wins() {
+        let set = |name: &str| match name {
+            "STEELYARD_YARD_SERVERS" => Some("40".to_owned()),
+            "STEELYARD_YARD_MODELS" => Some("dell-r650, hpe-dl365".to_owned()),
+            "STEELYARD_YARD_BMC_USER" => Some("admin".to_owned()),
+            _ => None,
+        };
+        let config = YardConfig::default().with_environment(set).unwrap();
+        assert_eq!((config.servers, config.models.len(), config.bmc_user.as_str()), (40, 2, "admin"));
+        let wrong = YardConfig::default().with_environment(|n| (n == "STEELYARD_YARD_SERVERS").then(|| "many".into()));
+        assert!(wrong.is_err());
     }
 }

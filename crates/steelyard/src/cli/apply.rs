@@ -121,10 +121,13 @@ fn id(row: &Value) -> Result<i64> {
         .context("the server's answer has no id")
 }
 
+/// A document from a file; `-` is standard input.
+pub fn document(file: &str) -> Result<Document> {
+    serde_yaml_ng::from_str(&read_text(file)?).with_context(|| format!("{file} is not an infrastructure document"))
+}
+
 /// Makes the design what the document says. Returns the infrastructure's id and what was changed, in words.
-pub async fn apply(client: &Client, file: &str) -> Result<(i64, Vec<String>)> {
-    let document: Document = serde_yaml_ng::from_str(&read_text(file)?)
-        .with_context(|| format!("{file} is not an infrastructure document"))?;
+pub async fn apply(client: &Client, document: &Document) -> Result<(i64, Vec<String>)> {
     let mut log = Vec::new();
     let all = client
         .list("/infrastructures", &ListOptions { search: Some(document.infrastructure.clone()), ..Default::default() })
@@ -155,7 +158,7 @@ pub async fn apply(client: &Client, file: &str) -> Result<(i64, Vec<String>)> {
                 };
                 let mut body = json!({"label": n.label, "kind": "vlan", "fabricId": fabric, "infrastructureId": infrastructure, "vlan": {"vlanAllocationStrategies": [vlan]}});
                 if let Some(length) = n.ipv4_prefix_length {
-                    body["ipv4"] = json!({"subnetAllocationStrategies": [{"kind": "auto", "prefixLength": length, "scope": global}]});
+                    body["ipv4"] = json!({"subnetAllocationStrategies": [{"kind": "auto", "prefixLength": length, "subnetPoolIds": [], "scope": global}]});
                 }
                 log.push(format!("+ network {}", n.label));
                 id(&client.post("/logical-networks", &body).await?)?
