@@ -122,7 +122,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
             ApiError::field("defaultRegistrationProfileId", format!("there is no registration profile {id}"))
         })?;
     }
-    refuse_taken(&txn, site_id, &serial, &mac).await?;
+    refuse_taken(&txn, site_id, serial.as_deref(), mac.as_deref()).await?;
     let mut row = defaults::new();
     row.site_id = Set(site_id);
     row.serial = Set(serial);
@@ -143,11 +143,11 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn refuse_taken<C: ConnectionTrait>(
     db: &C,
     site_id: Id,
-    serial: &Option<String>,
-    mac: &Option<String>,
+    serial: Option<&str>,
+    mac: Option<&str>,
 ) -> Result<(), ApiError> {
     use defaults::Column;
-    let same = |column: Column, value: &Option<String>| match value {
+    let same = |column: Column, value: Option<&str>| match value {
         Some(v) => column.eq(v),
         None => column.is_null(),
     };

@@ -1,0 +1,443 @@
+//! What sites report becomes rows: a server registers, switches are read, cables are found, and all of it twice without harm.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop")]
+
+use std::{sync::Arc, time::Duration};
+
+use api::App;
+use async_trait::async_trait;
+use crypto::Sealer;
+use engine::{Dispatcher, Engine, EngineConfig, JobFunction, Listener, NewGroup, entity::job};
+use global::{functions::server_finish_registration::ServerFinishRegistration, record::Recorder};
+use model::{
+    Id,
+    bmc::PowerState,
+    job::{JobCommand, JobReport, JobSpec, JobStatus, RetryPolicy, Target},
+    link::{Observation, Observed},
+    order::OrderBook,
+    secret::Clear,
+    switch::{LldpNeighbor, PortState, PortVlans, SwitchState},
+};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait,
+    QueryFilter, QueryOrder,
+};
+use serde_json::{Value, json};
+use store::{Database, entity, time};
+use tokio_util::sync::CancellationToken;
+
+struct Nowhere;
+
+#[async_trait]
+impl Dispatcher for Nowhere {
+    async fn orders(&self, _: &DatabaseTransaction, _: Id, _: OrderBook) -> Result<(), DbErr> {
+        Ok(())
+    }
+    async fn command(&self, _: &DatabaseTransaction, _: Id, _: JobCommand) -> Result<(), DbErr> {
+        Ok(())
+    }
+}
+
+struct Rig {
+    db: Database,
+    engine: Engine,
+    sealer: Sealer,
+    recorder: Recorder,
+    stop: CancellationToken,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+const SITE: Id = 1;
+
+async fn rig() -> Rig {
+    let db = Database::open("sqlite::memory:").await.unwrap();
+    api::migrate(&db).await.unwrap();
+    let sealer = Sealer::generate();
+    let finish: Arc<dyn JobFunction> = Arc::new(ServerFinishRegistration::new(db.clone(), sealer.clone()));
+    let config = EngineConfig { idle: Duration::from_millis(50), ..EngineConfig::default() };
+    let engine = Engine::new(db.clone(), vec![finish], config, Some(Arc::new(Nowhere)), None);
+    let app = App::new(db.clone(), engine.clone(), sealer.clone());
+    let recorder = Recorder::new(app);
+    engine.listen(Arc::new(recorder.clone()));
+    let stop = CancellationToken::new();
+    let (running, token) = (engine.clone(), stop.clone());
+    tokio::spawn(async move { running.run(token).await });
+    for slug in ["dc1", "dc2"] {
+        let mut row = entity::site::new();
+        row.slug = Set(slug.into());
+        row.name = Set(slug.into());
+        row.is_hidden = Set(false);
+        row.is_in_maintenance = Set(false);
+        row.decommissioned = Set(false);
+        row.config = Set(json!({}));
+        row.location = Set(json!({}));
+        row.insert(&db.write).await.unwrap();
+    }
+    Rig { db, engine, sealer, recorder, stop }
+}
+
+impl Rig {
+    async fn server(&self, address: &str) -> Id {
+        let mut row = entity::server::new();
+        row.site_id = Set(SITE);
+        row.bmc_address = Set(Some(address.into()));
+        row.bmc_username = Set(Some("admin".into()));
+        row.bmc_password = Set(Some(self.sealer.seal(&Clear("calvin".into())).unwrap().0));
+        row.status = Set("registering".into());
+        row.power = Set("unknown".into());
+        row.power_at = Set(time::now());
+        for count in
+            [&mut row.ram_gb, &mut row.processor_count, &mut row.core_count, &mut row.disk_count, &mut row.gpu_count]
+        {
+            *count = Set(0);
+        }
+        row.inventory = Set(json!({}));
+        row.tags = Set(json!([]));
+        row.administration_state = Set("managed".into());
+        row.dhcp_status = Set("allow_requests".into());
+        row.extra = Set(json!({}));
+        row.insert(&self.db.write).await.unwrap().id
+    }
+
+    async fn switch(&self, name: &str, mac: &str) -> Id {
+        let mut row = entity::network_device::new();
+        row.site_id = Set(SITE);
+        row.name = Set(name.into());
+        row.driver = Set("cumulus_linux".into());
+        row.position = Set("leaf".into());
+        row.status = Set("registering".into());
+        row.address = Set(name.into());
+        row.username = Set("cumulus".into());
+        row.password = Set(self.sealer.seal(&Clear("pw".into())).unwrap().0);
+        row.mac = Set(Some(mac.into()));
+        row.tags = Set(json!([]));
+        row.facts = Set(json!({}));
+        row.extra = Set(json!({}));
+        row.insert(&self.db.write).await.unwrap().id
+    }
+
+    async fn row(&self, id: Id) -> entity::server::Model {
+        entity::server::Entity::find_by_id(id).one(&self.db.read).await.unwrap().unwrap()
+    }
+
+    async fn interfaces(&self, id: Id) -> Vec<entity::server_interface::Model> {
+        entity::server_interface::Entity::find()
+            .filter(entity::server_interface::Column::ServerId.eq(id))
+            .order_by_asc(entity::server_interface::Column::Position)
+            .all(&self.db.read)
+            .await
+            .unwrap()
+    }
+
+    async fn events(&self, kind: &str) -> u64 {
+        let found = entity::event::Entity::find().filter(entity::event::Column::Kind.eq(kind));
+        found.count(&self.db.read).await.unwrap()
+    }
+
+    /// A group of site jobs about a server or a switch, with the registration's end where it is one.
+    async fn group(&self, server: Option<Id>, device: Option<Id>, functions: &[&str]) -> Vec<job::Model> {
+        let mut specs = Vec::new();
+        for (n, function) in functions.iter().enumerate() {
+            let site = (*function != "server.finish_registration").then_some(SITE);
+            specs.push(JobSpec {
+                key: format!("{n}"),
+                function: (*function).into(),
+                title: (*function).into(),
+                site_id: site,
+                target: Target { kind: "server".into(), id: server.or(device).unwrap(), generation: 0 },
+                payload: json!({"server_id": server, "network_device_id": device}),
+                depends_on: (n > 0).then(|| format!("{}", n - 1)).into_iter().collect(),
+                retry: RetryPolicy { max: 0, min_seconds: 1, max_seconds: 1 },
+                timeout_seconds: 60,
+                refs: model::job::JobRefs { server_id: server, network_device_id: device, ..Default::default() },
+                can_be_skipped: true,
+                requires_confirmation: false,
+            });
+        }
+        let txn = self.db.begin().await.unwrap();
+        let group = NewGroup {
+            kind: "server_register".into(),
+            params: json!({}),
+            server_id: server,
+            network_device_id: device,
+            ..Default::default()
+        };
+        let created = self.engine.create_group(&txn, group, specs).await.unwrap();
+        if let Some(id) = server {
+            let row = entity::server::Entity::find_by_id(id).one(&txn).await.unwrap().unwrap();
+            let mut row: entity::server::ActiveModel = row.into();
+            row.extra = Set(json!({"jobInfo": {"jobGroupId": created.group_id}}));
+            row.update(&txn).await.unwrap();
+        }
+        txn.commit().await.unwrap();
+        self.engine.wake();
+        job::Entity::find()
+            .filter(job::Column::GroupId.eq(created.group_id))
+            .order_by_asc(job::Column::Id)
+            .all(&self.db.read)
+            .await
+            .unwrap()
+    }
+
+    /// The site's word about a job.
+    async fn report(&self, job: &job::Model, status: JobStatus, response: Option<Value>, error: Option<&str>) {
+        self.engine
+            .apply_report(&JobReport {
+                job_id: job.id,
+                sequence: 1000,
+                status,
+                call_count: 1,
+                retry_count: 0,
+                percent: None,
+                message: None,
+                error: error.map(str::to_owned),
+                response,
+                started_at: Some(time::now()),
+                finished_at: Some(time::now()),
+            })
+            .await
+            .unwrap();
+    }
+
+    async fn until(&self, what: &str, id: Id, done: impl Fn(&entity::server::Model) -> bool) -> entity::server::Model {
+        for _ in 0..200 {
+            let row = self.row(id).await;
+            if done(&row) {
+                return row;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("never {what}: {:?}", self.row(id).await);
+    }
+
+    async fn see(&self, site: Id, what: Observed) {
+        self.recorder.observed(site, Observation { at: time::now(), what }).await.unwrap();
+    }
+}
+
+fn inventory(serial: &str, n: u8) -> Value {
+    let nic =
+        |i: u8| json!({"name": format!("NIC.{i}"), "mac": format!("52:54:00:00:{n:02x}:{i:02x}"), "speed_mbps": 25000});
+    json!({
+        "serial": serial, "vendor": "Dell Inc.", "model": "PowerEdge R660", "uuid": format!("4C4C4544-0000-{n:04}"), "bios_version": "1.2", "bmc_version": "7.0", "bmc_mac": null,
+        "memory_mib": 262_144, "processors": [{"model": "Xeon 6338", "cores": 32, "threads": 64, "mhz": 2600}, {"model": "Xeon 6338", "cores": 32, "threads": 64, "mhz": 2600}],
+        "disks": [{"name": "Disk.0", "size_gb": 480, "media": "ssd"}], "nics": [nic(1), nic(2)], "gpus": [], "power": "off",
+    })
+}
+
+fn in_band(serial: &str, n: u8, switch: &str) -> Value {
+    let nic = |i: u8, name: &str| {
+        json!({"name": name, "mac": format!("52:54:00:00:{n:02x}:{i:02x}").to_uppercase(), "speed_mbps": 0, "link_up": true,
+            "lldp": {"chassis": "44:38:39:00:00:01", "system_name": switch, "port": format!("swp{n}{i}")}})
+    };
+    json!({
+        "serial": serial, "memory_mib": 257_000, "processors": [], "gpus": [],
+        "disks": [{"name": "nvme0n1", "size_gb": 480, "media": "ssd"}], "nics": [nic(1, "eno1"), nic(2, "eno2")],
+    })
+}
+
+#[tokio::test]
+async fn a_server_registers() {
+    let rig = rig().await;
+    rig.switch("leaf1", "44:38:39:00:00:01").await;
+    let id = rig.server("10.0.0.1").await;
+    let jobs = rig.group(Some(id), None, &["server.inventory", "server.discover", "server.finish_registration"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(inventory("A1", 1)), None).await;
+    let row = rig.until("inventoried", id, |s| s.serial.is_some()).await;
+    assert_eq!((row.vendor.as_deref(), row.ram_gb, row.processor_count, row.core_count), (Some("Dell"), 256, 2, 32));
+    assert_eq!((row.power.as_str(), row.status.as_str()), ("off", "registering"));
+    rig.report(&jobs[1], JobStatus::ReturnedSuccess, Some(in_band("A1", 1, "leaf1")), None).await;
+    let row = rig.until("available", id, |s| s.status == "available").await;
+    assert!(row.registered_at.is_some());
+    let found = entity::server_type::Entity::find().all(&rig.db.read).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((row.server_type_id, found[0].name.as_str()), (Some(found[0].id), "M.2x32.256.1d"));
+    let nics = rig.interfaces(id).await;
+    assert_eq!(nics[0].mac, "52:54:00:00:01:01");
+    assert_eq!((nics[0].name.as_str(), nics[0].speed_mbps), ("eno1", 25000));
+    assert_eq!(nics[1].network_device_port.as_deref(), Some("swp12"));
+    assert_eq!(rig.events("server.registered").await, 1);
+    // Told again, in any order: nothing changes.
+    let before = rig.row(id).await;
+    for n in [1, 0, 1] {
+        let job = job::Entity::find_by_id(jobs[n].id).one(&rig.db.read).await.unwrap().unwrap();
+        rig.recorder.job_ended(job).await.unwrap();
+    }
+    let after = rig.row(id).await;
+    assert_eq!((before.revision, &before.inventory), (after.revision, &after.inventory));
+    // Another one of the same kind is of the same type.
+    let second = rig.server("10.0.0.2").await;
+    let jobs = rig.group(Some(second), None, &["server.inventory", "server.finish_registration"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(inventory("A2", 2)), None).await;
+    let row = rig.until("available", second, |s| s.status == "available").await;
+    assert_eq!(row.server_type_id, Some(found[0].id));
+}
+
+#[tokio::test]
+async fn a_registration_that_fails_says_why() {
+    let rig = rig().await;
+    let id = rig.server("10.0.0.1").await;
+    let jobs = rig.group(Some(id), None, &["server.inventory", "server.finish_registration"]).await;
+    rig.report(&jobs[0], JobStatus::ThrownError, None, Some("10.0.0.1 refuses the login")).await;
+    let row = rig.until("incomplete", id, |s| s.status == "registration_incomplete").await;
+    assert!(row.status_reason.unwrap().contains("refuses the login"));
+    assert_eq!(rig.events("server.registration_incomplete").await, 1);
+    // An operator mends it and tries again.
+    let mut report = inventory("A1", 1);
+    report["processors"] = json!([]);
+    let jobs = rig.group(Some(id), None, &["server.inventory", "server.finish_registration"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(report), None).await;
+    let row = rig.until("told", id, |s| s.status_reason.as_deref().is_some_and(|r| r.contains("processors"))).await;
+    assert_eq!(row.status, "registration_incomplete");
+    let jobs = rig.group(Some(id), None, &["server.inventory", "server.finish_registration"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(inventory("A1", 1)), None).await;
+    rig.until("available", id, |s| s.status == "available" && s.status_reason.is_none()).await;
+    // The same machine under another address is no second one.
+    let twin = rig.server("10.0.0.2").await;
+    let jobs = rig.group(Some(twin), None, &["server.inventory", "server.finish_registration"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(inventory("A1", 1)), None).await;
+    let row = rig.until("refused", twin, |s| s.status == "registration_incomplete").await;
+    assert!(row.status_reason.is_some());
+    assert_eq!(rig.interfaces(twin).await.len(), 0, "interfaces stay with who had them first");
+    assert_eq!(rig.events("server.duplicate").await, 1);
+}
+
+fn port(lldp: Option<LldpNeighbor>) -> PortState {
+    PortState {
+        vlans: PortVlans { untagged: Some(100), tagged: [200].into() },
+        bridged: true,
+        oper_up: Some(true),
+        admin_up: Some(true),
+        speed_mbps: Some(25000),
+        lldp,
+        ..PortState::default()
+    }
+}
+
+fn heard(chassis: &str, name: &str, port: &str) -> LldpNeighbor {
+    LldpNeighbor { chassis: chassis.into(), system_name: name.into(), port: port.into() }
+}
+
+#[tokio::test]
+async fn switches_tell_their_cables() {
+    let rig = rig().await;
+    let leaf = rig.switch("leaf1", "44:38:39:00:00:01").await;
+    let spine = rig.switch("spine1", "44:38:39:00:00:02").await;
+    let mut row = entity::network_fabric::new();
+    row.name = Set("f1".into());
+    row.site_id = Set(SITE);
+    row.status = Set("active".into());
+    row.configuration = Set(json!({}));
+    row.extra = Set(json!({}));
+    let fabric = row.insert(&rig.db.write).await.unwrap().id;
+    for device in [leaf, spine] {
+        let mut row = entity::fabric_device::new();
+        row.fabric_id = Set(fabric);
+        row.network_device_id = Set(device);
+        row.insert(&rig.db.write).await.unwrap();
+    }
+    let server = rig.server("10.0.0.1").await;
+    let jobs = rig.group(Some(server), None, &["server.inventory", "server.finish_registration"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(inventory("A1", 1)), None).await;
+    rig.until("available", server, |s| s.status == "available").await;
+    let state = SwitchState {
+        vlans: [100, 200].into(),
+        ports: [
+            ("swp10".to_owned(), port(None)),
+            ("swp2".to_owned(), port(Some(heard("52:54:00:00:01:01", "web-1", "52:54:00:00:01:02")))),
+            ("swp1".to_owned(), port(Some(heard("52:54:00:00:01:01", "web-1", "NIC.1")))),
+            ("swp49".to_owned(), port(Some(heard("44:38:39:00:00:02", "spine1", "swp1")))),
+        ]
+        .into(),
+    };
+    let facts = json!({"hostname": "leaf1", "os_version": "Cumulus Linux 5.9", "serial": "S1", "model": "SN3700", "mac": "44:38:39:00:00:01"});
+    let response = json!({"facts": facts, "state": state});
+    let jobs = rig.group(None, Some(leaf), &["switch.discover"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(response), None).await;
+    for _ in 0..200 {
+        if rig.events("network_device.registered").await == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let device = entity::network_device::Entity::find_by_id(leaf).one(&rig.db.read).await.unwrap().unwrap();
+    assert_eq!((device.status.as_str(), device.serial.as_deref()), ("active", Some("S1")));
+    let ports = entity::network_device_port::Entity::find()
+        .order_by_asc(entity::network_device_port::Column::Id)
+        .all(&rig.db.read)
+        .await
+        .unwrap();
+    assert_eq!(ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["swp1", "swp2", "swp10", "swp49"]);
+    assert_eq!((ports[0].untagged, &ports[0].tagged), (Some(100), &json!([200])));
+    let nics = rig.interfaces(server).await;
+    let at: Vec<_> = nics.iter().map(|i| (i.network_device_id, i.network_device_port.as_deref())).collect();
+    assert_eq!(at, [(Some(leaf), Some("swp1")), (Some(leaf), Some("swp2"))]);
+    // The spine says the same of the link; it is one link.
+    let far = SwitchState {
+        ports: [("swp1".to_owned(), port(Some(heard("44:38:39:00:00:01", "leaf1", "swp49"))))].into(),
+        ..SwitchState::default()
+    };
+    for _ in 0..2 {
+        rig.see(SITE, Observed::Switch { network_device_id: spine, state: far.clone() }).await;
+    }
+    let links = entity::fabric_link::Entity::find().all(&rig.db.read).await.unwrap();
+    assert_eq!(links.len(), 1);
+    assert_eq!((links[0].port_a.as_str(), links[0].port_b.as_str()), ("swp49", "swp1"));
+    // Somebody swaps the cables; a silent port keeps what was there.
+    let swapped = SwitchState {
+        ports: [
+            ("swp1".to_owned(), port(Some(heard("52:54:00:00:01:01", "web-1", "52:54:00:00:01:02")))),
+            ("swp2".to_owned(), port(None)),
+        ]
+        .into(),
+        ..state.clone()
+    };
+    rig.see(SITE, Observed::Switch { network_device_id: leaf, state: swapped }).await;
+    let at: Vec<_> = rig.interfaces(server).await.iter().map(|i| i.network_device_port.clone()).collect();
+    assert_eq!(at, [None, Some("swp1".into())]);
+    assert_eq!(entity::network_device_port::Entity::find().count(&rig.db.read).await.unwrap(), 3, "ports that went");
+    // Another site has nothing to say about it.
+    rig.see(2, Observed::Switch { network_device_id: leaf, state }).await;
+    assert_eq!(entity::network_device_port::Entity::find().count(&rig.db.read).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn what_a_site_sees() {
+    let rig = rig().await;
+    let id = rig.server("10.0.0.1").await;
+    let revision = rig.row(id).await.revision;
+    rig.see(SITE, Observed::Power { server_id: id, power: PowerState::On }).await;
+    rig.see(2, Observed::Power { server_id: id, power: PowerState::Off }).await;
+    let row = rig.row(id).await;
+    assert_eq!(
+        (row.power.as_str(), row.revision),
+        ("on", revision),
+        "not of the other site, and no change of the object"
+    );
+    for error in [Some("no route"), Some("no route"), Some("timeout"), None, None] {
+        rig.see(SITE, Observed::Bmc { server_id: id, error: error.map(str::to_owned) }).await;
+    }
+    assert_eq!(rig.events("server.bmc_unreachable").await, 1);
+    assert_eq!(rig.events("server.bmc_reachable").await, 1);
+    let print = |sha: &str| Observed::Fingerprint { object: "server".into(), id, sha256: sha.into() };
+    rig.see(SITE, print("AA")).await;
+    assert_eq!(rig.row(id).await.tls_fingerprint.as_deref(), Some("aa"));
+    for _ in 0..2 {
+        rig.see(SITE, print("bb")).await;
+    }
+    assert_eq!(rig.row(id).await.tls_fingerprint.as_deref(), Some("aa"), "pinned once");
+    assert_eq!(rig.events("server.certificate").await, 1);
+    for _ in 0..2 {
+        let mac = "52:54:00:ff:00:01".to_owned();
+        rig.see(SITE, Observed::UnknownMachine { mac, address: None, circuit_id: Some("swp7".into()) }).await;
+    }
+    rig.see(SITE, Observed::UnknownMachine { mac: "nonsense".into(), address: None, circuit_id: None }).await;
+    assert_eq!(rig.events("machine.unknown").await, 1);
+    rig.see(SITE, Observed::OsUp { server_id: id }).await;
+    rig.see(SITE, Observed::OsUp { server_id: 99 }).await;
+    assert_eq!(rig.events("server.os_up").await, 1);
+}
