@@ -109,7 +109,15 @@ async fn a_reinstallation_and_the_end_of_one_server_are_deployed(rig: Rig) {
     rig.ok(202, "POST", &reinstall, json!({"performAtNextDeploy": true, "reinstallOS": false})).await;
     assert_eq!(rig.plan(id, false).await["changes"], json!([]));
     rig.ok(202, "POST", &reinstall, body).await;
-    rig.deployed(id, true).await;
+    // The login is that of the old system until the new one is there.
+    let credentials = format!("/server-instances/{one}/credentials");
+    let old = rig.get(&credentials).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(true)).await;
+    assert_eq!(rig.get(&credentials).await, old);
+    rig.drive(id, |_| true).await;
+    rig.until_finished(id).await;
+    let new = rig.get(&credentials).await;
+    assert!(new["initialPassword"].is_string() && new["initialPassword"] != old["initialPassword"], "{new}");
     assert_eq!(rig.plan(id, false).await["changes"], json!([]));
 
     // The one that was picked goes, not the last one; and the group has one less.

@@ -90,7 +90,7 @@ async fn cancel(ctx: Ctx) -> Result<Reply, ApiError> {
     row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
     row.last_error = Set(Some(format!("the deploy was {reason}; plan again to go on, or revert the design")));
     let after = row.update(&txn).await?;
-    revert::unlock(&txn, &after).await?;
+    revert::unlock(&txn, ctx.app.sealer(), &after).await?;
     record(
         &ctx,
         &txn,

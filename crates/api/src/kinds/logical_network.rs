@@ -97,7 +97,7 @@ fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
             match *block {
                 "vlan" => _ = map.entry("granularityLevel").or_insert_with(|| "fabric".into()),
                 "ipv4" | "ipv6" => {
-                    map.entry("gatewayPlacement").or_insert_with(|| "none".into());
+                    map.entry("gatewayPlacement").or_insert_with(|| "default".into());
                     map.entry("subnetPoolIds").or_insert_with(|| json!([]));
                 }
                 _ => {}

@@ -273,24 +273,30 @@ async fn instances(
         let mut row = before.edit();
         row.deploy_id = Set(Some(deploy_id));
         row.deploy_status = Set(DeployStatus::Ongoing.as_str().into());
+        let mut extra = if before.extra.is_object() { before.extra.clone() } else { json!({}) };
         match &p.after {
             Some(after) => {
                 row.server_id = Set(Some(after.server_id));
-                let mut extra = if before.extra.is_object() { before.extra.clone() } else { json!({}) };
                 let earlier = load::unfinished(&before.extra);
                 if !earlier.is_empty() {
                     extra["unfinished"] = json!(earlier);
                 }
                 extra["planned"] = json!(after);
-                row.extra = Set(extra);
             }
             None => row.deploy_type = Set(DeployType::Delete.as_str().into()),
         }
         if let Some(sealed) = passwords.at_rest.get(&p.id) {
-            row.password = Set(Some(sealed.clone()));
-            row.username =
-                Set(loaded.input.groups.iter().find(|g| g.id == p.group_id).map(|g| g.design.username.clone()));
+            let group = loaded.input.groups.iter().find(|g| g.id == p.group_id);
+            let username = group.map(|g| g.design.username.clone());
+            if load::deployed(before).is_none() {
+                row.password = Set(Some(sealed.clone()));
+                row.username = Set(username);
+            } else {
+                // Until the new installation is there, the login is that of the old one.
+                extra["login"] = json!({"username": username, "password": sealed});
+            }
         }
+        row.extra = Set(extra);
         row.update(txn).await?;
     }
     Ok(())

@@ -142,6 +142,10 @@ async fn instances<C: ConnectionTrait>(
         if let Some(extra) = extra.as_object_mut() {
             extra.remove("planned");
             extra.remove("unfinished");
+            if let Some(login) = extra.remove("login") {
+                row.username = Set(login["username"].as_str().map(str::to_owned));
+                row.password = Set(login["password"].as_str().map(str::to_owned));
+            }
             if matches!(p.action, Action::Create | Action::Reinstall) {
                 extra.remove("reinstall");
                 extra.remove("broken");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crypto::Sealer;
 use engine::entity::job;
 use model::{
     Id,
@@ -24,10 +25,10 @@ use store::{
 };
 
 use super::{Stored, design, finish};
-use crate::error::ApiError;
+use crate::{error::ApiError, facts};
 
 /// The design of a cancelled deploy may be changed again. Servers that it was giving back and that nobody holds need cleaning by hand.
-pub async fn unlock<C: ConnectionTrait>(txn: &C, of: &infrastructure::Model) -> Result<(), ApiError> {
+pub async fn unlock<C: ConnectionTrait>(txn: &C, sealer: &Sealer, of: &infrastructure::Model) -> Result<(), ApiError> {
     let not_started = DeployStatus::NotStarted.as_str();
     server_instance_group::Entity::update_many()
         .col_expr(server_instance_group::Column::DeployStatus, Expr::val(not_started))
@@ -71,6 +72,9 @@ pub async fn unlock<C: ConnectionTrait>(txn: &C, of: &infrastructure::Model) -> 
         .collect();
     let reason = Some("the deploy that gave it back was cancelled");
     finish::give_back(txn, &orphans, ServerStatus::CleaningRequired, reason).await?;
+    for id in orphans {
+        facts::server(txn, sealer, id).await?;
+    }
     Ok(())
 }
 
