@@ -35,10 +35,6 @@ routes! {
     "getLogicalNetworkConfig" => config,
     "updateLogicalNetworkConfig" => update_config,
     "deleteLogicalNetwork" => delete,
-    "getLogicalNetworkProfiles" => profiles,
-    "getLogicalNetworkProfile" => one_profile,
-    "createLogicalNetworkProfile" => create_profile,
-    "deleteLogicalNetworkProfile" => delete_profile,
 }
 
 /// Blocks of properties, each with the name of its strategies and of its allocations.
@@ -50,7 +46,7 @@ const BLOCKS: &[(&str, &str, &str)] = &[
 ];
 
 /// Reads the blocks of a body: strategies get ids and times, and what they name is checked.
-fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
+pub(super) fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
     ctx.refuse_others(&[
         "label",
         "name",
@@ -109,7 +105,7 @@ fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
 }
 
 /// The blocks with what was allocated.
-fn wire_blocks(design: &Value, deployed: &Value) -> Map<String, Value> {
+pub(super) fn wire_blocks(design: &Value, deployed: &Value) -> Map<String, Value> {
     let mut all = Map::new();
     for (block, strategies, allocations) in BLOCKS {
         // A VLAN is taken also where the design leaves its choice to us.
@@ -440,95 +436,6 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
         format!("Network {} deleted", found.label),
         ("logical_network", found.id),
         json!({"before": found.design}),
-    )
-    .await?;
-    txn.commit().await?;
-    Ok(Reply::Empty)
-}
-
-fn wire_profile(p: &profile::Model) -> Value {
-    let mut all = json!({
-        "id": p.id, "revision": p.revision, "label": p.label, "name": p.name, "annotations": p.annotations, "createdAt": p.created_at, "updatedAt": p.updated_at, "kind": p.kind,
-        "fabricId": p.fabric_id, "mtu": p.blocks["mtu"],
-    });
-    for (name, block) in wire_blocks(&p.blocks, &Value::Null) {
-        all[&name] = block;
-    }
-    all
-}
-
-async fn profiles(ctx: Ctx) -> Result<Reply, ApiError> {
-    Ok(Reply::Json(
-        list(
-            &ctx,
-            profile::Entity::find(),
-            &[],
-            &[profile::Column::Label, profile::Column::Name],
-            profile::Column::Id,
-            wire_profile,
-        )
-        .await?,
-    ))
-}
-
-async fn find_profile(ctx: &Ctx) -> Result<profile::Model, ApiError> {
-    let id = ctx.id("id")?;
-    profile::Entity::find_by_id(id)
-        .one(&ctx.app.db().read)
-        .await?
-        .ok_or_else(|| ApiError::not_found("logical network profile", id))
-}
-
-async fn one_profile(ctx: Ctx) -> Result<Reply, ApiError> {
-    let found = find_profile(&ctx).await?;
-    Ok(Reply::Tagged(wire_profile(&found), found.revision))
-}
-
-async fn create_profile(ctx: Ctx) -> Result<Reply, ApiError> {
-    let fabric_id = ctx.need_int("fabricId")?;
-    let txn = ctx.app.db().begin().await?;
-    if network_fabric::Entity::find_by_id(fabric_id).one(&txn).await?.is_none() {
-        return Err(ApiError::field("fabricId", format!("there is no fabric {fabric_id}")));
-    }
-    let label = match ctx.text("label") {
-        Some(label) => model::validate::label("label", label)?,
-        None => format!("profile-{}", profile::Entity::find().count(&txn).await? + 1),
-    };
-    let mut blocks = read_blocks(&ctx)?;
-    blocks["mtu"] = json!(ctx.int("mtu"));
-    let mut row = profile::new();
-    row.name = Set(ctx.text("name").unwrap_or(&label).to_owned());
-    row.label = Set(label);
-    row.kind = Set(ctx.need_text("kind")?.to_owned());
-    row.fabric_id = Set(fabric_id);
-    row.blocks = Set(blocks);
-    row.annotations = Set(json!({}));
-    let made = row.insert(&txn).await?;
-    record(
-        &ctx,
-        &txn,
-        "logical_network_profile.create",
-        format!("Network profile {} created", made.label),
-        ("logical_network_profile", made.id),
-        json!({}),
-    )
-    .await?;
-    txn.commit().await?;
-    Ok(Reply::Tagged(wire_profile(&made), made.revision))
-}
-
-async fn delete_profile(ctx: Ctx) -> Result<Reply, ApiError> {
-    let found = find_profile(&ctx).await?;
-    ctx.check_revision(found.revision)?;
-    let txn = ctx.app.db().begin().await?;
-    profile::Entity::delete_by_id(found.id).exec(&txn).await?;
-    record(
-        &ctx,
-        &txn,
-        "logical_network_profile.delete",
-        format!("Network profile {} deleted", found.label),
-        ("logical_network_profile", found.id),
-        json!({}),
     )
     .await?;
     txn.commit().await?;

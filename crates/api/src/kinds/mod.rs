@@ -12,6 +12,7 @@ pub mod infrastructure;
 pub mod instance_action;
 pub mod job;
 pub mod logical_network;
+pub mod logical_network_profile;
 pub mod network_connection;
 pub mod network_device;
 pub mod network_device_default;
@@ -63,6 +64,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         instance_action::ROUTES,
         job::ROUTES,
         logical_network::ROUTES,
+        logical_network_profile::ROUTES,
         network_connection::ROUTES,
         network_device::ROUTES,
         network_device_default::ROUTES,

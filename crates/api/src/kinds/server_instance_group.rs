@@ -17,7 +17,7 @@ use store::{
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{infrastructure, list, record},
+    kinds::{infrastructure, list, os_template::visible, record},
     routes,
 };
 
@@ -141,9 +141,12 @@ async fn read<C: ConnectionTrait>(ctx: &Ctx, db: &C, design: &mut Value) -> Resu
         return Err(ApiError::field("defaultServerTypeId", format!("there is no server type {id}")));
     }
     if let Some(id) = ctx.int("osTemplateId")
-        && os_template::Entity::find_by_id(id).one(db).await?.is_none()
+        && visible(ctx).filter(os_template::Column::Id.eq(id)).one(db).await?.is_none()
     {
-        return Err(ApiError::field("osTemplateId", format!("there is no OS template {id}")));
+        return Err(ApiError::field(
+            "osTemplateId",
+            format!("there is no OS template {id}, or it is not yours to see"),
+        ));
     }
     Ok(())
 }

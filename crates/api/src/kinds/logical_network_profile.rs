@@ -1,0 +1,112 @@
+//! Templates of logical networks.
+
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, PaginatorTrait};
+use serde_json::{Value, json};
+use store::entity::{logical_network_profile as profile, network_fabric};
+
+use crate::{
+    context::{Ctx, Reply},
+    error::ApiError,
+    kinds::{
+        list,
+        logical_network::{read_blocks, wire_blocks},
+        record,
+    },
+    routes,
+};
+
+routes! {
+    "getLogicalNetworkProfiles" => profiles,
+    "getLogicalNetworkProfile" => one,
+    "createLogicalNetworkProfile" => create,
+    "deleteLogicalNetworkProfile" => delete,
+}
+
+fn wire(p: &profile::Model) -> Value {
+    let mut all = json!({
+        "id": p.id, "revision": p.revision, "label": p.label, "name": p.name, "annotations": p.annotations, "createdAt": p.created_at, "updatedAt": p.updated_at, "kind": p.kind,
+        "fabricId": p.fabric_id, "mtu": p.blocks["mtu"],
+    });
+    for (name, block) in wire_blocks(&p.blocks, &Value::Null) {
+        all[&name] = block;
+    }
+    all
+}
+
+async fn profiles(ctx: Ctx) -> Result<Reply, ApiError> {
+    Ok(Reply::Json(
+        list(
+            &ctx,
+            profile::Entity::find(),
+            &[],
+            &[profile::Column::Label, profile::Column::Name],
+            profile::Column::Id,
+            wire,
+        )
+        .await?,
+    ))
+}
+
+async fn find(ctx: &Ctx) -> Result<profile::Model, ApiError> {
+    let id = ctx.id("id")?;
+    profile::Entity::find_by_id(id)
+        .one(&ctx.app.db().read)
+        .await?
+        .ok_or_else(|| ApiError::not_found("logical network profile", id))
+}
+
+async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx).await?;
+    Ok(Reply::Tagged(wire(&found), found.revision))
+}
+
+async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+    let fabric_id = ctx.need_int("fabricId")?;
+    let txn = ctx.app.db().begin().await?;
+    if network_fabric::Entity::find_by_id(fabric_id).one(&txn).await?.is_none() {
+        return Err(ApiError::field("fabricId", format!("there is no fabric {fabric_id}")));
+    }
+    let label = match ctx.text("label") {
+        Some(label) => model::validate::label("label", label)?,
+        None => format!("profile-{}", profile::Entity::find().count(&txn).await? + 1),
+    };
+    let mut blocks = read_blocks(&ctx)?;
+    blocks["mtu"] = json!(ctx.int("mtu"));
+    let mut row = profile::new();
+    row.name = Set(ctx.text("name").unwrap_or(&label).to_owned());
+    row.label = Set(label);
+    row.kind = Set(ctx.need_text("kind")?.to_owned());
+    row.fabric_id = Set(fabric_id);
+    row.blocks = Set(blocks);
+    row.annotations = Set(json!({}));
+    let made = row.insert(&txn).await?;
+    record(
+        &ctx,
+        &txn,
+        "logical_network_profile.create",
+        format!("Network profile {} created", made.label),
+        ("logical_network_profile", made.id),
+        json!({}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&made), made.revision))
+}
+
+async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx).await?;
+    ctx.check_revision(found.revision)?;
+    let txn = ctx.app.db().begin().await?;
+    profile::Entity::delete_by_id(found.id).exec(&txn).await?;
+    record(
+        &ctx,
+        &txn,
+        "logical_network_profile.delete",
+        format!("Network profile {} deleted", found.label),
+        ("logical_network_profile", found.id),
+        json!({}),
+    )
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Empty)
+}
