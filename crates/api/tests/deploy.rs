@@ -21,6 +21,7 @@ async fn a_design_is_planned_deployed_and_recorded(rig: Rig) {
     assert_eq!(plan["problems"], json!([]), "{plan:#}");
     assert_eq!(plan["impact"]["serversPoweredOn"], 2);
     assert_eq!(plan["impact"]["otherTenantsAffected"], 0);
+    assert_eq!(plan["warnings"][0]["code"], "site_not_connected", "{plan}");
     assert!(plan["jobs"].as_array().unwrap().iter().any(|j| j["function"] == "server.install"), "{plan}");
     let ops: Vec<&str> = plan["changes"].as_array().unwrap().iter().map(|c| c["op"].as_str().unwrap()).collect();
     assert!(ops.iter().all(|o| *o == "create"), "{ops:?}");

@@ -176,6 +176,8 @@ async fn numbers_at_a_glance(rig: Rig) {
     rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(false)).await;
     let job = rig.jobs_of(id).await.into_iter().find(|j| j.function == "server.install").unwrap();
     rig.report(&job, JobStatus::ThrownError, Some("no power")).await;
+    let told = rig.get(&format!("/server-instances/{}", job.instance_id.unwrap())).await;
+    assert_eq!(told["osInstallError"], "no power", "{told}");
     let overview = rig.get("/overview").await;
     assert_eq!(overview["servers"], json!({"total": 3, "byStatus": {"available": 1, "used": 2}}));
     assert_eq!(overview["switches"]["total"], 3);

@@ -1,9 +1,11 @@
 //! Plans of infrastructures: what a deploy would do, and what is wrong with a design.
 
 use model::Id;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+};
 use serde_json::json;
-use store::entity::deploy_plan;
+use store::entity::{deploy_plan, site_controller};
 
 use crate::{
     context::{Ctx, Reply},
@@ -34,7 +36,13 @@ async fn plan(ctx: Ctx) -> Result<Reply, ApiError> {
     let of = infrastructure::find_editable(&ctx, &ctx.app.db().read, ctx.id("infrastructureId")?).await?;
     let loaded = load::load(&ctx.app.db().read, &of, 0, options).await?;
     let outcome = planning::make(loaded.input.clone()).await?;
-    let stored = Stored::new(outcome, &loaded.input);
+    let mut stored = Stored::new(outcome, &loaded.input);
+    let connected = site_controller::Entity::find()
+        .filter(site_controller::Column::SiteId.eq(of.site_id))
+        .filter(site_controller::Column::Connected.eq(true))
+        .count(&ctx.app.db().read)
+        .await?;
+    stored.silent_site = (connected == 0).then_some(of.site_id);
     let txn = ctx.app.db().begin().await?;
     // Plans of older designs are of no use to anybody.
     deploy_plan::Entity::delete_many()

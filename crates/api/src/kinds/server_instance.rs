@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use engine::entity::job;
 use model::{
     Id,
     deploy::{DeployStatus, DeployType, ServiceStatus},
+    job::JobStatus,
+    order::{Order, ServerInstall},
     secret::Sealed,
 };
 use sea_orm::{
@@ -42,6 +45,8 @@ routes! {
 #[derive(Default)]
 struct Around {
     servers: HashMap<Id, (Option<String>, Option<String>)>,
+    /// Why the newest installation failed, by instance.
+    failures: HashMap<Id, String>,
 }
 
 impl Around {
@@ -57,7 +62,24 @@ impl Around {
             .into_tuple::<(i64, Option<String>, Option<String>)>()
             .all(db)
             .await?;
-        Ok(Self { servers: servers.into_iter().map(|(id, vendor, model)| (id, (vendor, model))).collect() })
+        let mut failures = HashMap::new();
+        let installs = job::Entity::find()
+            .select_only()
+            .columns([job::Column::InstanceId, job::Column::Status, job::Column::Error])
+            .filter(job::Column::InstanceId.is_in(rows.iter().map(|i| i.id)))
+            .filter(job::Column::Function.eq(ServerInstall::NAME))
+            .order_by_asc(job::Column::Id)
+            .into_tuple::<(Option<i64>, String, Option<String>)>()
+            .all(db)
+            .await?;
+        for (id, status, error) in installs {
+            let Some(id) = id else { continue };
+            failures.remove(&id);
+            if let Some(error) = error.filter(|_| status == JobStatus::ThrownError.as_str()) {
+                failures.insert(id, error);
+            }
+        }
+        Ok(Self { servers: servers.into_iter().map(|(id, vendor, model)| (id, (vendor, model))).collect(), failures })
     }
 }
 
@@ -108,7 +130,7 @@ fn wire(i: &instance::Model, around: &Around) -> Value {
     json!({
         "id": i.id, "revision": i.revision, "label": i.label, "createdTimestamp": i.created_at, "updatedTimestamp": i.updated_at, "infrastructureId": i.infrastructure_id,
         "groupId": i.group_id, "serverTypeId": i.server_type_id, "serverId": i.server_id, "hostname": hostname, "osTemplateId": i.os_template_id, "serviceStatus": i.service_status,
-        "osReinstallRequired": i32::from(i.extra["reinstall"] == true || i.extra["broken"] == true), "isVmInstance": 0, "isEndpointInstance": 0, "meta": {"addresses": i.addresses}, "config": config, "links": [],
+        "osReinstallRequired": i32::from(i.extra["reinstall"] == true || i.extra["broken"] == true), "osInstallError": around.failures.get(&i.id), "isVmInstance": 0, "isEndpointInstance": 0, "meta": {"addresses": i.addresses}, "config": config, "links": [],
         "allocatedServerInfo": server, "allocatedNetworkConfig": (netplan.get("version").is_some()).then(|| network_config(netplan)),
     })
 }

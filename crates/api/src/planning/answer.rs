@@ -10,6 +10,15 @@ use super::Stored;
 pub fn plan(row: &deploy_plan::Model, stored: &Stored) -> Value {
     let plan = stored.plan.as_ref();
     let impact = plan.map(|p| p.impact.clone()).unwrap_or_default();
+    let mut warnings = problems(plan.map_or(&[], |p| &p.warnings));
+    if let Some(site) = stored.silent_site.filter(|_| plan.is_some_and(|p| p.jobs.iter().any(|j| j.site_id.is_some())))
+    {
+        warnings.push(json!({
+            "severity": "warning", "object": {"kind": "site", "id": site}, "field": "", "code": "site_not_connected",
+            "message": "no Site Controller of this site is connected; the jobs wait until one is",
+            "fix": "start the site's Site Controller, or look at its connection",
+        }));
+    }
     json!({
         "planId": row.id,
         "revision": row.infrastructure_revision,
@@ -36,7 +45,7 @@ pub fn plan(row: &deploy_plan::Model, stored: &Stored) -> Value {
         "jobs": plan.map_or(&[][..], |p| &p.jobs).iter()
             .map(|j| json!({"key": j.key, "title": j.title, "function": j.function, "dependsOn": j.depends_on}))
             .collect::<Vec<_>>(),
-        "warnings": plan.map_or(&[][..], |p| &p.warnings).iter().map(problem).collect::<Vec<_>>(),
+        "warnings": warnings,
         "problems": problems(&stored.problems),
     })
 }

@@ -43,6 +43,9 @@ pub struct Stored {
     pub options: Options,
     /// For an accepted plan: what was designed at that moment.
     pub designs: Option<Designs>,
+    /// The site, when no Site Controller of it was connected: the jobs will wait for one.
+    #[serde(default)]
+    pub silent_site: Option<Id>,
     /// Shared networks that it takes off switches.
     #[serde(default)]
     pub removes: BTreeSet<Id>,
