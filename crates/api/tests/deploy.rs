@@ -463,6 +463,74 @@ async fn a_cancelled_change_of_live_servers_is_undone(rig: Rig) {
     assert_eq!(rig.get(&format!("/server-instances/{one}")).await["osReinstallRequired"], 0);
 }
 
+/// A VLAN and a subnet chosen by hand, a pool with a denied part, two cables.
+async fn what_is_chosen_by_hand_is_what_is_taken(rig: Rig) {
+    let denied = json!([{"startAddress": "10.0.0.0", "endAddress": "10.0.0.255"}]);
+    let revision = rig.get("/subnets/1").await["revision"].as_i64();
+    let answer =
+        rig.send(&rig.admin, "PATCH", "/subnets/1", revision, Some(json!({"allocationDenylist": denied}))).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let body = json!({
+        "label": "office", "networkAddress": "10.0.2.0", "prefixLength": 24, "parentSubnetId": 1, "isPool": false, "defaultGatewayAddress": "10.0.2.254",
+    });
+    let office = rig.ok(201, "POST", "/subnets", body).await["id"].as_i64().unwrap();
+    let named = |infrastructure: i64, label: &str, vlan: i64, subnet: i64| {
+        json!({
+            "label": label, "kind": "vlan", "fabricId": 1, "infrastructureId": infrastructure,
+            "vlan": {"vlanAllocationStrategies": [{"kind": "manual", "scope": {"kind": "global"}, "vlanId": vlan}]},
+            "ipv4": {"subnetAllocationStrategies": [{"kind": "manual", "scope": {"kind": "global"}, "subnetId": subnet}]},
+        })
+    };
+    let (id, group, network) = rig.design("shop", 2).await;
+    let refused = rig.ok(400, "POST", "/logical-networks", named(id, "bad", 107, 1)).await;
+    assert_eq!(refused["details"][0]["field"], "ipv4.subnetAllocationStrategies[0].subnetId", "{refused}");
+    let hand = rig.ok(201, "POST", "/logical-networks", named(id, "hand", 107, office)).await["id"].as_i64().unwrap();
+    let connections = format!("/server-instance-groups/{group}/config/networking/connections");
+    let body = json!({
+        "logicalNetworkId": hand.to_string(), "tagged": true, "accessMode": "l2", "mtu": 9000, "providesDefaultRoute": true,
+        "redundancy": {"mode": "active-backup"},
+    });
+    rig.ok(201, "POST", &connections, body).await;
+    // Another design that names the same is told, and takes neither.
+    let (other, _, _) = rig.design("blog", 1).await;
+    rig.ok(201, "POST", "/logical-networks", named(other, "hand", 107, office)).await;
+    rig.deployed(id, false).await;
+    let plan = rig.plan(other, false).await;
+    let codes: Vec<&str> = plan["problems"].as_array().unwrap().iter().map(|p| p["code"].as_str().unwrap()).collect();
+    assert!(codes.contains(&"vlan_in_use"), "{plan}");
+    let refused = rig.ok(400, "POST", "/logical-networks", named(other, "again", 108, office)).await;
+    assert!(refused["message"].as_str().unwrap().contains("is used by network"), "{refused}");
+
+    let auto = rig.get(&format!("/logical-networks/{network}")).await;
+    assert_eq!(auto["ipv4"]["subnets"][0]["networkAddress"], "10.0.1.0", "{auto}");
+    let now = rig.get(&format!("/logical-networks/{hand}")).await;
+    assert_eq!(
+        (&now["vlan"]["vlans"][0]["vlanId"], &now["ipv4"]["subnets"][0]["gateway"]),
+        (&json!(107), &json!("10.0.2.254"))
+    );
+    let i = rig.get(&format!("/infrastructures/{id}/server-instances")).await["data"][0].clone();
+    let config = &i["allocatedNetworkConfig"];
+    assert_eq!(config["bondNetworkConfigs"]["bond0"]["interfaces"], json!(["nic0", "nic1"]), "{config}");
+    let tagged = &config["trunkNetworkConfigs"]["bond0.107"];
+    assert_eq!(
+        (&tagged["addresses"][0], &tagged["routes"][0]["via"]),
+        (&json!("10.0.2.1/24"), &json!("10.0.2.254")),
+        "{config}"
+    );
+    let held = rig.get(&format!("/subnets/{office}/ips")).await;
+    assert_eq!(held["meta"]["totalItems"], 2, "{held}");
+
+    rig.ok(204, "DELETE", &format!("{connections}/{hand}"), Value::Null).await;
+    let path = format!("/logical-networks/{hand}");
+    let revision = rig.get(&path).await["revision"].as_i64();
+    assert_eq!(rig.send(&rig.admin, "DELETE", &path, revision, None).await.status, 204);
+    rig.deployed(id, false).await;
+    // The subnet was there before the network, and is there after it.
+    let row = entity::subnet::Entity::find_by_id(office).one(&rig.db.read).await.unwrap().unwrap();
+    assert_eq!(row.logical_network_id, None);
+    assert_eq!(rig.plan(other, false).await["problems"], json!([]));
+}
+
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         /// Each on SQLite and on PostgreSQL.
@@ -475,6 +543,7 @@ macro_rules! on_both {
     };
 }
 on_both! {
+    what_is_chosen_by_hand_is_what_is_taken,
     a_cancelled_change_of_live_servers_is_undone,
     a_design_is_planned_deployed_and_recorded,
     a_plan_of_another_design_is_stale,

@@ -66,6 +66,7 @@ impl Around {
         let installs = job::Entity::find()
             .select_only()
             .columns([job::Column::InstanceId, job::Column::Status, job::Column::Error])
+            .filter(job::Column::InfrastructureId.is_in(rows.iter().map(|i| i.infrastructure_id)))
             .filter(job::Column::InstanceId.is_in(rows.iter().map(|i| i.id)))
             .filter(job::Column::Function.eq(ServerInstall::NAME))
             .order_by_asc(job::Column::Id)
