@@ -22,6 +22,13 @@ use serde_json::{Value, json};
 use store::{Database, entity};
 use tower::ServiceExt;
 
+mod db {
+    pub use store::Database;
+}
+#[allow(dead_code, reason = "its whole interface is not needed here")]
+#[path = "../../store/tests/rig/databases.rs"]
+mod testing;
+
 #[derive(Default)]
 struct Post(Mutex<Vec<(Id, OrderBook)>>);
 
@@ -52,8 +59,7 @@ struct Answer {
     etag: Option<String>,
 }
 
-async fn rig() -> Rig {
-    let db = Database::open("sqlite::memory:").await.unwrap();
+async fn rig(db: Database) -> Rig {
     api::migrate(&db).await.unwrap();
     seed::run(&db, "admin@example.com", "correct horse").await.unwrap();
     let (sealer, post) = (Sealer::generate(), Arc::new(Post::default()));
@@ -155,9 +161,8 @@ impl Rig {
     }
 }
 
-#[tokio::test]
-async fn a_server_comes_in() {
-    let rig = rig().await;
+async fn a_server_comes_in(db: Database) {
+    let rig = rig(db).await;
     let made = rig.register("10.0.0.7").await;
     let id = made["serverId"].as_i64().unwrap();
     assert!(made["jobInfo"]["jobGroupId"].as_i64().is_some(), "{made}");
@@ -194,14 +199,13 @@ async fn a_server_comes_in() {
     assert_eq!(events["meta"]["totalItems"], 1, "{events}");
 }
 
-#[tokio::test]
-async fn a_server_waits_for_a_login() {
-    let rig = rig().await;
+async fn a_server_waits_for_a_login(db: Database) {
+    let rig = rig(db).await;
     let body = json!({"siteId": rig.site, "managementAddress": "10.0.0.9", "serialNumber": "ABC1"});
     let made = rig.ok(202, "POST", "/servers", body).await;
     let path = format!("/servers/{}", made["serverId"]);
     assert!(made["jobInfo"].is_null());
-    assert!(rig.get(&path).await["statusReason"].as_str().unwrap().contains("waiting for credentials"));
+    assert!(rig.get(&path).await["serverStatusReason"].as_str().unwrap().contains("waiting for credentials"));
     assert!(rig.orders().is_empty());
     rig.no(409, "POST", &format!("{path}/actions/re-register"), Value::Null, "waiting for credentials").await;
     rig.no(409, "POST", &format!("{path}/actions/set-power"), json!({"powerCommand": "on"}), "login").await;
@@ -215,7 +219,7 @@ async fn a_server_waits_for_a_login() {
     assert!(rig.orders().is_empty());
     let made = rig.ok(201, "POST", "/servers/default-credentials", login("abc1")).await;
     assert_eq!(rig.orders().len(), 1);
-    assert!(rig.get(&path).await["statusReason"].is_null());
+    assert!(rig.get(&path).await["serverStatusReason"].is_null());
     rig.no(409, "POST", "/servers/default-credentials", login("abc1"), "serverSerialNumber").await;
     let path = format!("/servers/default-credentials/{}", made["id"]);
     assert!(!rig.get(&path).await.to_string().contains("secret"));
@@ -226,9 +230,8 @@ async fn a_server_waits_for_a_login() {
     rig.no(404, "GET", &path, Value::Null, "credentials").await;
 }
 
-#[tokio::test]
-async fn a_profile_decides_how_it_comes_in() {
-    let rig = rig().await;
+async fn a_profile_decides_how_it_comes_in(db: Database) {
+    let rig = rig(db).await;
     let settings = json!({"alwaysDiscoverInterfacesWithBDK": false, "minimumNumberOfConnectedInterfaces": 2});
     let body = json!({"name": "BMC only", "settings": settings});
     let made = rig.ok(201, "POST", "/servers/registration-profiles", body.clone()).await;
@@ -253,9 +256,8 @@ async fn a_profile_decides_how_it_comes_in() {
     assert_eq!(rig.get(&search).await["isDefault"], true);
 }
 
-#[tokio::test]
-async fn a_server_is_edited_and_goes() {
-    let rig = rig().await;
+async fn a_server_is_edited_and_goes(db: Database) {
+    let rig = rig(db).await;
     let id = rig.register("10.0.0.7").await["serverId"].as_i64().unwrap();
     let path = format!("/servers/{id}");
     let answer = rig.call("GET", &path, Value::Null).await;
@@ -317,9 +319,8 @@ async fn a_server_is_edited_and_goes() {
     assert_eq!(rig.get("/server-types").await["meta"]["totalItems"], 0);
 }
 
-#[tokio::test]
-async fn power_is_ordered_from_the_site() {
-    let rig = rig().await;
+async fn power_is_ordered_from_the_site(db: Database) {
+    let rig = rig(db).await;
     let id = rig.register("10.0.0.7").await["serverId"].as_i64().unwrap();
     let path = format!("/servers/{id}/actions");
     rig.no(409, "POST", &format!("{path}/set-power"), json!({"powerCommand": "on"}), "registering").await;
@@ -344,9 +345,8 @@ async fn power_is_ordered_from_the_site() {
     assert_eq!(rig.ok(200, "POST", &format!("{path}/get-power"), Value::Null).await, "on");
 }
 
-#[tokio::test]
-async fn switches_and_fabrics() {
-    let rig = rig().await;
+async fn switches_and_fabrics(db: Database) {
+    let rig = rig(db).await;
     let leaf = rig.switch("leaf1", "10.0.1.1").await;
     assert_eq!((&leaf["status"], &leaf["id"]), (&json!("registering"), &json!("1")));
     assert!(!leaf.to_string().contains("Cumu1us!"));
@@ -462,9 +462,8 @@ async fn switches_and_fabrics() {
     assert_eq!(rig.get(&format!("/network-devices/defaults/{}", rig.site)).await[0]["datacenterName"], "dc1");
 }
 
-#[tokio::test]
-async fn templates_and_their_files() {
-    let rig = rig().await;
+async fn templates_and_their_files(db: Database) {
+    let rig = rig(db).await;
     let template = |name: &str| {
         json!({
             "name": name, "device": {"type": "server", "bootMode": "uefi", "architecture": "x86_64"},
@@ -525,9 +524,8 @@ async fn templates_and_their_files() {
     assert_eq!(rig.get("/template-assets").await["meta"]["totalItems"], 0);
 }
 
-#[tokio::test]
-async fn sites_know_their_settings_and_pools() {
-    let rig = rig().await;
+async fn sites_know_their_settings_and_pools(db: Database) {
+    let rig = rig(db).await;
     rig.no(400, "PATCH", &format!("/sites/{}/config", rig.site), json!({"DNSServers": ["nonsense"]}), "DNSServers")
         .await;
     let config = json!({"DNSServers": ["10.0.0.53"], "NTPServers": ["ntp.example"]});
@@ -555,9 +553,8 @@ async fn sites_know_their_settings_and_pools() {
     assert!(rig.fact(&key).await.is_none());
 }
 
-#[tokio::test]
-async fn schedules_run_once_a_minute() {
-    let rig = rig().await;
+async fn schedules_run_once_a_minute(db: Database) {
+    let rig = rig(db).await;
     let body = |schedule: &str, function: &str| json!({"label": "Read switches", "functionName": function, "params": [], "schedule": schedule, "waitForCompletion": 0, "lifetimeSeconds": 60, "disabled": 0});
     rig.no(400, "POST", "/cron-jobs", body("61 * * * *", "archive_jobs"), "schedule").await;
     rig.no(400, "POST", "/cron-jobs", body("* * * * *", "nonsense"), "functionName").await;
@@ -580,4 +577,22 @@ async fn schedules_run_once_a_minute() {
     rig.ok(204, "DELETE", &path, Value::Null).await;
     assert_eq!(rig.get("/cron-jobs/supported-functions").await[0]["name"], "archive_jobs");
     assert_eq!(rig.get("/jobs/archive").await["meta"]["totalItems"], 0);
+}
+
+/// Each on both databases.
+mod on {
+    macro_rules! both {
+        ($($name:ident)*) => { $(#[tokio::test] async fn $name() { super::testing::both(super::$name).await; })* };
+    }
+    both! {
+        a_server_comes_in
+        a_server_waits_for_a_login
+        a_profile_decides_how_it_comes_in
+        a_server_is_edited_and_goes
+        power_is_ordered_from_the_site
+        switches_and_fabrics
+        templates_and_their_files
+        sites_know_their_settings_and_pools
+        schedules_run_once_a_minute
+    }
 }

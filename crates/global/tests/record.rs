@@ -25,6 +25,13 @@ use serde_json::{Value, json};
 use store::{Database, entity, time};
 use tokio_util::sync::CancellationToken;
 
+mod db {
+    pub use store::Database;
+}
+#[allow(dead_code, reason = "its whole interface is not needed here")]
+#[path = "../../store/tests/rig/databases.rs"]
+mod testing;
+
 struct Nowhere;
 
 #[async_trait]
@@ -53,8 +60,7 @@ impl Drop for Rig {
 
 const SITE: Id = 1;
 
-async fn rig() -> Rig {
-    let db = Database::open("sqlite::memory:").await.unwrap();
+async fn rig(db: Database) -> Rig {
     api::migrate(&db).await.unwrap();
     let sealer = Sealer::generate();
     let finish: Arc<dyn JobFunction> = Arc::new(ServerFinishRegistration::new(db.clone(), sealer.clone()));
@@ -240,9 +246,8 @@ fn in_band(serial: &str, n: u8, switch: &str) -> Value {
     })
 }
 
-#[tokio::test]
-async fn a_server_registers() {
-    let rig = rig().await;
+async fn a_server_registers(db: Database) {
+    let rig = rig(db).await;
     rig.switch("leaf1", "44:38:39:00:00:01").await;
     let id = rig.server("10.0.0.1").await;
     let jobs = rig.group(Some(id), None, &["server.inventory", "server.discover", "server.finish_registration"]).await;
@@ -277,9 +282,8 @@ async fn a_server_registers() {
     assert_eq!(row.server_type_id, Some(found[0].id));
 }
 
-#[tokio::test]
-async fn a_registration_that_fails_says_why() {
-    let rig = rig().await;
+async fn a_registration_that_fails_says_why(db: Database) {
+    let rig = rig(db).await;
     let id = rig.server("10.0.0.1").await;
     let jobs = rig.group(Some(id), None, &["server.inventory", "server.finish_registration"]).await;
     rig.report(&jobs[0], JobStatus::ThrownError, None, Some("10.0.0.1 refuses the login")).await;
@@ -322,9 +326,8 @@ fn heard(chassis: &str, name: &str, port: &str) -> LldpNeighbor {
     LldpNeighbor { chassis: chassis.into(), system_name: name.into(), port: port.into() }
 }
 
-#[tokio::test]
-async fn switches_tell_their_cables() {
-    let rig = rig().await;
+async fn switches_tell_their_cables(db: Database) {
+    let rig = rig(db).await;
     let leaf = rig.switch("leaf1", "44:38:39:00:00:01").await;
     let spine = rig.switch("spine1", "44:38:39:00:00:02").await;
     let mut row = entity::network_fabric::new();
@@ -399,15 +402,15 @@ async fn switches_tell_their_cables() {
     rig.see(SITE, Observed::Switch { network_device_id: leaf, state: swapped }).await;
     let at: Vec<_> = rig.interfaces(server).await.iter().map(|i| i.network_device_port.clone()).collect();
     assert_eq!(at, [None, Some("swp1".into())]);
+    assert_eq!(rig.events("server.cabling").await, 1, "one that was moved");
     assert_eq!(entity::network_device_port::Entity::find().count(&rig.db.read).await.unwrap(), 3, "ports that went");
     // Another site has nothing to say about it.
     rig.see(2, Observed::Switch { network_device_id: leaf, state }).await;
     assert_eq!(entity::network_device_port::Entity::find().count(&rig.db.read).await.unwrap(), 3);
 }
 
-#[tokio::test]
-async fn what_a_site_sees() {
-    let rig = rig().await;
+async fn what_a_site_sees(db: Database) {
+    let rig = rig(db).await;
     let id = rig.server("10.0.0.1").await;
     let revision = rig.row(id).await.revision;
     rig.see(SITE, Observed::Power { server_id: id, power: PowerState::On }).await;
@@ -440,4 +443,17 @@ async fn what_a_site_sees() {
     rig.see(SITE, Observed::OsUp { server_id: id }).await;
     rig.see(SITE, Observed::OsUp { server_id: 99 }).await;
     assert_eq!(rig.events("server.os_up").await, 1);
+}
+
+/// Each on both databases.
+mod on {
+    macro_rules! both {
+        ($($name:ident)*) => { $(#[tokio::test] async fn $name() { super::testing::both(super::$name).await; })* };
+    }
+    both! {
+        a_server_registers
+        a_registration_that_fails_says_why
+        switches_tell_their_cables
+        what_a_site_sees
+    }
 }

@@ -22,7 +22,7 @@ routes! {
 const LIFE_SECONDS: i64 = 3600;
 
 /// Only a hash of the token is kept: it is shown this once.
-async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+pub(crate) async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let id = ctx.id("siteId")?;
     let link = ctx.app.link().ok_or_else(|| {
         ApiError::conflict(

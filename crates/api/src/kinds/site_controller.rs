@@ -11,12 +11,14 @@ use store::{
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
+    kinds::enrolment,
     routes,
 };
 
 routes! {
     "getAgents" => of_site,
     "getSitesStatistics" => statistics,
+    "getSiteControllerOneLiner" => one_liner,
 }
 
 /// In the contract's words. What it does is told by name; what it does not do is told too.
@@ -49,6 +51,14 @@ async fn of_site(ctx: Ctx) -> Result<Reply, ApiError> {
         .all(db)
         .await?;
     Ok(Reply::Json(rows.iter().map(|c| wire(c, &site)).collect()))
+}
+
+/// The command that makes a host the site's controller. What it serves is decided there, in its own settings.
+async fn one_liner(ctx: Ctx) -> Result<Reply, ApiError> {
+    match enrolment::create(ctx).await? {
+        Reply::Json(made) => Ok(Reply::Json(json!({"command": made["command"], "expiresAt": made["expiresAt"]}))),
+        other => Ok(other),
+    }
 }
 
 async fn statistics(ctx: Ctx) -> Result<Reply, ApiError> {

@@ -5,14 +5,14 @@ use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, Pagi
 use serde_json::{Value, json};
 use store::{
     entity::{ip_allocation, site, subnet},
-    list::{Revisioned, cas},
+    list::{ListQuery, Revisioned, cas},
 };
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
     facts,
-    kinds::{list, record},
+    kinds::{MAX_ROWS, list, record},
     routes,
 };
 
@@ -23,6 +23,7 @@ routes! {
     "updateSubnet" => update,
     "deleteSubnet" => delete,
     "getSubnetIps" => addresses,
+    "getSubnetIpRanges" => ranges,
 }
 
 fn wire(s: &subnet::Model) -> Value {
@@ -168,7 +169,6 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let label = ctx.text("label").map(|l| model::validate::label("label", l)).transpose()?;
     let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
-    let gateway = ctx.text("defaultGatewayAddress");
     let txn = ctx.app.db().begin().await?;
     let id = ctx.id("subnetId")?;
     let found = subnet::Entity::find_by_id(id).one(&txn).await?.ok_or_else(|| ApiError::not_found("subnet", id))?;
@@ -179,12 +179,6 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     }
     if let Some(name) = name {
         row.name = Set(name);
-    }
-    if let Some(text) = gateway {
-        let inside = text.parse::<std::net::IpAddr>().ok().filter(|a| net(&found).is_some_and(|n| n.contains(a)));
-        let inside = inside
-            .ok_or_else(|| ApiError::field("defaultGatewayAddress", format!("{text:?} is no address of the subnet")))?;
-        row.gateway = Set(Some(inside.to_string()));
     }
     for (field, column) in [
         ("annotations", &mut row.annotations),
@@ -237,4 +231,11 @@ async fn addresses(ctx: Ctx) -> Result<Reply, ApiError> {
     let select = ip_allocation::Entity::find().filter(ip_allocation::Column::SubnetId.eq(found.id));
     let wire = |a: &ip_allocation::Model| json!({"id": a.id, "address": a.address, "subnetId": a.subnet_id, "revision": a.revision, "createdAt": a.created_at, "updatedAt": a.updated_at, "annotations": {}, "tags": {}, "label": a.address, "name": a.address});
     Ok(Reply::Json(list(&ctx, select, &[], &[ip_allocation::Column::Address], ip_allocation::Column::Id, wire).await?))
+}
+
+/// Addresses are taken one by one: no subnet has ranges.
+async fn ranges(ctx: Ctx) -> Result<Reply, ApiError> {
+    find(&ctx).await?;
+    let query = ListQuery::parse(&ctx.query, MAX_ROWS)?;
+    Ok(Reply::Json(query.body(ctx.operation.path, 0, Vec::new())))
 }

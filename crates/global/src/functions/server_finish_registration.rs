@@ -7,7 +7,7 @@ use engine::{JobContext, JobError, JobFunction, Outcome};
 use model::{Id, bmc::HardwareInventory, server::ServerStatus};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait,
-    QueryFilter,
+    QueryFilter, QuerySelect,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ impl JobFunction for ServerFinishRegistration {
         let Payload { server_id } = ctx.payload()?;
         record::earlier(&self.db, &self.sealer, ctx.job.group_id).await.map_err(JobError::retry)?;
         let txn = self.db.begin().await?;
-        let Some(found) = server::Entity::find_by_id(server_id).one(&txn).await? else {
+        let Some(found) = server::Entity::find_by_id(server_id).lock_exclusive().one(&txn).await? else {
             return Err(JobError::fatal(format!("server {server_id} is no longer there")));
         };
         let used = match ServerStatus::parse(&found.status) {
@@ -248,10 +248,17 @@ fn type_name(i: &HardwareInventory) -> String {
     format!("M.{}x{cores}.{}.{}d{gpus}", i.processors.len(), ram_gb(i), i.disks.len())
 }
 
+/// Many makers put their name before the model's themselves.
+fn gpu_name(vendor: &str, model: &str) -> String {
+    let (vendor, model) = (vendor.trim(), model.trim());
+    if model.to_lowercase().starts_with(&vendor.to_lowercase()) { model.into() } else { format!("{vendor} {model}") }
+}
+
 fn describe(i: &HardwareInventory) -> String {
+    let spaced = |things: String| things.replace(',', ", ");
     let cpus = counted(i.processors.iter().map(|p| format!(" {}", p.model.trim())));
-    let disks = counted(i.disks.iter().map(|d| format!(" {} GB {}", d.size_gb, d.media)));
-    let gpus = counted(i.gpus.iter().map(|g| format!(" {} {}", g.vendor.trim(), g.model.trim())));
+    let disks = spaced(counted(i.disks.iter().map(|d| format!(" {} GB {}", d.size_gb, d.media))));
+    let gpus = spaced(counted(i.gpus.iter().map(|g| format!(" {}", gpu_name(&g.vendor, &g.model)))));
     let parts = [cpus, format!("{} GB", ram_gb(i)), disks, format!("{} interfaces", i.nics.len()), gpus];
     parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(", ")
 }

@@ -16,7 +16,7 @@ use store::{
     list::Revisioned,
 };
 
-use super::{RecordError, site_event};
+use super::{RecordError, server_event, site_event};
 
 fn mac(text: &str) -> Option<String> {
     validate::mac("mac", text).ok()
@@ -49,7 +49,33 @@ async fn connect<C: ConnectionTrait>(
     row.network_device_id = Set(Some(device_id));
     row.network_device_port = Set(Some(port.to_owned()));
     row.update(txn).await?;
+    if let (Some(old_device), Some(old_port)) = (interface.network_device_id, &interface.network_device_port) {
+        moved(txn, interface, (old_device, old_port), (device_id, port)).await?;
+    }
     Ok(true)
+}
+
+/// A cable that is somewhere else now: what was deployed to the old port does not follow it.
+async fn moved<C: ConnectionTrait>(
+    txn: &C,
+    interface: &server_interface::Model,
+    from: (Id, &str),
+    to: (Id, &str),
+) -> Result<(), RecordError> {
+    let Some(row) = server::Entity::find_by_id(interface.server_id).one(txn).await? else { return Ok(()) };
+    let devices = network_device::Entity::find().filter(network_device::Column::Id.is_in([from.0, to.0]));
+    let devices = devices.all(txn).await?;
+    let name = |(id, port): (Id, &str)| {
+        let device = devices.iter().find(|d| d.id == id).map_or("a switch that is gone", |d| d.name.as_str());
+        format!("{device} {port}")
+    };
+    let title = format!("Server {}: {} was moved to another port", api::facts::server_name(&row), interface.name);
+    let message = format!(
+        "It was at {} and is at {} now. If the server is deployed, plan and deploy its infrastructure again.",
+        name(from),
+        name(to)
+    );
+    server_event(txn, &row, "server.cabling", "warning", title, message, true).await
 }
 
 /// From a server's own ear: the switch that each of its interfaces hears.

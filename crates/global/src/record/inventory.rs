@@ -11,7 +11,9 @@ use model::{
     server::ServerStatus,
     validate,
 };
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use serde_json::{Map, Value, json};
 use store::{
     Database,
@@ -117,7 +119,7 @@ pub(super) async fn record(
     let print = ["tls_fingerprint", "tlsFingerprint", "fingerprint"];
     let print = print.into_iter().find_map(|k| response.get(k).and_then(Value::as_str)).map(str::to_owned);
     let txn = db.begin().await?;
-    let Some(found) = server::Entity::find_by_id(server_id).one(&txn).await? else { return Ok(()) };
+    let Some(found) = server::Entity::find_by_id(server_id).lock_exclusive().one(&txn).await? else { return Ok(()) };
     let key = if source == Source::Bmc { "bmc" } else { "inBand" };
     let mut sources = match found.inventory.get("sources") {
         Some(Value::Object(map)) => map.clone(),
@@ -261,7 +263,7 @@ async fn interfaces<C: ConnectionTrait>(txn: &C, server_id: Id, nics: &[Nic]) ->
 /// A registration that came to nothing: the server says why, and waits for a person. An older registration than the newest is not heard.
 pub(super) async fn incomplete(db: &Database, server_id: Id, group_id: Id, reason: &str) -> Result<(), RecordError> {
     let txn = db.begin().await?;
-    let Some(found) = server::Entity::find_by_id(server_id).one(&txn).await? else { return Ok(()) };
+    let Some(found) = server::Entity::find_by_id(server_id).lock_exclusive().one(&txn).await? else { return Ok(()) };
     if found.extra["jobInfo"]["jobGroupId"].as_i64() != Some(group_id) {
         return Ok(());
     }

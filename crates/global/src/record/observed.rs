@@ -10,7 +10,7 @@ use model::{
     validate,
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
     sea_query::Expr,
 };
 use serde_json::json;
@@ -41,7 +41,7 @@ pub(super) async fn record(
         Observed::Bmc { server_id, error } => bmc(db, site_id, server_id, error, &observation.at).await,
         Observed::Switch { network_device_id, state } => {
             let txn = db.begin().await?;
-            let found = network_device::Entity::find_by_id(network_device_id).one(&txn).await?;
+            let found = network_device::Entity::find_by_id(network_device_id).lock_exclusive().one(&txn).await?;
             let Some(device) = found.filter(|d| d.site_id == site_id) else { return Ok(()) };
             switch::ports(&txn, &device, &state.ports).await?;
             txn.commit().await?;
@@ -67,7 +67,7 @@ pub(super) async fn record(
 }
 
 async fn of_site<C: ConnectionTrait>(db: &C, site_id: Id, id: Id) -> Result<Option<server::Model>, RecordError> {
-    Ok(server::Entity::find_by_id(id).one(db).await?.filter(|s| s.site_id == site_id))
+    Ok(server::Entity::find_by_id(id).lock_exclusive().one(db).await?.filter(|s| s.site_id == site_id))
 }
 
 /// The power of a server. It is no change of the object: its revision stays, so that nobody who edits it is disturbed.
@@ -168,7 +168,8 @@ async fn switch_certificate(
     sha256: &str,
 ) -> Result<(), RecordError> {
     let txn = db.begin().await?;
-    let found = network_device::Entity::find_by_id(id).one(&txn).await?.filter(|d| d.site_id == site_id);
+    let found =
+        network_device::Entity::find_by_id(id).lock_exclusive().one(&txn).await?.filter(|d| d.site_id == site_id);
     let Some(found) = found else { return Ok(()) };
     match found.tls_fingerprint.as_deref() {
         Some(pinned) if pinned.eq_ignore_ascii_case(sha256) => return Ok(()),

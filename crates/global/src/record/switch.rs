@@ -9,7 +9,8 @@ use model::{
     validate,
 };
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, sea_query::Expr,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
+    sea_query::Expr,
 };
 use serde_json::{Value, json};
 use store::{
@@ -34,7 +35,9 @@ pub(super) async fn discovered(
         tracing::warn!(device_id, %error, "what a switch says is not understood");
     }
     let txn = db.begin().await?;
-    let Some(mut device) = network_device::Entity::find_by_id(device_id).one(&txn).await? else { return Ok(()) };
+    let Some(mut device) = network_device::Entity::find_by_id(device_id).lock_exclusive().one(&txn).await? else {
+        return Ok(());
+    };
     if let Ok(facts) = facts {
         device = told(&txn, device, &facts, response).await?;
         api::facts::network_device(&txn, sealer, device.id).await?;
@@ -187,7 +190,9 @@ fn natural(name: &str) -> (String, Vec<u64>) {
 /// A switch that could not be asked says why.
 pub(super) async fn failed(db: &Database, device_id: Id, error: &str) -> Result<(), RecordError> {
     let txn = db.begin().await?;
-    let Some(found) = network_device::Entity::find_by_id(device_id).one(&txn).await? else { return Ok(()) };
+    let Some(found) = network_device::Entity::find_by_id(device_id).lock_exclusive().one(&txn).await? else {
+        return Ok(());
+    };
     if found.extra["statusReason"].as_str() == Some(error) {
         return Ok(());
     }
