@@ -59,7 +59,7 @@ fn wire(i: &infrastructure::Model, jobs: Option<&GroupStatistics>) -> Value {
     json!({
         "id": i.id, "revision": i.revision, "label": i.label, "siteId": i.site_id, "datacenterName": "", "userIdOwner": i.owner_id, "serviceStatus": i.service_status,
         "customVariables": i.design["customVariables"], "createdTimestamp": i.created_at, "updatedTimestamp": i.updated_at, "designIsLocked": i32::from(i.locked), "config": config,
-        "deferredDeployAttemptLastErrorJson": trouble(i, jobs).map(|e| json!({"message": e})), "meta": {}, "links": [],
+        "deferredDeployAttemptLastErrorJson": trouble(i, jobs).map(|e| json!({"message": e})), "meta": i.design["meta"], "links": [],
         "statistics": jobs.map(|s| json!({
             "groupCreatedTimestamp": s.created_at, "groupCompletedTimestamp": s.finished_at, "jobsThrownError": s.thrown_error, "jobsCompleted": s.completed, "jobsTotal": s.total,
         })),
@@ -150,7 +150,7 @@ async fn config(ctx: Ctx) -> Result<Reply, ApiError> {
 }
 
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
-    ctx.refuse_others(&["label", "siteId", "customVariables"])?;
+    ctx.refuse_others(&["label", "siteId", "customVariables", "meta"])?;
     let label = model::validate::label("label", ctx.need_text("label")?)?;
     let site_id = ctx.need_int("siteId")?;
     let txn = ctx.app.db().begin().await?;
@@ -167,9 +167,9 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
         return Err(ApiError::conflict(format!("label: your account has an infrastructure {label:?} already")));
     }
     let mut row = infrastructure::new();
-    row.design = Set(
-        json!({"label": label, "customVariables": ctx.body.get("customVariables").cloned().unwrap_or_else(|| json!({}))}),
-    );
+    row.design = Set(json!({
+        "label": label, "customVariables": ctx.body.get("customVariables").cloned().unwrap_or_else(|| json!({})), "meta": ctx.body.get("meta").cloned().unwrap_or_else(|| json!({})),
+    }));
     row.label = Set(label.clone());
     row.site_id = Set(site_id);
     row.owner_id = Set(ctx.caller.user_id);

@@ -93,7 +93,7 @@ pub async fn watch(client: &Client, infrastructure: i64, started: Instant, limit
         }
         let row = client.get(&format!("/infrastructures/{infrastructure}")).await?;
         let label = row.get("label").and_then(Value::as_str).unwrap_or("infrastructure").to_owned();
-        let group = row.pointer("/config/infrastructureDeployId").and_then(Value::as_i64);
+        let group = row.pointer("/config/jobGroupId").and_then(Value::as_i64);
         let jobs = match group {
             Some(g) => client.get(&format!("/job-groups/{g}/jobs")).await?,
             None => Value::Null,
