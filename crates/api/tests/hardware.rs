@@ -426,7 +426,32 @@ async fn switches_and_fabrics(db: Database) {
     rig.no(409, "POST", "/network-fabrics/1/links", link, "already").await;
     assert_eq!(rig.get("/network-fabrics/1/links").await["data"][0]["networkDeviceBPort"], "swp1");
     rig.no(409, "DELETE", "/network-devices/1", Value::Null, "fabric").await;
+    rig.ok(202, "POST", "/network-fabrics/1/links/actions/rescan", Value::Null).await;
+    assert_eq!(rig.orders().last().unwrap(), &["switch.discover", "switch.discover"]);
     rig.no(409, "DELETE", "/network-fabrics/1", Value::Null, "2 switch").await;
+    // An instance holds the server: nothing pulls it, or its switch, from under it.
+    let mut row = entity::server_instance::new();
+    for (column, id) in [(&mut row.infrastructure_id, 1), (&mut row.group_id, 1), (&mut row.position, 1)] {
+        *column = Set(id);
+    }
+    row.label = Set("web-1".into());
+    row.service_status = Set("active".into());
+    row.deploy_type = Set("create".into());
+    row.deploy_status = Set("finished".into());
+    row.server_id = Set(Some(server));
+    row.addresses = Set(json!([]));
+    row.network_config = Set(json!({"version": 2,
+        "ethernets": {"nic0": {"match": {"macaddress": "52:54:00:00:00:01"}}, "nic1": {"match": {"macaddress": "52:54:00:00:00:02"}, "addresses": ["10.0.0.9/24"]}},
+        "bonds": {"bond0": {"interfaces": ["nic0"], "addresses": ["172.24.0.5/24"]}}, "vlans": {"bond0.300": {"link": "bond0", "id": 300, "addresses": ["172.25.0.5/24"]}}}));
+    row.deployed = Set(json!({}));
+    row.extra = Set(json!({}));
+    let instance = row.insert(&rig.db.write).await.unwrap();
+    let shown = rig.get(&format!("/servers/{server}")).await;
+    assert_eq!(shown["interfaces"][0]["ipv4Addresses"], json!(["172.24.0.5", "172.25.0.5"]));
+    assert_eq!(shown["allocationInfo"]["instanceLabel"], "web-1");
+    rig.no(409, "DELETE", "/network-fabrics/1/network-devices/1", Value::Null, "web-1").await;
+    rig.no(409, "DELETE", &format!("/servers/{server}"), Value::Null, "web-1").await;
+    entity::server_instance::Entity::delete_by_id(instance.id).exec(&rig.db.write).await.unwrap();
     rig.ok(204, "DELETE", &format!("/network-fabrics/1/links/{}", made["id"]), Value::Null).await;
     rig.ok(200, "DELETE", "/network-fabrics/1/network-devices/1", Value::Null).await;
     rig.no(404, "DELETE", "/network-fabrics/1/network-devices/1", Value::Null, "switch").await;

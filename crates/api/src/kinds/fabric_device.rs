@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use engine::NewGroup;
 use model::Id;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
@@ -17,7 +18,7 @@ use crate::{
     context::{Ctx, Reply, whole},
     error::ApiError,
     kinds::{
-        network_device::{FIELDS, SEARCH, start_discovery, wire as wire_device},
+        network_device::{FIELDS, SEARCH, discovery, start_discovery, wire as wire_device},
         network_fabric::{find_in, wire as wire_fabric},
         record,
     },
@@ -32,6 +33,7 @@ routes! {
     "getNetworkFabricLink" => one_link,
     "createNetworkFabricLink" => create_link,
     "deleteNetworkFabricLink" => delete_link,
+    "rescanNetworkFabricLinks" => rescan,
 }
 
 /// Rows a page at most here: clients of a fabric ask for this many at once and do not turn pages.
@@ -259,6 +261,40 @@ async fn end<C: ConnectionTrait>(
         Some(_) => Ok(port),
         None => Err(ApiError::field(field, format!("port {} is on a switch outside the fabric", port.name))),
     }
+}
+
+/// Reads all switches of the fabric again: links and cables that are new or moved show.
+async fn rescan(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let fabric = find_in(&ctx, &txn).await?;
+    let members = fabric_device::Entity::find()
+        .select_only()
+        .column(fabric_device::Column::NetworkDeviceId)
+        .filter(fabric_device::Column::FabricId.eq(fabric.id))
+        .into_query();
+    let devices = network_device::Entity::find()
+        .filter(network_device::Column::Id.in_subquery(members))
+        .filter(network_device::Column::Status.ne("decommissioned"))
+        .all(&txn)
+        .await?;
+    if devices.is_empty() {
+        return Err(ApiError::conflict(format!("fabric {} has no switch to read; add some first", fabric.name)));
+    }
+    let jobs: Result<Vec<_>, _> = devices.iter().map(|d| discovery(format!("discover/{}", d.id), d)).collect();
+    let group = NewGroup {
+        kind: "network_fabric_rescan".into(),
+        description: format!("Read all switches of fabric {}", fabric.name),
+        params: json!({"networkFabricId": fabric.id}),
+        site_id: Some(fabric.site_id),
+        ..Default::default()
+    };
+    let created = ctx.app.engine().create_group(&txn, group, jobs?).await?;
+    let title = format!("Fabric {}: links are looked for", fabric.name);
+    let info = json!({"jobGroupId": created.group_id});
+    record(&ctx, &txn, "network_fabric.rescan", title, ("network_fabric", fabric.id), info.clone()).await?;
+    txn.commit().await?;
+    ctx.app.engine().wake();
+    Ok(Reply::Json(info))
 }
 
 async fn delete_link(ctx: Ctx) -> Result<Reply, ApiError> {

@@ -258,11 +258,24 @@ pub(crate) async fn start_discovery(
     txn: &DatabaseTransaction,
     device: &network_device::Model,
 ) -> Result<Created, ApiError> {
-    let title = format!("Read switch {}", device.name);
-    let job = JobSpec {
-        key: "discover".into(),
+    let job = discovery("discover".into(), device)?;
+    let group = NewGroup {
+        kind: "network_device_discover".into(),
+        description: job.title.clone(),
+        params: json!({"networkDeviceId": device.id}),
+        network_device_id: Some(device.id),
+        site_id: Some(device.site_id),
+        ..Default::default()
+    };
+    Ok(app.engine().create_group(txn, group, vec![job]).await?)
+}
+
+/// The job that reads a switch.
+pub(crate) fn discovery(key: String, device: &network_device::Model) -> Result<JobSpec, ApiError> {
+    Ok(JobSpec {
+        key,
         function: SwitchDiscover::NAME.into(),
-        title: title.clone(),
+        title: format!("Read switch {}", device.name),
         site_id: Some(device.site_id),
         target: Target { kind: "network_device".into(), id: device.id, generation: 0 },
         payload: serde_json::to_value(SwitchDiscover { network_device_id: device.id })?,
@@ -272,16 +285,7 @@ pub(crate) async fn start_discovery(
         refs: JobRefs { network_device_id: Some(device.id), ..Default::default() },
         can_be_skipped: true,
         requires_confirmation: false,
-    };
-    let group = NewGroup {
-        kind: "network_device_discover".into(),
-        description: title,
-        params: json!({"networkDeviceId": device.id}),
-        network_device_id: Some(device.id),
-        site_id: Some(device.site_id),
-        ..Default::default()
-    };
-    Ok(app.engine().create_group(txn, group, vec![job]).await?)
+    })
 }
 
 fn notes(ctx: &Ctx, before: &Value) -> Value {

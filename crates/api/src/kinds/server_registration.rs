@@ -129,11 +129,12 @@ pub async fn start(
         target: Target { kind: "server".into(), id: row.id, generation: 0 },
         payload,
         depends_on: after.iter().map(|k| (*k).to_owned()).collect(),
-        retry: if function == FINISH {
+        retry: match function {
             // Cables are plugged in by people: they are given about ten minutes.
-            RetryPolicy { max: 12, min_seconds: 10, max_seconds: 60 }
-        } else {
-            RetryPolicy::default()
+            FINISH => RetryPolicy { max: 12, min_seconds: 10, max_seconds: 60 },
+            // A boot takes long enough: one that failed twice wants a person.
+            ServerDiscover::NAME => RetryPolicy { max: 1, min_seconds: 10, max_seconds: 10 },
+            _ => RetryPolicy::default(),
         },
         timeout_seconds,
         refs: refs.clone(),

@@ -139,6 +139,26 @@ impl Related {
         Ok(of)
     }
 
+    /// Addresses that the operating system was given on an interface, with those of the bonds and VLANs above it.
+    fn addresses(&self, i: &server_interface::Model) -> Vec<String> {
+        let Some(instance) = self.instances.get(&i.server_id) else { return Vec::new() };
+        let part = |kind: &str| instance.network_config.get(kind).and_then(Value::as_object).into_iter().flatten();
+        let Some((mut link, entry)) = part("ethernets").find(|(_, e)| e["match"]["macaddress"] == i.mac.as_str())
+        else {
+            return Vec::new();
+        };
+        let mut entries = vec![entry];
+        let holds = |bond: &Value| bond["interfaces"].as_array().is_some_and(|a| a.iter().any(|n| n == link.as_str()));
+        if let Some((name, bond)) = part("bonds").find(|(_, b)| holds(b)) {
+            entries.push(bond);
+            link = name;
+        }
+        entries.extend(part("vlans").filter(|(_, v)| v["link"] == link.as_str()).map(|(_, v)| v));
+        let texts = entries.iter().flat_map(|e| e["addresses"].as_array().into_iter().flatten());
+        let texts = texts.filter_map(Value::as_str);
+        texts.map(|a| a.split('/').next().unwrap_or(a).to_owned()).collect()
+    }
+
     fn interface(&self, i: &server_interface::Model, inventory: &HardwareInventory) -> Value {
         let device = i.network_device_id.and_then(|id| self.devices.get(&id));
         let port = i
@@ -153,7 +173,7 @@ impl Related {
             "capacityMbps": i.speed_mbps, "description": i.name, "osInfo": if nic.is_some_and(|n| n.link_up.is_some()) { "collected" } else { "not_tested" },
             "networkDevice": device.map_or_else(|| json!({}), |d| json!({"id": d.id.to_string(), "identifierString": d.name, "driver": d.driver, "position": d.position})),
             "networkDeviceInterface": port.map_or_else(|| json!({}), |p| json!({"interfaceId": p.id, "interfaceName": p.name, "networkDeviceId": p.network_device_id})),
-            "ipv4Addresses": [], "ipv6Addresses": [], "vlanId": port.and_then(|p| p.untagged), "lldpInfo": lldp, "linkNetworkTechnology": "Ethernet",
+            "ipv4Addresses": self.addresses(i), "ipv6Addresses": [], "vlanId": port.and_then(|p| p.untagged), "lldpInfo": lldp, "linkNetworkTechnology": "Ethernet",
         })
     }
 
