@@ -74,7 +74,8 @@ async fn credentials_are_those_of_the_installation_and_reading_them_is_noted(rig
     let netplan = &i["allocatedNetworkConfig"]["physicalInterfaceNetworkConfigs"];
     assert!(netplan.to_string().contains("10.0.0.2/28"), "{i}");
     assert_eq!(i["allocatedServerInfo"]["vendor"], "Dell");
-    assert_eq!(i["meta"]["addresses"][0]["address"], "10.0.0.2");
+    assert_eq!(i["meta"]["addresses"], json!(["10.0.0.2"]));
+    assert_eq!((&i["addresses"][0]["address"], &i["addresses"][0]["prefixLength"]), (&json!("10.0.0.2"), &json!(28)));
     // The site knows the server as its tenant's, and the image.
     let keys: Vec<String> = entity::site_snapshot_item::Entity::find()
         .all(&rig.db.read)

@@ -120,6 +120,7 @@ fn wire(i: &instance::Model, around: &Around) -> Value {
         Some(p) if fresh => &p.network_config,
         _ => &i.network_config,
     };
+    let addresses: Vec<&Value> = i.addresses.as_array().into_iter().flatten().map(|a| &a["address"]).collect();
     let server = i.server_id.map(|id| {
         let (vendor, model) = around.servers.get(&id).cloned().unwrap_or_default();
         json!({"id": id, "vendor": vendor_word(vendor.as_deref().unwrap_or("")), "model": model})
@@ -131,7 +132,7 @@ fn wire(i: &instance::Model, around: &Around) -> Value {
     json!({
         "id": i.id, "revision": i.revision, "label": i.label, "createdTimestamp": i.created_at, "updatedTimestamp": i.updated_at, "infrastructureId": i.infrastructure_id,
         "groupId": i.group_id, "serverTypeId": i.server_type_id, "serverId": i.server_id, "hostname": hostname, "osTemplateId": i.os_template_id, "serviceStatus": i.service_status,
-        "osReinstallRequired": i32::from(i.extra["reinstall"] == true || i.extra["broken"] == true), "osInstallError": around.failures.get(&i.id), "isVmInstance": 0, "isEndpointInstance": 0, "meta": {"addresses": i.addresses}, "config": config, "links": [],
+        "osReinstallRequired": i32::from(i.extra["reinstall"] == true || i.extra["broken"] == true), "osInstallError": around.failures.get(&i.id), "isVmInstance": 0, "isEndpointInstance": 0, "meta": {"addresses": addresses}, "addresses": i.addresses, "config": config, "links": [],
         "allocatedServerInfo": server, "allocatedNetworkConfig": (netplan.get("version").is_some()).then(|| network_config(netplan)),
     })
 }
