@@ -531,6 +531,24 @@ async fn what_is_chosen_by_hand_is_what_is_taken(rig: Rig) {
     assert_eq!(rig.plan(other, false).await["problems"], json!([]));
 }
 
+/// A site that could not be reached goes on after the cancel: what it did to a live server is found by the next plan.
+async fn what_a_site_did_after_the_cancel_is_not_overlooked(rig: Rig) {
+    let (id, group, _) = rig.design("shop", 2).await;
+    rig.deployed(id, false).await;
+    rig.ok(200, "PATCH", &format!("/server-instance-groups/{group}/config"), json!({"instanceCount": 1})).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(true)).await;
+    let clean = rig.jobs_of(id).await.into_iter().find(|j| j.function == "server.clean").unwrap();
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/cancel-deploy"), Value::Null).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/revert"), Value::Null).await;
+    let quiet = rig.plan(id, true).await;
+    assert_eq!(quiet["impact"]["serversInstalled"], 0, "{quiet}");
+    rig.report(&clean, JobStatus::ReturnedSuccess, None).await;
+    let plan = rig.plan(id, true).await;
+    assert_eq!(plan["impact"]["serversInstalled"], 1, "{plan}");
+    rig.deployed(id, true).await;
+    assert_eq!(rig.plan(id, false).await["changes"], json!([]));
+}
+
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         /// Each on SQLite and on PostgreSQL.
@@ -543,6 +561,7 @@ macro_rules! on_both {
     };
 }
 on_both! {
+    what_a_site_did_after_the_cancel_is_not_overlooked,
     what_is_chosen_by_hand_is_what_is_taken,
     a_cancelled_change_of_live_servers_is_undone,
     a_design_is_planned_deployed_and_recorded,

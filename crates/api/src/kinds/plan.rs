@@ -72,7 +72,7 @@ async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
 /// Problems that the design alone shows, and how it differs from what is deployed.
 async fn validate(ctx: Ctx) -> Result<Reply, ApiError> {
     let of = infrastructure::find(&ctx, &ctx.app.db().read, ctx.id("infrastructureId")?).await?;
-    let loaded = load::load(&ctx.app.db().read, &of, 0, planning::options(&ctx)?).await?;
+    let loaded = load::load_design(&ctx.app.db().read, &of, planning::options(&ctx)?).await?;
     Ok(Reply::Json(json!({
         "revision": of.revision,
         "problems": answer::problems(&planner::validate(&loaded.input)),

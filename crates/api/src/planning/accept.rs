@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::http::StatusCode;
-use engine::NewGroup;
+use engine::{NewGroup, entity::job};
 use model::{
     Id,
     deploy::{DeployStatus, DeployType},
@@ -15,7 +15,7 @@ use planner::{Allocation, Code, Options, Plan, PlanProblem};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
 use serde_json::{Value, json};
@@ -267,6 +267,13 @@ async fn instances(
     deploy_id: Id,
     passwords: &Passwords,
 ) -> Result<(), sea_orm::DbErr> {
+    let newest: Option<i64> = job::Entity::find()
+        .select_only()
+        .column_as(job::Column::Id.max(), "newest")
+        .into_tuple::<Option<i64>>()
+        .one(txn)
+        .await?
+        .flatten();
     let rows: HashMap<Id, &server_instance::Model> = loaded.instances.iter().map(|i| (i.id, i)).collect();
     for p in &plan.instances {
         let Some(before) = rows.get(&p.id) else { continue };
@@ -274,6 +281,10 @@ async fn instances(
         row.deploy_id = Set(Some(deploy_id));
         row.deploy_status = Set(DeployStatus::Ongoing.as_str().into());
         let mut extra = if before.extra.is_object() { before.extra.clone() } else { json!({}) };
+        if extra.get("since").is_none() {
+            // Jobs after this one may have changed the instance, until a deploy ends.
+            extra["since"] = newest.unwrap_or(0).into();
+        }
         match &p.after {
             Some(after) => {
                 row.server_id = Set(Some(after.server_id));

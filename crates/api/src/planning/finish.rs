@@ -140,8 +140,9 @@ async fn instances<C: ConnectionTrait>(
         let mut row = before.edit();
         let mut extra = before.extra.clone();
         if let Some(extra) = extra.as_object_mut() {
-            extra.remove("planned");
-            extra.remove("unfinished");
+            for key in ["planned", "unfinished", "since"] {
+                extra.remove(key);
+            }
             if let Some(login) = extra.remove("login") {
                 row.username = Set(login["username"].as_str().map(str::to_owned));
                 row.password = Set(login["password"].as_str().map(str::to_owned));
@@ -199,7 +200,12 @@ async fn networks<C: ConnectionTrait>(
 ) -> Result<(), DbErr> {
     let mut ids: BTreeSet<Id> = plan.networks.iter().map(|n| n.id).collect();
     ids.extend(designs.networks.keys());
-    let rows = logical_network::Entity::find().filter(logical_network::Column::Id.is_in(ids)).all(txn).await?;
+    // In the order in which plans are accepted, so that nobody waits in a circle.
+    let rows = logical_network::Entity::find()
+        .filter(logical_network::Column::Id.is_in(ids))
+        .order_by_asc(logical_network::Column::Id)
+        .all(txn)
+        .await?;
     for before in rows {
         let planned = plan.networks.iter().find(|p| p.id == before.id);
         let own = before.infrastructure_id == Some(of.id);

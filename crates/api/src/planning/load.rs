@@ -2,30 +2,27 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use engine::entity::job;
 use ipnet::Ipv4Net;
 use model::{
     Id,
-    bmc::PowerState,
     deploy::{DeployType, ServiceStatus},
     network::NetworkConnection,
-    server::ServerStatus,
+    order::{Order, ServerClean, ServerInstall},
 };
 use planner::{
-    Cable, Fabric, Group, Infrastructure, Instance, InstanceState, Interface, LogicalNetwork, NetworkAllocation,
-    Options, PlanInput, Server, SubnetPool, Switch, SwitchLink,
+    Group, Infrastructure, Instance, InstanceState, LogicalNetwork, NetworkAllocation, Options, PlanInput, SubnetPool,
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, sea_query::SelectStatement,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
 };
 use serde_json::Value;
 use store::entity::{
-    fabric_device, fabric_link, infrastructure, ip_allocation, logical_network, network_connection, network_device,
-    network_fabric, server, server_instance, server_instance_group, server_interface, site, ssh_key, subnet,
-    vlan_allocation,
+    infrastructure, ip_allocation, logical_network, network_connection, server_instance, server_instance_group, site,
+    ssh_key, subnet,
 };
 
-use super::{design, estimate, template};
+use super::{design, equipment, estimate, template};
 use crate::context::whole;
 
 /// The input, and the rows that it was made from: accepting a plan changes these.
@@ -44,25 +41,64 @@ pub struct Loaded {
     pub subnets: Vec<subnet::Model>,
 }
 
-/// Columns of a server that planning reads; its inventory stays where it is.
-#[derive(FromQueryResult)]
-struct ServerRow {
-    id: i64,
-    site_id: i64,
-    serial: Option<String>,
-    bmc_address: Option<String>,
-    server_type_id: Option<i64>,
-    status: String,
-    power: String,
-    disk_count: i64,
-    rack: Option<String>,
-}
-
 /// Loads the input for a plan of an infrastructure.
 pub async fn load<C: ConnectionTrait>(
     db: &C,
     of: &infrastructure::Model,
     generation: i64,
+    mut options: Options,
+) -> Result<Loaded, DbErr> {
+    options.usual_seconds = estimate::usual_seconds(db).await?;
+    let mut loaded = load_design(db, of, options).await?;
+    loaded.input.infrastructure.generation = generation;
+    let switches = equipment::switches(db, of.site_id).await?;
+    let held = held(&loaded.instances);
+    let (servers, occupied_ports) = equipment::servers(db, of.site_id, &loaded.groups, &held, &switches).await?;
+    let begun = begun(db, of.id, &loaded.instances).await?;
+    for instance in loaded.input.instances.iter_mut().filter(|i| begun.contains(&i.id)) {
+        instance.reinstall = true;
+    }
+    loaded.input.switches = switches;
+    loaded.input.servers = servers;
+    loaded.input.occupied_ports = occupied_ports;
+    Ok(loaded)
+}
+
+/// Live systems whose disk a deploy that did not end has begun to write or erase, also where its site went on for a while after the
+/// cancel because it could not be reached.
+async fn begun<C: ConnectionTrait>(
+    db: &C,
+    infrastructure_id: Id,
+    instances: &[server_instance::Model],
+) -> Result<BTreeSet<Id>, DbErr> {
+    let since: HashMap<Id, i64> = instances
+        .iter()
+        .filter(|i| deployed(i).is_some())
+        .filter_map(|i| Some((i.id, i.extra.get("since")?.as_i64()?)))
+        .collect();
+    let Some(first) = since.values().min() else { return Ok(BTreeSet::new()) };
+    let rows = job::Entity::find()
+        .select_only()
+        .columns([job::Column::Id, job::Column::InstanceId])
+        .filter(job::Column::InfrastructureId.eq(infrastructure_id))
+        .filter(job::Column::Id.gt(*first))
+        .filter(job::Column::Function.is_in([ServerInstall::NAME, ServerClean::NAME]))
+        .filter(job::Column::StartedAt.is_not_null())
+        .into_tuple::<(i64, Option<i64>)>()
+        .all(db)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(job, instance)| Some((job, instance?)))
+        .filter(|(job, instance)| since.get(instance).is_some_and(|since| job > since))
+        .map(|(_, instance)| instance)
+        .collect())
+}
+
+/// Loads the design alone: enough for [`planner::validate`] and [`planner::diff`], which are asked for at every stroke.
+pub async fn load_design<C: ConnectionTrait>(
+    db: &C,
+    of: &infrastructure::Model,
     options: Options,
 ) -> Result<Loaded, DbErr> {
     let gone = ServiceStatus::Deleted.as_str();
@@ -95,10 +131,7 @@ pub async fn load<C: ConnectionTrait>(
         .all(db)
         .await?;
     let subnets = subnet::Entity::find().filter(subnet::Column::IpVersion.eq("ipv4")).all(db).await?;
-    let fabrics = fabrics(db, of.site_id).await?;
-    let switches = switches(db, of.site_id).await?;
-    let held: BTreeSet<Id> = held(&instances);
-    let (servers, occupied_ports) = servers(db, of.site_id, &groups, &held, &switches).await?;
+    let fabrics = equipment::fabrics(db, of.site_id).await?;
     let owner_keys = ssh_key::Entity::find()
         .filter(ssh_key::Column::UserId.eq(of.owner_id))
         .order_by_asc(ssh_key::Column::Id)
@@ -111,8 +144,6 @@ pub async fn load<C: ConnectionTrait>(
         .filter_map(|d| d.get("osTemplateId").and_then(whole))
         .collect();
     let templates = template::load(db, &wanted.into_iter().collect::<Vec<_>>()).await?;
-    let mut options = options;
-    options.usual_seconds = estimate::usual_seconds(db).await?;
 
     let mut by_group: HashMap<Id, Vec<&network_connection::Model>> = HashMap::new();
     for c in &connections {
@@ -128,7 +159,7 @@ pub async fn load<C: ConnectionTrait>(
             label: of.design["label"].as_str().unwrap_or(&of.label).to_owned(),
             deployed_label: of.deployed["label"].as_str().map(str::to_owned),
             site_id: of.site_id,
-            generation,
+            generation: 0,
             deleted: of.deploy_type == DeployType::Delete.as_str(),
         },
         groups: groups
@@ -146,11 +177,11 @@ pub async fn load<C: ConnectionTrait>(
         instances: instances.iter().map(instance).collect(),
         next_instance_id: None,
         networks: self::networks(db, of, &networks, &instances, &subnets).await?,
-        servers,
-        switches,
+        servers: Vec::new(),
+        switches: Vec::new(),
         fabrics,
         subnet_pools: pools(&subnets, &networks),
-        occupied_ports,
+        occupied_ports: BTreeSet::new(),
         ssh_keys: owner_keys.into_iter().filter(|k| k.status != "deleted").map(|k| k.public_key).collect(),
         dns_servers: site
             .iter()
@@ -204,185 +235,6 @@ fn instance(row: &server_instance::Model) -> Instance {
 /// Servers that these instances have or have reserved.
 fn held(instances: &[server_instance::Model]) -> BTreeSet<Id> {
     instances.iter().flat_map(|i| i.server_id.into_iter().chain(deployed(i).map(|d| d.server_id))).collect()
-}
-
-async fn fabrics<C: ConnectionTrait>(db: &C, site_id: Id) -> Result<Vec<Fabric>, DbErr> {
-    let rows = network_fabric::Entity::find().filter(network_fabric::Column::SiteId.eq(site_id)).all(db).await?;
-    let ids: Vec<Id> = rows.iter().map(|f| f.id).collect();
-    let taken = vlan_allocation::Entity::find().filter(vlan_allocation::Column::FabricId.is_in(ids)).all(db).await?;
-    let mut used: HashMap<Id, BTreeSet<u16>> = HashMap::new();
-    for row in taken {
-        used.entry(row.fabric_id).or_default().extend(u16::try_from(row.vlan));
-    }
-    Ok(rows
-        .into_iter()
-        .map(|f| {
-            let mut vlans_used = used.remove(&f.id).unwrap_or_default();
-            for (low, high) in design::reserved_vlans(&f.configuration) {
-                vlans_used.extend(low..=high);
-            }
-            Fabric {
-                id: f.id,
-                vlan_ranges: design::vlan_ranges(&f.configuration),
-                vlans_used,
-                spanning_tree: f.extra["spanningTree"] == true,
-                name: f.name,
-            }
-        })
-        .collect())
-}
-
-async fn switches<C: ConnectionTrait>(db: &C, site_id: Id) -> Result<Vec<Switch>, DbErr> {
-    let here = || {
-        network_device::Entity::find()
-            .select_only()
-            .column(network_device::Column::Id)
-            .filter(network_device::Column::SiteId.eq(site_id))
-            .into_query()
-    };
-    let devices = network_device::Entity::find().filter(network_device::Column::SiteId.eq(site_id)).all(db).await?;
-    let members = fabric_device::Entity::find()
-        .filter(fabric_device::Column::NetworkDeviceId.in_subquery(here()))
-        .all(db)
-        .await?;
-    let cables = fabric_link::Entity::find().filter(fabric_link::Column::DeviceA.in_subquery(here())).all(db).await?;
-    let fabric_of: HashMap<Id, Id> = members.iter().map(|m| (m.network_device_id, m.fabric_id)).collect();
-    let mut links: HashMap<Id, Vec<SwitchLink>> = HashMap::new();
-    for c in cables {
-        for (device, port, peer, peer_port) in
-            [(c.device_a, &c.port_a, c.device_b, &c.port_b), (c.device_b, &c.port_b, c.device_a, &c.port_a)]
-        {
-            links.entry(device).or_default().push(SwitchLink {
-                port: port.clone(),
-                peer_device_id: peer,
-                peer_port: Some(peer_port.clone()),
-            });
-        }
-    }
-    Ok(devices
-        .into_iter()
-        .filter_map(|d| {
-            Some(Switch {
-                id: d.id,
-                name: d.name,
-                role: d.position,
-                fabric_id: *fabric_of.get(&d.id)?,
-                quarantine_vlan: d.quarantine_vlan.and_then(|v| u16::try_from(v).ok()),
-                links: links.remove(&d.id).unwrap_or_default(),
-            })
-        })
-        .collect())
-}
-
-/// Free servers of the needed types, those held, and the switch ports of everybody else's.
-async fn servers<C: ConnectionTrait>(
-    db: &C,
-    site_id: Id,
-    groups: &[server_instance_group::Model],
-    held: &BTreeSet<Id>,
-    switches: &[Switch],
-) -> Result<(Vec<Server>, BTreeSet<(Id, String)>), DbErr> {
-    let types: BTreeSet<Id> =
-        groups.iter().filter_map(|g| g.design.get("defaultServerTypeId").and_then(whole)).collect();
-    let free = Condition::all()
-        .add(server::Column::SiteId.eq(site_id))
-        .add(server::Column::Status.eq(ServerStatus::Available.as_str()))
-        .add(server::Column::AdministrationState.ne("unmanaged"))
-        .add(server::Column::ServerTypeId.is_in(types));
-    let mine = Condition::any().add(free).add(server::Column::Id.is_in(held.iter().copied()));
-    let rows = server::Entity::find()
-        .select_only()
-        .columns([
-            server::Column::Id,
-            server::Column::SiteId,
-            server::Column::Serial,
-            server::Column::BmcAddress,
-            server::Column::ServerTypeId,
-            server::Column::Status,
-            server::Column::Power,
-            server::Column::DiskCount,
-            server::Column::Rack,
-        ])
-        .filter(mine.clone())
-        .into_model::<ServerRow>()
-        .all(db)
-        .await?;
-    let ids = |condition: Condition| -> SelectStatement {
-        server::Entity::find().select_only().column(server::Column::Id).filter(condition).into_query()
-    };
-    let nics = server_interface::Entity::find()
-        .filter(server_interface::Column::ServerId.in_subquery(ids(mine)))
-        .all(db)
-        .await?;
-    let known: BTreeSet<Id> = switches.iter().map(|s| s.id).collect();
-    let mut interfaces: HashMap<Id, Vec<Interface>> = HashMap::new();
-    for n in nics {
-        let cable = n.network_device_id.filter(|d| known.contains(d)).zip(n.network_device_port);
-        interfaces.entry(n.server_id).or_default().push(Interface {
-            index: u32::try_from(n.position).unwrap_or(0),
-            name: n.name,
-            mac: n.mac,
-            speed_mbps: u32::try_from(n.speed_mbps).unwrap_or(0),
-            cable: cable.map(|(device_id, port)| Cable { device_id, port }),
-        });
-    }
-    let tenants = ServerStatus::ALL.iter().filter(|s| s.holds_tenant_data()).map(|s| s.as_str());
-    let elsewhere = Condition::all()
-        .add(server::Column::SiteId.eq(site_id))
-        .add(server::Column::Id.is_not_in(held.iter().copied()))
-        .add(
-            Condition::any()
-                .add(server::Column::Status.is_in(tenants))
-                .add(server::Column::AdministrationState.eq("unmanaged")),
-        );
-    let occupied = server_interface::Entity::find()
-        .select_only()
-        .columns([server_interface::Column::NetworkDeviceId, server_interface::Column::NetworkDevicePort])
-        .filter(server_interface::Column::ServerId.in_subquery(ids(elsewhere)))
-        .filter(server_interface::Column::NetworkDeviceId.is_not_null())
-        .filter(server_interface::Column::NetworkDevicePort.is_not_null())
-        .into_tuple::<(i64, String)>()
-        .all(db)
-        .await?;
-    // Sizes of disks matter for what is lost, so only for servers that are held.
-    let sizes: HashMap<Id, u64> = server::Entity::find()
-        .select_only()
-        .columns([server::Column::Id, server::Column::Inventory])
-        .filter(server::Column::Id.is_in(held.iter().copied()))
-        .into_tuple::<(i64, Value)>()
-        .all(db)
-        .await?
-        .into_iter()
-        .map(|(id, inventory)| (id, disk_gb(&inventory)))
-        .collect();
-    let servers = rows
-        .into_iter()
-        .filter_map(|r| {
-            let name = r.serial.or(r.bmc_address).unwrap_or_else(|| format!("server {}", r.id));
-            Some(Server {
-                id: r.id,
-                name,
-                type_id: r.server_type_id.or_else(|| held.contains(&r.id).then_some(0))?,
-                site_id: r.site_id,
-                available: r.status == ServerStatus::Available.as_str() && !held.contains(&r.id),
-                power: match r.power.as_str() {
-                    "on" => PowerState::On,
-                    "off" => PowerState::Off,
-                    _ => PowerState::Unknown,
-                },
-                rack: r.rack,
-                interfaces: interfaces.remove(&r.id).unwrap_or_default(),
-                disks: u32::try_from(r.disk_count).unwrap_or(0),
-                disk_gb: sizes.get(&r.id).copied().unwrap_or(0),
-            })
-        })
-        .collect();
-    Ok((servers, occupied.into_iter().collect()))
-}
-
-fn disk_gb(inventory: &Value) -> u64 {
-    let disks = inventory["disks"].as_array().map_or(&[][..], Vec::as_slice);
-    disks.iter().filter_map(|d| d["size_gb"].as_u64()).sum()
 }
 
 /// Pools with all that is taken in them: other subnets, smaller pools, and what is denied.

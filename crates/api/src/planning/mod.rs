@@ -7,6 +7,7 @@ pub mod accept;
 mod allocations;
 pub mod answer;
 pub mod design;
+mod equipment;
 mod estimate;
 pub mod finish;
 pub mod load;
