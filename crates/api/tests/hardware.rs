@@ -335,6 +335,13 @@ async fn power_is_ordered_from_the_site(db: Database) {
         (&soft["action"], &soft["graceful_seconds"], &soft["force_after"]),
         (&json!("graceful_off"), &json!(180), &json!(false))
     );
+    rig.no(409, "POST", &format!("{path}/clean"), Value::Null, "only one that is cleaning_required").await;
+    rig.server(id, |row| row.status = Set("cleaning_required".into())).await;
+    rig.no(400, "PATCH", &format!("/servers/{id}"), json!({"serverStatus": "cleaning"}), "the action clean").await;
+    rig.ok(202, "POST", &format!("{path}/clean"), Value::Null).await;
+    assert_eq!(rig.orders().last().unwrap(), &["server.clean"]);
+    assert_eq!(rig.get(&format!("/servers/{id}")).await["serverStatus"], "cleaning");
+    rig.no(409, "POST", &format!("{path}/set-power"), json!({"powerCommand": "on"}), "cleaning").await;
     // Nobody can be asked: the last word counts.
     assert_eq!(rig.ok(200, "POST", &format!("{path}/get-power"), Value::Null).await, "unknown");
     rig.server(id, |row| {

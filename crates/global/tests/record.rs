@@ -445,6 +445,34 @@ async fn what_a_site_sees(db: Database) {
     assert_eq!(rig.events("server.os_up").await, 1);
 }
 
+async fn a_server_is_cleaned(db: Database) {
+    let rig = rig(db).await;
+    let id = rig.server("10.0.0.1").await;
+    let set = async |status: &str| {
+        let mut row: entity::server::ActiveModel = rig.row(id).await.into();
+        row.status = Set(status.into());
+        row.server_type_id = Set(Some(1));
+        row.update(&rig.db.write).await.unwrap();
+    };
+    set("cleaning").await;
+    let jobs = rig.group(Some(id), None, &["server.clean"]).await;
+    rig.report(&jobs[0], JobStatus::ThrownError, None, Some("the disk does not answer")).await;
+    let row = rig.until("told", id, |s| s.status == "cleaning_required").await;
+    assert!(row.status_reason.unwrap().contains("does not answer"));
+    set("cleaning").await;
+    let jobs = rig.group(Some(id), None, &["server.clean"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(json!({"power": "off"})), None).await;
+    let row = rig.until("cleaned", id, |s| s.status == "available").await;
+    assert_eq!((row.power.as_str(), row.status_reason), ("off", None));
+    assert_eq!((rig.events("server.cleaned").await, rig.events("server.cleaning_failed").await), (1, 1));
+    // What a deploy cleans is none of its business.
+    set("used").await;
+    let jobs = rig.group(Some(id), None, &["server.clean"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(json!({"power": "off"})), None).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(rig.row(id).await.status, "used");
+}
+
 /// Each on both databases.
 mod on {
     macro_rules! both {
@@ -454,6 +482,7 @@ mod on {
         a_server_registers
         a_registration_that_fails_says_why
         switches_tell_their_cables
+        a_server_is_cleaned
         what_a_site_sees
     }
 }

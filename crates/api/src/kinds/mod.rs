@@ -23,6 +23,7 @@ pub mod overview;
 pub mod plan;
 pub mod role;
 pub mod server;
+pub mod server_cleaning;
 pub mod server_default_credentials;
 pub mod server_instance;
 pub mod server_instance_group;
@@ -75,6 +76,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         plan::ROUTES,
         role::ROUTES,
         server::ROUTES,
+        server_cleaning::ROUTES,
         server_default_credentials::ROUTES,
         server_instance::ROUTES,
         server_instance_group::ROUTES,

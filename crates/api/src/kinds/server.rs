@@ -200,6 +200,9 @@ fn next_status(found: &server::Model, word: &str, type_id: Option<Id>) -> Result
     if matches!(next, ServerStatus::Registering | ServerStatus::UsedRegistering) && now != next {
         return Err(field("registering begins with the action re-register".into()));
     }
+    if next == ServerStatus::Cleaning && now != next {
+        return Err(field("cleaning begins with the action clean".into()));
+    }
     if !now.may_become(next, By::Anyone) {
         let can: Vec<&str> = ServerStatus::ALL
             .iter()
@@ -221,7 +224,7 @@ fn next_status(found: &server::Model, word: &str, type_id: Option<Id>) -> Result
 }
 
 /// Refuses what would pull a server from under somebody.
-async fn refuse_used<C: ConnectionTrait>(db: &C, found: &server::Model, what: &str) -> Result<(), ApiError> {
+pub(crate) async fn refuse_used<C: ConnectionTrait>(db: &C, found: &server::Model, what: &str) -> Result<(), ApiError> {
     let holder = server_instance::Entity::find().filter(server_instance::Column::ServerId.eq(found.id)).one(db).await?;
     let status = ServerStatus::parse(&found.status);
     let busy = matches!(status, Some(ServerStatus::Cleaning | ServerStatus::UpdatingFirmware));

@@ -193,14 +193,20 @@ async fn begin(
     in_band: bool,
 ) -> Result<(server::Model, Value), ApiError> {
     let info = job_info(&start(ctx, txn, &row, in_band).await?);
-    let mut extra = row.extra.clone();
-    if let Some(map) = extra.as_object_mut() {
-        map.insert("jobInfo".into(), info.clone());
-    }
-    let mut edit = row.edit();
-    edit.revision = Set(row.revision);
-    edit.extra = Set(extra);
-    Ok((edit.update(txn).await?, info))
+    Ok((remember(txn, row, &info).await?, info))
+}
+
+/// Notes with a server which jobs work on it now. That is no change of the server itself: its revision stays.
+pub(crate) async fn remember<C: ConnectionTrait>(
+    txn: &C,
+    row: server::Model,
+    info: &Value,
+) -> Result<server::Model, ApiError> {
+    let mut extra = row.extra.as_object().cloned().unwrap_or_default();
+    extra.insert("jobInfo".into(), info.clone());
+    let mut edit = server::ActiveModel { id: Set(row.id), ..Default::default() };
+    edit.extra = Set(Value::Object(extra));
+    Ok(edit.update(txn).await?)
 }
 
 async fn register(ctx: Ctx) -> Result<Reply, ApiError> {

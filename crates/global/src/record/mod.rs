@@ -2,6 +2,7 @@
 //! twice, and concerns objects of the site that speaks alone.
 
 mod cabling;
+mod cleaning;
 mod inventory;
 mod observed;
 mod switch;
@@ -77,7 +78,7 @@ impl Listener for Recorder {
         let (db, sealer) = (self.db(), self.sealer());
         match JobStatus::parse(&job.status) {
             Some(JobStatus::ReturnedSuccess) => result(db, sealer, &job).await?,
-            Some(JobStatus::ThrownError) => failure(db, &job).await?,
+            Some(JobStatus::ThrownError) => failure(db, sealer, &job).await?,
             _ => return Ok(()),
         }
         self.app.wrote();
@@ -85,13 +86,15 @@ impl Listener for Recorder {
     }
 
     async fn group_finished(&self, group: job_group::Model) -> Result<(), ListenerError> {
-        if group.kind == "server_register"
-            && let (Some(server_id), Some(reason)) = (group.server_id, &group.cancel_reason)
-        {
+        let (Some(server_id), Some(reason)) = (group.server_id, &group.cancel_reason) else { return Ok(()) };
+        if group.kind == "server_register" {
             let reason = format!("the registration was cancelled: {reason}; register the server again");
             inventory::incomplete(self.db(), server_id, group.id, &reason).await?;
-            self.app.wrote();
+        } else if group.kind == api::kinds::server_cleaning::GROUP {
+            let reason = format!("its cleaning was cancelled: {reason}; clean it again");
+            cleaning::ended(self.db(), self.sealer(), server_id, group.id, Some(&reason)).await?;
         }
+        self.app.wrote();
         Ok(())
     }
 }
@@ -106,8 +109,11 @@ pub async fn result(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<
         };
         match source {
             Some(source) => inventory::record(db, sealer, server_id, source, &job.response).await?,
-            // A cleaned server is left switched off.
-            None if job.function == ServerClean::NAME => observed::power(&db.write, server_id, None, "off").await?,
+            None if job.function == ServerClean::NAME => {
+                // A cleaned server is left switched off.
+                observed::power(&db.write, server_id, None, "off").await?;
+                cleaning::ended(db, sealer, server_id, job.group_id, None).await?;
+            }
             None => {
                 if let Some(power @ ("on" | "off")) = job.response.get("power").and_then(Value::as_str) {
                     observed::power(&db.write, server_id, None, power).await?;
@@ -122,12 +128,15 @@ pub async fn result(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<
 }
 
 /// What is told of a job that failed for good.
-async fn failure(db: &Database, job: &job::Model) -> Result<(), RecordError> {
+async fn failure(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<(), RecordError> {
     let error = job.error.as_deref().unwrap_or("no reason was given");
     match (job.function.as_str(), job.server_id, job.network_device_id) {
         (ServerInventory::NAME | ServerDiscover::NAME | api::kinds::server_registration::FINISH, Some(id), _) => {
             let reason = format!("{}: {error}", job.title);
             inventory::incomplete(db, id, job.group_id, &reason).await
+        }
+        (ServerClean::NAME, Some(id), _) => {
+            cleaning::ended(db, sealer, id, job.group_id, Some(&format!("its disks were not erased: {error}"))).await
         }
         (SwitchDiscover::NAME, _, Some(id)) => switch::failed(db, id, error).await,
         _ => Ok(()),

@@ -1,0 +1,78 @@
+//! Servers that came back with somebody's data on their disks are erased before anybody else gets them.
+
+use engine::NewGroup;
+use model::{
+    job::{JobRefs, JobSpec, RetryPolicy, Target},
+    order::{Order, ServerClean},
+    server::{By, ServerStatus},
+};
+use sea_orm::ActiveValue::Set;
+use serde_json::json;
+
+use crate::{
+    context::{Ctx, Reply},
+    error::ApiError,
+    facts,
+    kinds::{
+        server::{change, find, refuse_used},
+        server_registration::remember,
+    },
+    routes,
+};
+
+routes! {
+    "cleanServer" => clean,
+}
+
+/// Type of the job group of a cleaning that a person asked for.
+pub const GROUP: &str = "server_clean";
+
+/// Erases all disks of a server that waits for it; then it is available again.
+async fn clean(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let found = find(&ctx, &txn).await?;
+    refuse_used(&txn, &found, "cleaned").await?;
+    let now = ServerStatus::parse(&found.status);
+    if !now.is_some_and(|s| s != ServerStatus::Cleaning && s.may_become(ServerStatus::Cleaning, By::Anyone)) {
+        return Err(ApiError::conflict(format!(
+            "a server that is {} is not cleaned; only one that is cleaning_required is",
+            found.status
+        )));
+    }
+    let name = facts::server_name(&found);
+    let title = format!("Erase all disks of server {name}");
+    let after = change(&ctx, &txn, &found, "clean", |row| {
+        row.status = Set(ServerStatus::Cleaning.as_str().into());
+        row.status_reason = Set(None);
+    })
+    .await?;
+    let job = JobSpec {
+        key: "clean".into(),
+        function: ServerClean::NAME.into(),
+        title: title.clone(),
+        site_id: Some(after.site_id),
+        target: Target { kind: "server".into(), id: after.id, generation: 0 },
+        payload: serde_json::to_value(ServerClean { server_id: after.id })?,
+        depends_on: Vec::new(),
+        retry: RetryPolicy { max: 2, min_seconds: 10, max_seconds: 60 },
+        timeout_seconds: 7200,
+        refs: JobRefs { server_id: Some(after.id), ..Default::default() },
+        // Passing it over would hand somebody's data to somebody else.
+        can_be_skipped: false,
+        requires_confirmation: false,
+    };
+    let group = NewGroup {
+        kind: GROUP.into(),
+        description: title,
+        params: json!({"serverId": after.id}),
+        server_id: Some(after.id),
+        site_id: Some(after.site_id),
+        ..Default::default()
+    };
+    let created = ctx.app.engine().create_group(&txn, group, vec![job]).await?;
+    let info = json!({"jobGroupId": created.group_id, "jobId": created.job_ids.get("clean")});
+    remember(&txn, after, &info).await?;
+    txn.commit().await?;
+    ctx.app.engine().wake();
+    Ok(Reply::Json(info))
+}
