@@ -1,4 +1,4 @@
-# Two things that people want: `make run` (see it) and `make test` (prove it). `make help` lists the rest.
+# Two things that people want: `make demo` (see it) and `make test` (prove it). `make help` lists the rest.
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 
@@ -6,21 +6,29 @@ SHELL := /usr/bin/env bash
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: run
-run: ui ## build everything and run a Global Controller on http://127.0.0.1:8080
-	cargo run --release -p steelyard -- global
+.PHONY: demo
+demo: ui ## from nothing to a deployed infrastructure on this machine; DEMO_ARGS=--exit-when-done stops afterwards
+	cargo run --release -q -p steelyard -- demo $(DEMO_ARGS)
+
+.PHONY: up
+up: ui ## the same without the scripted deploy; keeps its data in .steelyard/up
+	cargo run --release -q -p steelyard -- up $(UP_ARGS)
 
 .PHONY: ui
-ui: ## build the web applications (Node 20 or newer)
-	cd ui && npm ci --no-audit --no-fund && npm run build
+ui: need-node ## build the web applications (Node 20 or newer)
+	cd ui && npm ci --no-audit --no-fund --loglevel=error && npm run build
+
+.PHONY: need-node
+need-node:
+	@bash scripts/need-node.sh
 
 .PHONY: test
-test: test-prepare test-rust test-ui ## everything that proves it
-	@cat target/postgres-not-tested 2>/dev/null || true
+test: test-prepare test-rust test-ui test-browser ## everything that proves it
+	@cat target/not-tested target/postgres-not-tested 2>/dev/null || true
 
 .PHONY: test-prepare
 test-prepare:
-	@rm -f target/postgres-not-tested
+	@mkdir -p target && rm -f target/not-tested target/postgres-not-tested
 	@bash scripts/need-postgres.sh
 
 .PHONY: test-rust
@@ -30,5 +38,10 @@ test-rust: ## format, lints, tests of all crates
 	cargo test --workspace --quiet
 
 .PHONY: test-ui
-test-ui: ## types and unit tests of the web applications
-	cd ui && npm ci --no-audit --no-fund && npm run build && npm test
+test-ui: ui ## types and unit tests of the web applications
+	cd ui && npm test
+
+.PHONY: test-browser
+test-browser: ## the web applications in Chromium, against a running system
+	@if bash scripts/need-chromium.sh; then cargo build --quiet --workspace && bash scripts/browser-tests.sh; \
+	else echo "NOT TESTED: the web applications in a browser (no Chromium)" >>target/not-tested; fi
