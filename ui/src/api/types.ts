@@ -75,15 +75,17 @@ export interface LogicalNetwork {
   serviceStatus: ServiceStatus;
   mtu?: number | null;
   annotations?: Record<string, string>;
+  lastAppliedLogicalNetworkProfileId?: number | null;
   config: { revision: number; deployType: DeployType; deployStatus: DeployStatus; mtu?: number | null };
   vlan?: { vlans: NetworkAllocation[] } | null;
-  ipv4?: { subnets: NetworkAllocation[] } | null;
+  ipv4?: { subnets: NetworkAllocation[]; subnetAllocationStrategies?: { kind: string; prefixLength?: number | null; subnetPoolIds?: number[] }[] } | null;
 }
 export interface GroupConnection {
   id: string;
   tagged: boolean;
   accessMode: 'l2';
   mtu?: number | null;
+  providesDefaultRoute?: boolean;
   redundancy?: { mode: 'active-backup' | 'active-active'; implementation?: unknown } | null;
 }
 export interface ServerInstance {

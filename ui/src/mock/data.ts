@@ -1,5 +1,5 @@
 /* Seeded data of the mock; the shapes are the wire's. */
-import type { Job, JobGroup, LogicalNetwork, NetworkDevice, Server, ServerInstance, ServerInstanceGroup, SwitchPort, SystemEvent } from '../api/types';
+import type { GroupConnection, Job, JobGroup, LogicalNetwork, NetworkDevice, Server, ServerInstance, ServerInstanceGroup, SwitchPort, SystemEvent } from '../api/types';
 
 let seed = 7;
 const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647;
@@ -27,7 +27,7 @@ export const profiles = [
 const net = (id: number, label: string, infrastructureId: number | null, vlan: number, subnet: string): LogicalNetwork => ({
   id, revision: 1, label, name: label, kind: 'vlan', fabricId: 1, infrastructureId, serviceStatus: 'active', mtu: 1500,
   config: { revision: 1, deployType: 'create', deployStatus: 'finished' },
-  vlan: { vlans: [{ vlanId: vlan, allocationStatus: 'allocated' }] }, ipv4: { subnets: [{ networkAddress: subnet, prefixLength: 24, allocationStatus: 'allocated' }] },
+  vlan: { vlans: [{ vlanId: vlan, allocationStatus: 'allocated' }] }, ipv4: { subnets: [{ networkAddress: subnet, prefixLength: 24, allocationStatus: 'allocated' }], subnetAllocationStrategies: [{ kind: 'auto', prefixLength: 24, subnetPoolIds: [] }] },
 });
 const infra = (id: number, label: string, serviceStatus: string, deployStatus: string) => ({
   id, revision: 3, label, siteId: 1, datacenterName: 'frankfurt-1', serviceStatus, designIsLocked: 0, createdTimestamp: iso(-864000), updatedTimestamp: iso(-3600 * id),
@@ -40,7 +40,7 @@ export const group = (id: number, infrastructureId: number, label: string, insta
   config: { revision: 1, label, instanceCount, defaultServerTypeId, osTemplateId: 1, deployType: 'create', deployStatus: status === 'active' ? 'finished' : 'not_started' },
 });
 export const groups: ServerInstanceGroup[] = [group(1, 1, 'web', 3, 1, 'active'), group(2, 1, 'database', 2, 2, 'active')];
-export const connections: Record<number, { id: string; tagged: boolean; accessMode: 'l2'; mtu: number; redundancy: null }[]> = {
+export const connections: Record<number, GroupConnection[]> = {
   1: [{ id: '1', tagged: false, accessMode: 'l2', mtu: 1500, redundancy: null }, { id: '2', tagged: true, accessMode: 'l2', mtu: 1500, redundancy: null }],
   2: [{ id: '2', tagged: false, accessMode: 'l2', mtu: 1500, redundancy: null }, { id: '3', tagged: true, accessMode: 'l2', mtu: 9000, redundancy: null }],
 };

@@ -85,7 +85,7 @@ const ROUTES: [string, Handler][] = [
   }],
   ['GET /server-instance-groups/:id/config/networking/connections', ({ id }) => ({ data: d.connections[id] ?? [] })],
   ['POST /server-instance-groups/:id/config/networking/connections', ({ id, body }) => {
-    const c = { id: body.logicalNetworkId, tagged: body.tagged, accessMode: 'l2' as const, mtu: body.mtu, redundancy: body.redundancy ?? null };
+    const c = { id: body.logicalNetworkId, tagged: body.tagged, accessMode: 'l2' as const, mtu: body.mtu, providesDefaultRoute: body.providesDefaultRoute ?? false, redundancy: body.redundancy ?? null };
     if (!c.tagged && (d.connections[id] ?? []).some((x) => !x.tagged)) refuse(400, 'connections: a second untagged network on the same ports.');
     (d.connections[id] ??= []).push(c);
     return c;
@@ -102,6 +102,11 @@ const ROUTES: [string, Handler][] = [
   }],
   ['POST /logical-networks/actions/create-from-profile', ({ body }) => {
     const n = { ...d.networks[1], id: next++, revision: 1, label: body.label, name: body.label, infrastructureId: body.infrastructureId, serviceStatus: 'ordered' as const, vlan: null, ipv4: null, config: { revision: 1, deployType: 'create' as const, deployStatus: 'not_started' as const } };
+    d.networks.push(n);
+    return n;
+  }],
+  ['POST /logical-networks', ({ body }) => {
+    const n = { ...d.networks[1], id: next++, revision: 1, label: body.label, name: body.label, infrastructureId: body.infrastructureId, serviceStatus: 'ordered' as const, vlan: null, ipv4: body.ipv4 ? { ...body.ipv4, subnets: [] } : null, config: { revision: 1, deployType: 'create' as const, deployStatus: 'not_started' as const } };
     d.networks.push(n);
     return n;
   }],

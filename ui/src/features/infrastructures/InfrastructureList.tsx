@@ -154,7 +154,7 @@ function CreateDialog({ opened, close }: { opened: boolean; close: () => void })
   const sites = useQuery({ queryKey: ['sites'], queryFn: () => api.get<Page<Site>>('/sites', { limit: 100 }), enabled: opened });
   const chosen = site ?? (sites.data?.data[0] ? String(sites.data.data[0].id) : null);
   const create = useMutation({
-    mutationFn: () => api.post<Infrastructure>('/infrastructures', { label, siteId: Number(chosen), meta: { name: label } }),
+    mutationFn: () => api.post<Infrastructure>('/infrastructures', { label, siteId: Number(chosen) }),
     onSuccess: (made) => {
       void client.invalidateQueries({ queryKey: ['infrastructures'] });
       close();

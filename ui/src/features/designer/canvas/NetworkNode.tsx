@@ -33,7 +33,7 @@ export const NetworkNode = memo(function NetworkNode({ id, selected }: NodeProps
         {network.shared ? <IconWorld size={18} aria-hidden /> : <IconNetwork size={18} aria-hidden />}
         <div>
           <strong title={network.label}>{network.label}</strong>
-          <small className="num">{vlan ? `VLAN ${vlan}${subnet?.networkAddress ? ` · ${subnet.networkAddress}/${subnet.prefixLength}` : ''}` : 'VLAN and subnet at deploy'}</small>
+          <small className="num">{vlan ? `VLAN ${vlan}${subnet?.networkAddress ? ` · ${subnet.networkAddress}/${subnet.prefixLength}` : ''}` : network.addresses.kind === 'none' ? 'VLAN at deploy, no addresses' : 'VLAN and subnet at deploy'}</small>
         </div>
         {problems.length > 0 && (
           <span className="sy-badge warn" title={problems.map((p) => p.message).join(' ')}>

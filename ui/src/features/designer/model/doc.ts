@@ -1,6 +1,11 @@
 /** The design as the designer holds it: plain immutable data, keys that stay the same from first stroke to last save. */
 
+import type { LogicalNetwork } from '../../../api/types';
+
 export type Key = string;
+/** Where the IPv4 subnet of a network comes from; `fixed` is one chosen by hand elsewhere, which is shown and kept. */
+export type Addresses = { kind: 'auto'; prefixLength: number } | { kind: 'none' } | { kind: 'fixed' };
+export const AUTOMATIC: Addresses = { kind: 'auto', prefixLength: 26 };
 export interface GroupDoc {
   label: string;
   instanceCount: number;
@@ -17,12 +22,15 @@ export interface NetworkDoc {
   /** Belongs to the site, not to this infrastructure: may be connected, not edited. */
   shared: boolean;
   deleted: boolean;
+  addresses: Addresses;
 }
 export interface LinkDoc {
   group: Key;
   network: Key;
   tagged: boolean;
   mtu: number;
+  /** The servers' way out of all their networks; one connection of a group has it. */
+  defaultRoute: boolean;
   redundancy: 'active-backup' | 'active-active' | null;
 }
 export interface Position {
@@ -40,6 +48,13 @@ export const EMPTY: Doc = { groups: {}, networks: {}, links: {}, positions: {} }
 export const linkKey = (group: Key, network: Key) => `${group}|${network}`;
 export const linksOf = (doc: Doc, key: Key) => Object.values(doc.links).filter((l) => l.group === key || l.network === key);
 export const isGroup = (key: Key) => key.startsWith('g:');
+
+/** What the wire says of a network's IPv4 strategies. */
+export function addressesOf(n: LogicalNetwork): Addresses {
+  const first = n.ipv4?.subnetAllocationStrategies?.[0];
+  if (!first) return { kind: 'none' };
+  return first.kind === 'auto' && first.prefixLength ? { kind: 'auto', prefixLength: first.prefixLength } : { kind: 'fixed' };
+}
 
 export function without<T>(record: Readonly<Record<string, T>>, keys: Iterable<string>): Record<string, T> {
   const drop = new Set(keys);

@@ -57,6 +57,36 @@ describe('undo', () => {
   });
 });
 
+describe('addresses and the way out', () => {
+  it('a new network takes addresses from the pools; its first connection is the default route', () => {
+    const { web, lan } = drawTwo();
+    const back = store.addNetwork({ ...make, label: 'back' });
+    expect(doc().networks[lan].addresses).toEqual({ kind: 'auto', prefixLength: 26 });
+    store.connect(web, lan);
+    store.connect(web, back);
+    expect(Object.values(doc().links).map((l) => l.defaultRoute)).toEqual([true, false]);
+  });
+  it('moves the default route between connections, giving it up before taking it', () => {
+    const { web, lan } = drawTwo();
+    const back = store.addNetwork({ ...make, label: 'back' });
+    store.connect(web, back);
+    store.connect(web, lan);
+    const saved = doc();
+    store.editLink(linkKey(web, lan), { defaultRoute: true });
+    expect(doc().links[linkKey(web, back)].defaultRoute).toBe(false);
+    expect(difference(saved, doc()).map((op) => op.do === 'update-link' && op.to.defaultRoute)).toEqual([false, true]);
+    expect(difference(doc(), saved).map((op) => op.do === 'update-link' && op.to.defaultRoute)).toEqual([false, true]);
+  });
+  it('a network without addresses is nobody’s default route', () => {
+    const { web, lan } = drawTwo();
+    store.connect(web, lan);
+    store.editNetwork(lan, { addresses: { kind: 'none' } });
+    expect(doc().links[linkKey(web, lan)].defaultRoute).toBe(false);
+    store.undo();
+    expect(doc().links[linkKey(web, lan)].defaultRoute).toBe(true);
+  });
+});
+
 describe('connect', () => {
   it('makes the first connection untagged and the next ones tagged', () => {
     const { web, lan } = drawTwo();

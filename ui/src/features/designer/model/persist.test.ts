@@ -27,6 +27,22 @@ describe('the draft on the server', () => {
     expect(Object.values(doc.groups)).toMatchObject([{ label: 'workers', instanceCount: 4 }]);
     expect(Object.values(doc.links)).toMatchObject([{ tagged: false, mtu: 1500 }]);
   });
+  it('a network whose addresses change is made anew and keeps its name and connections', async () => {
+    await load(3);
+    const stop = startAutosave();
+    const workers = store.addGroup({ instanceCount: 1, serverTypeId: 1, osTemplateId: 1, label: 'nodes' });
+    const lan = store.addNetwork({ fabricId: 1, profileId: null, label: 'plain' });
+    store.connect(workers, lan);
+    await flush();
+    const before = state().ids[lan];
+    store.editNetwork(lan, { addresses: { kind: 'auto', prefixLength: 28 } });
+    await flush();
+    expect(state().ids[lan]).not.toBe(before);
+    await vi.waitFor(() => expect(state().saving).toBe('idle'));
+    expect(Object.values(state().saved.networks).filter((n) => !n.shared)).toMatchObject([{ label: 'plain', addresses: { kind: 'auto', prefixLength: 28 } }]);
+    expect(Object.values(state().saved.links)).toMatchObject([{ network: lan, defaultRoute: true }]);
+    stop();
+  });
   it('undo is saved like any other change', async () => {
     await load(1);
     const stop = startAutosave();

@@ -2,7 +2,7 @@ import { ApiError, api } from '../../../api/client';
 import type { GroupConnection, LogicalNetwork, Page, Problem, ServerInstanceGroup } from '../../../api/types';
 import { toast } from '../../../components/toast';
 import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, Position } from './doc';
-import { EMPTY, linkKey } from './doc';
+import { addressesOf, EMPTY, linkKey, linksOf } from './doc';
 import { complete } from './layout';
 import { type Facts, type Step, useDesigner } from './store';
 import { difference, type Op, same, settle } from './sync';
@@ -32,6 +32,7 @@ const groupDoc = (g: ServerInstanceGroup): GroupDoc => ({
 const networkDoc = (n: LogicalNetwork): NetworkDoc => ({
   label: n.label, fabricId: n.fabricId, profileId: null, shared: n.infrastructureId === null,
   deleted: n.config?.deployType === 'delete' && n.config.deployStatus !== 'finished',
+  addresses: addressesOf(n),
 });
 
 interface Snapshot {
@@ -76,7 +77,7 @@ async function fetchDesign(id: number): Promise<Snapshot> {
     place(key, `group:${g.id}`);
     for (const c of connections[i].data) {
       const network = keyOf('n', Number(c.id));
-      doc.links[linkKey(key, network)] = { group: key, network, tagged: c.tagged, mtu: c.mtu ?? 1500, redundancy: c.redundancy?.mode ?? null };
+      doc.links[linkKey(key, network)] = { group: key, network, tagged: c.tagged, mtu: c.mtu ?? 1500, defaultRoute: c.providesDefaultRoute ?? false, redundancy: c.redundancy?.mode ?? null };
     }
   });
   out.doc = complete(doc);
@@ -114,7 +115,7 @@ export async function load(id: number) {
 }
 
 const groupBody = (g: GroupDoc) => ({ label: g.label, instanceCount: g.instanceCount, defaultServerTypeId: g.serverTypeId, osTemplateId: g.osTemplateId ?? undefined });
-const linkBody = (l: LinkDoc) => ({ tagged: l.tagged, accessMode: 'l2', mtu: l.mtu, redundancy: l.redundancy ? { mode: l.redundancy } : undefined });
+const linkBody = (l: LinkDoc) => ({ tagged: l.tagged, accessMode: 'l2', mtu: l.mtu, providesDefaultRoute: l.defaultRoute, redundancy: l.redundancy ? { mode: l.redundancy } : null });
 
 async function run(op: Op): Promise<void> {
   const { infrastructureId, ids, facts } = get();
@@ -125,10 +126,11 @@ async function run(op: Op): Promise<void> {
       const common = { label: op.to.label, name: op.to.label, infrastructureId };
       const made = op.to.profileId
         ? await api.post<LogicalNetwork>('/logical-networks/actions/create-from-profile', { ...common, logicalNetworkProfileId: op.to.profileId })
-        : await api.post<LogicalNetwork>('/logical-networks', { ...common, kind: 'vlan', fabricId: op.to.fabricId });
+        : await api.post<LogicalNetwork>('/logical-networks', plainNetwork(op.to, infrastructureId));
       return remember(op.key, made.id, { network: made });
     }
     case 'update-network': {
+      if (!same(op.from.addresses, op.to.addresses)) return replaceNetwork(op.key, op.to);
       const now = await api.get<LogicalNetwork>(`/logical-networks/${ids[op.key]}`);
       const made = await api.patch<LogicalNetwork>(`/logical-networks/${ids[op.key]}`, { label: op.to.label, name: op.to.label }, now.revision);
       return remember(op.key, ids[op.key], { network: { ...now, ...made } });
@@ -158,6 +160,28 @@ async function run(op: Op): Promise<void> {
     case 'delete-link':
       return void (await api.delete(`${links(op.from.group)}/${ids[op.from.network]}`));
   }
+}
+
+const plainNetwork = (n: NetworkDoc, infrastructureId: number, label = n.label) => ({
+  label, name: label, infrastructureId, kind: 'vlan', fabricId: n.fabricId,
+  ...(n.addresses.kind === 'auto' ? { ipv4: { subnetAllocationStrategies: [{ kind: 'auto', prefixLength: n.addresses.prefixLength, subnetPoolIds: [], scope: { kind: 'global', resourceId: 0 } }] } } : {}),
+});
+
+/** The strategies of a network are said once, at its making: one that was never deployed is made anew, with its connections. */
+async function replaceNetwork(key: Key, to: NetworkDoc): Promise<void> {
+  const { infrastructureId, ids, saved } = get();
+  const old = ids[key];
+  // Under another name until the old one is gone: what fails on the way loses nothing.
+  const made = await api.post<LogicalNetwork>('/logical-networks', plainNetwork(to, infrastructureId, `${to.label.slice(0, 55)}-${old}-new`));
+  for (const link of linksOf(saved, key)) {
+    const connections = `/server-instance-groups/${ids[link.group]}/config/networking/connections`;
+    await api.delete(`${connections}/${old}`);
+    await api.post(connections, { logicalNetworkId: String(made.id), ...linkBody(link) });
+  }
+  const now = await api.get<LogicalNetwork>(`/logical-networks/${old}`);
+  await api.delete(`/logical-networks/${old}`, now.revision);
+  const named = await api.patch<LogicalNetwork>(`/logical-networks/${made.id}`, { label: to.label, name: to.label }, made.revision);
+  set((s) => ({ ids: { ...s.ids, [key]: made.id }, facts: { ...s.facts, [key]: { network: { ...made, ...named } } } }));
 }
 
 let busy = false;

@@ -43,6 +43,9 @@ export function judge(rules: readonly Rule[], doc: Doc, from: Key, to: Key): Ver
 /** A port carries one untagged network: the first is untagged, the next ones are tagged. */
 export const defaultTagged = (doc: Doc, group: Key) => linksOf(doc, group).some((l) => !l.tagged);
 
+/** The first connection to a network with addresses is the way out. */
+export const defaultRoute = (doc: Doc, group: Key, network: Key) => doc.networks[network]?.addresses.kind !== 'none' && !linksOf(doc, group).some((l) => l.defaultRoute);
+
 /** Why this connection may not become untagged, or null. */
 export function untaggedProblem(doc: Doc, group: Key, network: Key): string | null {
   const other = linksOf(doc, group).find((l) => !l.tagged && l.network !== network);

@@ -1,9 +1,9 @@
 import { create } from 'zustand';
 import type { LogicalNetwork, Problem, ServerInstanceGroup } from '../../../api/types';
 import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, Position } from './doc';
-import { EMPTY, freeLabel, isGroup, linkKey, linksOf, without } from './doc';
+import { addressesOf, AUTOMATIC, EMPTY, freeLabel, isGroup, linkKey, linksOf, without } from './doc';
 import { autoLayout, complete, snap } from './layout';
-import { DEFAULT_RULES, defaultTagged, judge, type Rule, type Verdict } from './rules';
+import { DEFAULT_RULES, defaultRoute, defaultTagged, judge, type Rule, type Verdict } from './rules';
 
 export interface Step {
   label: string;
@@ -87,7 +87,7 @@ export function addNetwork(network: Pick<NetworkDoc, 'fabricId' | 'profileId'> &
   const key = existing ? `n:${existing.id}` : newKey('n');
   if (get().doc.networks[key]) return key;
   if (existing) set({ ids: { ...get().ids, [key]: existing.id }, facts: { ...get().facts, [key]: { network: existing } } });
-  apply('Add network', (doc) => withNetwork(doc, key, { label: existing?.label ?? freeLabel(doc, network.label ?? 'lan'), fabricId: network.fabricId, profileId: network.profileId, shared: Boolean(existing), deleted: false }));
+  apply('Add network', (doc) => withNetwork(doc, key, { label: existing?.label ?? freeLabel(doc, network.label ?? 'lan'), fabricId: network.fabricId, profileId: network.profileId, shared: Boolean(existing), deleted: false, addresses: existing ? addressesOf(existing) : AUTOMATIC }));
   select(key);
   return key;
 }
@@ -95,8 +95,20 @@ const withNetwork = (doc: Doc, key: Key, network: NetworkDoc): Doc => ({ ...doc,
 
 export const editGroup = (key: Key, change: Partial<GroupDoc>) =>
   apply(change.instanceCount === undefined ? 'Edit group' : 'Change count', (doc) => ({ ...doc, groups: { ...doc.groups, [key]: { ...doc.groups[key], ...change } } }));
-export const editNetwork = (key: Key, change: Partial<NetworkDoc>) => apply('Edit network', (doc) => ({ ...doc, networks: { ...doc.networks, [key]: { ...doc.networks[key], ...change } } }));
-export const editLink = (key: string, change: Partial<LinkDoc>) => apply('Edit connection', (doc) => ({ ...doc, links: { ...doc.links, [key]: { ...doc.links[key], ...change } } }));
+export const editNetwork = (key: Key, change: Partial<NetworkDoc>) =>
+  apply('Edit network', (doc) => {
+    const networks = { ...doc.networks, [key]: { ...doc.networks[key], ...change } };
+    // Without addresses there is no gateway: the network cannot be anyone's way out.
+    const links = change.addresses?.kind === 'none' ? Object.fromEntries(Object.entries(doc.links).map(([k, l]) => [k, l.network === key && l.defaultRoute ? { ...l, defaultRoute: false } : l])) : doc.links;
+    return { ...doc, networks, links };
+  });
+export const editLink = (key: string, change: Partial<LinkDoc>) =>
+  apply('Edit connection', (doc) => {
+    const links = { ...doc.links, [key]: { ...doc.links[key], ...change } };
+    // One way out per group: giving it to one connection takes it from the other.
+    if (change.defaultRoute) for (const l of linksOf(doc, doc.links[key].group)) if (l.defaultRoute && linkKey(l.group, l.network) !== key) links[linkKey(l.group, l.network)] = { ...l, defaultRoute: false };
+    return { ...doc, links };
+  });
 
 /** What is deployed is only marked; what is not goes at once. */
 export function remove(key: Key) {
@@ -148,18 +160,18 @@ export function connect(from: Key, to: Key, make?: Pick<NetworkDoc, 'fabricId' |
   } else if (verdict.effect === 'new_network') {
     if (!make) return { effect: 'no', reason: 'no network profile is available at this site; ask an administrator' };
     const key = newKey('n');
-    apply('Connect through a new network', (d) => withLink(withLink(withNetwork(d, key, { label: freeLabel(d, 'lan'), ...make, shared: false, deleted: false }), from, key), to, key));
+    apply('Connect through a new network', (d) => withLink(withLink(withNetwork(d, key, { label: freeLabel(d, 'lan'), ...make, shared: false, deleted: false, addresses: AUTOMATIC }), from, key), to, key));
     select(key);
   }
   return verdict;
 }
 function withLink(doc: Doc, group: Key, network: Key): Doc {
-  const link: LinkDoc = { group, network, tagged: defaultTagged(doc, group), mtu: 1500, redundancy: null };
+  const link: LinkDoc = { group, network, tagged: defaultTagged(doc, group), mtu: 1500, defaultRoute: defaultRoute(doc, group, network), redundancy: null };
   return { ...doc, links: { ...doc.links, [linkKey(group, network)]: link } };
 }
 export function connectToNew(group: Key, make: Pick<NetworkDoc, 'fabricId' | 'profileId'>) {
   const key = newKey('n');
-  apply('Connect to a new network', (d) => withLink(withNetwork(d, key, { label: freeLabel(d, 'lan'), ...make, shared: false, deleted: false }), group, key));
+  apply('Connect to a new network', (d) => withLink(withNetwork(d, key, { label: freeLabel(d, 'lan'), ...make, shared: false, deleted: false, addresses: AUTOMATIC }), group, key));
   select(key);
 }
 

@@ -49,6 +49,9 @@ export function difference(saved: Doc, doc: Doc): Op[] {
   }
   for (const key of Object.keys(saved.groups)) if (!doc.groups[key]) deletes.unshift({ do: 'delete-group', key });
   for (const [key, n] of Object.entries(saved.networks)) if (!doc.networks[key] && !n.shared) deletes.push({ do: 'delete-network', key });
+  // What frees a place (untagged, default route) is written before what takes it.
+  const frees = (op: Op) => (op.do === 'update-link' && (op.to.defaultRoute < op.from.defaultRoute || op.to.tagged > op.from.tagged) ? 0 : 1);
+  updates.sort((a, b) => frees(a) - frees(b));
   // Unlinking before tagging changes and new links: the freed untagged place may be taken by another.
   return [...creates, ...unlinks, ...updates, ...links, ...deletes];
 }

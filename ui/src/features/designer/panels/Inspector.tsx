@@ -6,9 +6,9 @@ import { plural } from '../../../components/format';
 import { osName, typeName, useAvailability } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { diffOf } from '../model/diff';
-import { type Key, labelProblem, linkKey, linksOf } from '../model/doc';
+import { AUTOMATIC, type Key, labelProblem, linkKey, linksOf } from '../model/doc';
 import { untaggedProblem } from '../model/rules';
-import { disconnect, duplicate, editGroup, editLink, editNetwork, remove, restore, select, selectLink, useDesigner } from '../model/store';
+import { disconnect, duplicate, editGroup, editLink, editNetwork, isDeployed, remove, restore, select, selectLink, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 import { Access } from './Access';
 
@@ -222,15 +222,37 @@ function NetworkInspector({ id }: { id: Key }) {
             Run by the site; it can be connected, not changed.
           </Text>
         )}
+        {!network.shared && <AddressChoice id={id} />}
         <dl className="sy-facts">
           <dt>VLAN</dt>
           <dd className="num">{facts?.vlan?.vlans?.[0]?.vlanId ?? 'chosen at deploy'}</dd>
           <dt>Subnet</dt>
-          <dd className="num mono">{subnet?.networkAddress ? `${subnet.networkAddress}/${subnet.prefixLength}` : 'chosen at deploy'}</dd>
+          <dd className="num mono">{subnet?.networkAddress ? `${subnet.networkAddress}/${subnet.prefixLength}` : network.addresses.kind === 'none' ? 'none' : 'chosen at deploy'}</dd>
         </dl>
         <Title order={3}>Connected groups</Title>
         <Connections id={id} />
       </Stack>
+    </>
+  );
+}
+
+/** Every size that a pool is asked for; three addresses of each are not a server's: network, gateway, broadcast. */
+const SIZES = [20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
+const size = (prefix: number) => `/${prefix} · up to ${plural(2 ** (32 - prefix) - 3, 'server')}`;
+
+function AddressChoice({ id }: { id: Key }) {
+  const network = useDesigner((s) => s.doc.networks[id]);
+  const locked = useDesigner((s) => s.locked);
+  const profile = useDesigner((s) => s.facts[id]?.network?.lastAppliedLogicalNetworkProfileId);
+  const { addresses } = network;
+  const fixed = addresses.kind === 'fixed' ? 'Chosen by hand for this network.' : profile || network.profileId ? 'As the network profile says.' : isDeployed(id) ? 'Deployed: for other addresses, make a new network.' : undefined;
+  const off = locked || network.deleted || Boolean(fixed);
+  return (
+    <>
+      <Switch label="IPv4 addresses for the servers" description={fixed ?? (addresses.kind === 'auto' ? 'A subnet is taken from the pools at deploy.' : 'The servers get no address on this network.')} checked={addresses.kind !== 'none'} disabled={off} onChange={(e) => editNetwork(id, { addresses: e.currentTarget.checked ? AUTOMATIC : { kind: 'none' } })} />
+      {addresses.kind === 'auto' && (
+        <Select label="Subnet size" allowDeselect={false} disabled={off} data={[...new Set([...SIZES, addresses.prefixLength])].sort((a, b) => a - b).map((p) => ({ value: String(p), label: size(p) }))} value={String(addresses.prefixLength)} onChange={(v) => v && Number(v) !== addresses.prefixLength && editNetwork(id, { addresses: { kind: 'auto', prefixLength: Number(v) } })} />
+      )}
     </>
   );
 }
@@ -263,6 +285,7 @@ function LinkInspector({ id }: { id: string }) {
         </Group>
       </Group>
       <Switch label="Tagged (802.1Q)" description={blocked ?? 'Untagged: the servers see the network without a VLAN header.'} checked={link.tagged} disabled={locked || Boolean(blocked)} onChange={(e) => editLink(id, { tagged: e.currentTarget.checked })} />
+      <Switch label="Default route" description={network?.addresses.kind === 'none' ? 'This network has no addresses, so no gateway.' : link.defaultRoute ? 'The servers reach other networks through its gateway.' : 'Moves the default route of the group here.'} checked={link.defaultRoute} disabled={locked || (network?.addresses.kind === 'none' && !link.defaultRoute)} onChange={(e) => editLink(id, { defaultRoute: e.currentTarget.checked })} />
       <Select label="MTU" allowDeselect={false} disabled={locked} data={['1500', '9000', '9216'].concat(['1500', '9000', '9216'].includes(String(link.mtu)) ? [] : [String(link.mtu)])} value={String(link.mtu)} onChange={(v) => v && editLink(id, { mtu: Number(v) })} />
       <Select label="Redundancy" description="Two ports of each server as a bond" allowDeselect={false} disabled={locked} data={[{ value: 'none', label: 'None' }, { value: 'active-backup', label: 'Active-backup' }, { value: 'active-active', label: 'Active-active (LACP)' }]} value={link.redundancy ?? 'none'} onChange={(v) => editLink(id, { redundancy: v === 'none' ? null : (v as 'active-backup') })} />
       <Text size="sm" c="dimmed">
