@@ -3,6 +3,7 @@
 use model::Id;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use serde_json::json;
 use store::entity::{deploy_plan, site_controller};
@@ -20,6 +21,9 @@ routes! {
     "getInfrastructurePlan" => one,
     "validateInfrastructure" => validate,
 }
+
+/// Plans of one design that are kept besides the newest.
+const KEPT: u64 = 7;
 
 /// A plan of an infrastructure that the caller may see.
 pub async fn find<C: ConnectionTrait>(db: &C, infrastructure_id: Id, id: Id) -> Result<deploy_plan::Model, ApiError> {
@@ -44,7 +48,19 @@ async fn plan(ctx: Ctx) -> Result<Reply, ApiError> {
         .await?;
     stored.silent_site = (connected == 0).then_some(of.site_id);
     let txn = ctx.app.db().begin().await?;
-    // Plans of older designs are of no use to anybody.
+    // Plans of older designs are of no use to anybody, and of one design the newest are enough.
+    let old: Vec<Id> = deploy_plan::Entity::find()
+        .select_only()
+        .column(deploy_plan::Column::Id)
+        .filter(deploy_plan::Column::InfrastructureId.eq(of.id))
+        .filter(deploy_plan::Column::Status.eq("proposed"))
+        .order_by_desc(deploy_plan::Column::Id)
+        .offset(KEPT)
+        .limit(100)
+        .into_tuple()
+        .all(&txn)
+        .await?;
+    deploy_plan::Entity::delete_many().filter(deploy_plan::Column::Id.is_in(old)).exec(&txn).await?;
     deploy_plan::Entity::delete_many()
         .filter(deploy_plan::Column::InfrastructureId.eq(of.id))
         .filter(deploy_plan::Column::Status.eq("proposed"))

@@ -11,7 +11,7 @@ use model::{
     secret::Clear,
     server::ServerStatus,
 };
-use planner::{Allocation, Code, Options, Plan, PlanProblem};
+use planner::{Allocation, Code, Op, Options, Plan, PlanProblem};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
@@ -177,6 +177,7 @@ async fn event(
     plan: &Plan,
     group: Option<Id>,
 ) -> Result<(), ApiError> {
+    let count = |op: Op| plan.changes.iter().filter(|c| c.op == op).count();
     let new = NewEvent {
         kind: "infrastructure.deploy".into(),
         title: format!("Deploy of {} started", of.label),
@@ -187,7 +188,10 @@ async fn event(
         account_id: Some(of.account_id),
         actor: Some((ctx.caller.user_id, ctx.caller.email.clone())),
         request_id: Some(ctx.request_id.clone()),
-        context: json!({"deployId": of.deploy_id, "jobGroupId": group, "changes": answer::changes(&plan.changes)}),
+        // In numbers: the plan itself is kept under the deploy's id.
+        context: json!({
+            "deployId": of.deploy_id, "jobGroupId": group, "created": count(Op::Create), "changed": count(Op::Edit), "deleted": count(Op::Delete),
+        }),
         ..NewEvent::default()
     };
     store::event::append(txn, new).await?;
