@@ -1,29 +1,17 @@
 import './features/admin/admin.css';
 import { Group } from '@mantine/core';
 import { IconActivity, IconBuildingWarehouse, IconChecklist, IconGauge, IconNetwork, IconRouter, IconServer2 } from '@tabler/icons-react';
-import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet, redirect } from '@tanstack/react-router';
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet } from '@tanstack/react-router';
+import { guard, loginRoute } from './app/guard';
 import { mount } from './app/mount';
-import { queryClient } from './app/query';
-import { userQuery } from './app/session';
-import { Login } from './components/Login';
 import { Logo } from './components/Logo';
 import { Empty } from './components/states';
 import { UserMenu } from './components/UserMenu';
 import type { ServerSearch } from './features/admin/Servers';
-import { startLive } from './live/stream';
 
 const root = createRootRoute({ component: Outlet, notFoundComponent: () => <Empty title="Not found">There is no such page.</Empty> });
 
-const login = createRoute({
-  getParentRoute: () => root,
-  path: '/login',
-  validateSearch: (s: Record<string, unknown>): { back?: string } => (typeof s.back === 'string' && s.back.startsWith('/') ? { back: s.back } : {}),
-  component: function LoginPage() {
-    const navigate = login.useNavigate();
-    const { back } = login.useSearch();
-    return <Login product="Admin console" done={() => void navigate(back ? { href: back, replace: true } : { to: '/', replace: true })} />;
-  },
-});
+const login = loginRoute(root, 'Admin console');
 
 const NAV = [
   { to: '/', label: 'Overview', icon: IconGauge },
@@ -38,15 +26,7 @@ const NAV = [
 const shell = createRoute({
   getParentRoute: () => root,
   id: 'shell',
-  beforeLoad: async ({ location }) => {
-    try {
-      await queryClient.ensureQueryData(userQuery);
-    } catch (error) {
-      if ((error as { status?: number }).status === 401) throw redirect({ to: '/login', search: { back: location.href } });
-      throw error;
-    }
-    startLive();
-  },
+  beforeLoad: guard,
   errorComponent: ({ error }) => <Empty title="The console could not start">{error instanceof Error ? error.message : String(error)}</Empty>,
   component: function Shell() {
     const navigate = shell.useNavigate();

@@ -1,40 +1,21 @@
 import { Group } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
-import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet, redirect } from '@tanstack/react-router';
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet } from '@tanstack/react-router';
+import { guard, loginRoute } from './app/guard';
 import { mount } from './app/mount';
-import { queryClient } from './app/query';
 import { isAdmin, userQuery } from './app/session';
-import { Login } from './components/Login';
 import { Logo } from './components/Logo';
 import { Empty } from './components/states';
 import { UserMenu } from './components/UserMenu';
-import { startLive } from './live/stream';
 
 const root = createRootRoute({ component: Outlet, notFoundComponent: () => <Empty title="Not found">There is no such page. <Link to="/">To the infrastructures</Link></Empty> });
 
-const login = createRoute({
-  getParentRoute: () => root,
-  path: '/login',
-  validateSearch: (s: Record<string, unknown>): { back?: string } => (typeof s.back === 'string' && s.back.startsWith('/') ? { back: s.back } : {}),
-  component: function LoginPage() {
-    const navigate = login.useNavigate();
-    const { back } = login.useSearch();
-    return <Login product="Portal and Infrastructure designer" done={() => void navigate(back ? { href: back, replace: true } : { to: '/', replace: true })} />;
-  },
-});
+const login = loginRoute(root, 'Portal and Infrastructure designer');
 
 const shell = createRoute({
   getParentRoute: () => root,
   id: 'shell',
-  beforeLoad: async ({ location }) => {
-    try {
-      await queryClient.ensureQueryData(userQuery);
-    } catch (error) {
-      if ((error as { status?: number }).status === 401) throw redirect({ to: '/login', search: { back: location.href } });
-      throw error;
-    }
-    startLive();
-  },
+  beforeLoad: guard,
   errorComponent: ({ error }) => <Empty title="The portal could not start">{error instanceof Error ? error.message : String(error)}</Empty>,
   component: function Shell() {
     const navigate = shell.useNavigate();

@@ -316,6 +316,7 @@ export interface Plan {
   revision: number;
   changes: PlanChange[];
   allocations: Record<string, unknown>[];
+  releases?: Record<string, unknown>[];
   impact: {
     serversPoweredOn: number;
     serversPoweredOff: number;
@@ -323,6 +324,7 @@ export interface Plan {
     disksErased: number;
     switchPorts: number;
     switchDevices: number;
+    devices?: { id: number; name: string; ports: string[] }[];
     addressesReleased: number;
     otherTenantsAffected: number;
     estimateSeconds: number | null;

@@ -1,15 +1,14 @@
-import { Alert, Badge, Button, Checkbox, Code, Group, Modal, NumberInput, ScrollArea, Stack, Table, Tabs, Text, TextInput } from '@mantine/core';
+import { Alert, Badge, Button, Checkbox, Group, Modal, NumberInput, Stack, Text, TextInput } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useEffect, useRef, useState } from 'react';
 import { ApiError, api } from '../../../api/client';
 import type { Infrastructure, Plan } from '../../../api/types';
-import { count, duration, words } from '../../../components/format';
+import { count, duration } from '../../../components/format';
 import { ErrorCard, Loading } from '../../../components/states';
 import { toast } from '../../../components/toast';
 import { flush } from '../model/persist';
+import { PlanDetails } from './PlanDetails';
 
-const value = (v: unknown) => (v === null || v === undefined || v === '' ? '–' : typeof v === 'object' ? JSON.stringify(v) : String(v));
-const SIGNS: Record<string, [string, string]> = { create: ['+', 'mark-added'], edit: ['~', 'mark-changed'], delete: ['−', 'mark-removed'] };
 
 /** Plan, impact, options, deploy: what was shown is what is sent, by plan id and revision. */
 export function PlanDialog({ infrastructure, opened, close }: { infrastructure: Infrastructure; opened: boolean; close: () => void }) {
@@ -91,82 +90,7 @@ export function PlanDialog({ infrastructure, opened, close }: { infrastructure: 
                   {typeof w === 'string' ? w : w.message}
                 </Alert>
               ))}
-              <Tabs defaultValue="changes" keepMounted={false}>
-                <Tabs.List>
-                  <Tabs.Tab value="changes">Changes ({p.changes.length})</Tabs.Tab>
-                  <Tabs.Tab value="allocations">Allocations ({p.allocations?.length ?? 0})</Tabs.Tab>
-                  <Tabs.Tab value="jobs">Jobs ({p.jobs?.length ?? 0})</Tabs.Tab>
-                </Tabs.List>
-                <ScrollArea.Autosize mah={240} viewportProps={{ tabIndex: 0, 'aria-label': 'Details of the plan' }}>
-                  <Tabs.Panel value="changes">
-                    <Table>
-                      <Table.Tbody>
-                        {p.changes.map((c, i) => {
-                          const [sign, cls] = SIGNS[c.op] ?? ['~', 'mark-changed'];
-                          return (
-                            <Table.Tr key={i}>
-                              <Table.Td className={`sy-mark ${cls}`}>
-                                {sign} {c.op}
-                              </Table.Td>
-                              <Table.Td>
-                                {words(c.kind)} <b>{c.label}</b>
-                              </Table.Td>
-                              <Table.Td>
-                                {c.fields?.map((f) => (
-                                  <div key={f.field}>
-                                    <Text component="span" size="sm" c="dimmed">
-                                      {words(f.field)}
-                                    </Text>{' '}
-                                    {value(f.before) !== '–' && `${value(f.before)} → `}
-                                    {value(f.after)}
-                                  </div>
-                                ))}
-                              </Table.Td>
-                            </Table.Tr>
-                          );
-                        })}
-                      </Table.Tbody>
-                    </Table>
-                  </Tabs.Panel>
-                  <Tabs.Panel value="allocations">
-                    <Table>
-                      <Table.Tbody>
-                        {p.allocations?.map((a, i) => (
-                          <Table.Tr key={i}>
-                            {Object.entries(a).map(([k, v]) => (
-                              <Table.Td key={k}>
-                                <Text size="xs" c="dimmed" component="span">
-                                  {words(k)}{' '}
-                                </Text>
-                                {value(v)}
-                              </Table.Td>
-                            ))}
-                          </Table.Tr>
-                        ))}
-                      </Table.Tbody>
-                    </Table>
-                  </Tabs.Panel>
-                  <Tabs.Panel value="jobs">
-                    <Table>
-                      <Table.Tbody>
-                        {p.jobs?.map((j) => (
-                          <Table.Tr key={j.key}>
-                            <Table.Td>{j.title}</Table.Td>
-                            <Table.Td>
-                              <Code>{j.function}</Code>
-                            </Table.Td>
-                            <Table.Td>
-                              <Text size="xs" c="dimmed">
-                                {j.dependsOn.length ? `after ${j.dependsOn.join(', ')}` : 'at once'}
-                              </Text>
-                            </Table.Td>
-                          </Table.Tr>
-                        ))}
-                      </Table.Tbody>
-                    </Table>
-                  </Tabs.Panel>
-                </ScrollArea.Autosize>
-              </Tabs>
+              <PlanDetails plan={p} />
             </>
           )}
         </Stack>
