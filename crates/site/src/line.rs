@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use engine::{Engine, EngineError, ReportSink};
 use link::{Queue, client::GLOBAL};
 use model::{
-    job::{JobReport, JobStatus},
+    job::{JobCommand, JobReport, JobStatus},
     link::{Down, Hello, Up},
 };
 use sea_orm::{DatabaseTransaction, DbErr};
 
-use crate::Site;
+use crate::{Site, session::Stage};
 
 /// Every change of a job goes into the queue, in the transaction that makes it. Only the newest news of a job waits.
 pub(crate) struct Reports {
@@ -86,15 +86,23 @@ impl link::client::Site for Line {
                 self.site.queue.wake(GLOBAL);
                 Ok(())
             }
-            Down::Command(command) => match self.engine.command(command).await {
-                Ok(()) => Ok(()),
-                Err(EngineError::Db(e)) => Err(e.to_string()),
-                // The job has moved on since the word was given.
-                Err(e) => {
-                    tracing::info!("an operator's word came too late: {e}");
-                    Ok(())
+            Down::Command(command) => {
+                // Again means from the beginning: what an earlier attempt has reached does not count.
+                if let JobCommand::Retry { job_id, .. } = &command
+                    && self.site.session(*job_id).await.map_err(|e| e.to_string())?.is_some()
+                {
+                    self.site.move_session(*job_id, Stage::Ended).await.map_err(|e| e.to_string())?;
                 }
-            },
+                match self.engine.command(command).await {
+                    Ok(()) => Ok(()),
+                    Err(EngineError::Db(e)) => Err(e.to_string()),
+                    // The job has moved on since the word was given.
+                    Err(e) => {
+                        tracing::info!("an operator's word came too late: {e}");
+                        Ok(())
+                    }
+                }
+            }
             Down::Snapshot { generation, items } => {
                 tracing::debug!(generation, items = items.len(), "snapshot");
                 self.site.facts.apply(&self.site.db, generation, items).await.map_err(|e| e.to_string())?;

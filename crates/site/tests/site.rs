@@ -17,9 +17,9 @@ use link::{
 };
 use model::{
     Id,
-    bmc::{BmcEndpoint, HardwareInventory},
+    bmc::{BmcEndpoint, HardwareInventory, PowerAction},
     boot::InstallSpec,
-    job::{JobReport, JobSpec, JobStatus, RetryPolicy, Target},
+    job::{JobCommand, JobReport, JobSpec, JobStatus, RetryPolicy, Target},
     link::{Down, Hello, Observed, Up},
     order::{
         Order, OrderBook, OrderedJob, ServerClean, ServerDiscover, ServerInstall, ServerInventory, ServerStart,
@@ -465,6 +465,78 @@ async fn with_the_line_cut_work_goes_on_across_a_restart() {
     assert_ne!(rig.status(jobs[1]), Some(JobStatus::ReturnedSuccess), "nobody could tell");
     rig.connect().await;
     rig.succeeded(&jobs).await;
+    site.stop().await;
+    yard.shutdown().await;
+}
+
+/// Orders a job, and has it run once more as an operator would.
+async fn twice(rig: &mut Rig, function: &str, payload: serde_json::Value) {
+    let jobs = rig.order(vec![(function, payload)]).await;
+    rig.succeeded(&jobs).await;
+    let before = rig.global.jobs.lock().unwrap()[&jobs[0]].sequence;
+    let again = JobCommand::Retry { job_id: jobs[0], even_if_successful: true };
+    let txn = rig.db.begin().await.unwrap();
+    rig.queue.push(&txn, SITE, None, &Down::Command(again)).await.unwrap();
+    txn.commit().await.unwrap();
+    rig.queue.wake(SITE);
+    rig.until(&format!("{function} once more"), || {
+        let jobs_now = rig.global.jobs.lock().unwrap();
+        let now = &jobs_now[&jobs[0]];
+        assert_ne!(now.status, JobStatus::ThrownError, "{now:#?}");
+        now.sequence > before && now.status == JobStatus::ReturnedSuccess
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_function_may_run_again() {
+    let mut rig = Rig::new(4).await;
+    let yard = rig.yard(2).await;
+    rig.enter(&yard);
+    let site = site::start(rig.site_config()).await.unwrap();
+    let power = |action| value(ServerPower { server_id: 1, action, graceful_seconds: None, force_after: false });
+    twice(&mut rig, ServerInventory::NAME, value(ServerInventory { server_id: 1 })).await;
+    twice(&mut rig, ServerDiscover::NAME, value(ServerDiscover { server_id: 1 })).await;
+    let install = rig.install(&yard, 1);
+    twice(&mut rig, ServerInstall::NAME, install).await;
+    twice(&mut rig, ServerStart::NAME, value(ServerStart { server_id: 1 })).await;
+    rig.until("the installed system", || hostname(&yard, 0).as_deref() == Some("web-1")).await;
+    let boots = yard.world().servers[0].with(|s| s.boots);
+    twice(&mut rig, ServerStart::NAME, value(ServerStart { server_id: 1 })).await;
+    twice(&mut rig, ServerPower::NAME, power(PowerAction::On)).await;
+    assert_eq!(yard.world().servers[0].with(|s| s.boots), boots, "a server that runs is left alone");
+    twice(&mut rig, ServerPowerStatus::NAME, value(ServerPowerStatus { server_id: 1 })).await;
+    twice(&mut rig, ServerPower::NAME, power(PowerAction::ForceOff)).await;
+    twice(&mut rig, ServerClean::NAME, value(ServerClean { server_id: 1 })).await;
+    assert_eq!(hostname(&yard, 0), None);
+    twice(&mut rig, SwitchDiscover::NAME, value(SwitchDiscover { network_device_id: 1 })).await;
+    site.stop().await;
+    yard.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_line_machines_still_boot_after_a_restart() {
+    let mut rig = Rig::new(5).await;
+    let yard = rig.yard(3).await;
+    rig.enter(&yard);
+    let site = site::start(rig.site_config()).await.unwrap();
+    let jobs = rig.order(vec![(ServerInventory::NAME, value(ServerInventory { server_id: 1 }))]).await;
+    rig.succeeded(&jobs).await;
+    rig.cut().await;
+    site.stop().await;
+    let site = site::start(rig.site_config()).await.unwrap();
+    // The disks are empty, so each asks the network: over TFTP, over HTTP, and from a BIOS.
+    for server in &yard.world().servers {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://{}/servers/{}/power-on", yard.admin_addr(), server.spec.serial);
+        assert!(client.post(url).send().await.unwrap().status().is_success());
+    }
+    for server in &yard.world().servers {
+        rig.until("a boot script", || {
+            server.with(|s| s.log.iter().any(|line| line.contains("sanboot") || line.contains("script.ipxe")))
+        })
+        .await;
+    }
     site.stop().await;
     yard.shutdown().await;
 }
