@@ -1,20 +1,22 @@
-/** The part of the wire form that these interfaces read. `npm run gen-api` writes the full schema next to it. */
+/**
+ * The part of the wire form that these interfaces read, taken from the schema of the interface (`npm run gen-api`, checked by `npm run check-api`).
+ * That schema lets almost every field be null, as clients of old expect; here it is said which ones this server always fills.
+ */
+import type { components } from './schema';
+
+type Wire = components['schemas'];
+type Sure<N extends keyof Wire, K extends keyof Wire[N]> = { [P in K]-?: NonNullable<Wire[N][P]> };
+type May<N extends keyof Wire, K extends keyof Wire[N]> = { [P in K]?: Wire[N][P] | null };
 
 export interface Page<T> {
   data: T[];
   meta: { itemsPerPage: number; totalItems: number; totalPages: number; currentPage: number };
 }
-export type ServiceStatus = 'ordered' | 'active' | 'deleted' | 'stopped' | 'suspended';
-export type DeployType = 'create' | 'edit' | 'delete' | 'start' | 'stop' | 'suspend';
-export type DeployStatus = 'not_started' | 'ongoing' | 'finished';
+export type ServiceStatus = Wire['ServerInstanceGroup']['serviceStatus'];
+export type DeployType = Wire['ServerInstanceGroupConfiguration']['deployType'];
+export type DeployStatus = Wire['ServerInstanceGroupConfiguration']['deployStatus'];
 
-export interface User {
-  id: number;
-  displayName: string;
-  email: string;
-  accessLevel: string;
-  accountId?: number | null;
-}
+export type User = Sure<'User', 'id' | 'displayName' | 'email'> & May<'User', 'accountId'> & { accessLevel: string };
 export interface JobCounts {
   groupCreatedTimestamp: string;
   groupCompletedTimestamp: string;
@@ -22,42 +24,13 @@ export interface JobCounts {
   jobsCompleted: number;
   jobsTotal: number;
 }
-export interface Infrastructure {
-  id: number;
-  revision: number;
-  label: string;
-  siteId: number;
-  datacenterName: string;
+export type Infrastructure = Sure<'Infrastructure', 'id' | 'revision' | 'label' | 'siteId' | 'datacenterName' | 'designIsLocked' | 'createdTimestamp' | 'updatedTimestamp'> & May<'Infrastructure', 'instancesCountActive'> & {
   serviceStatus: ServiceStatus;
-  designIsLocked: number;
-  createdTimestamp: string;
-  updatedTimestamp: string;
-  instancesCountActive?: number | null;
   config: { revision?: number; label?: string; deployType?: DeployType; deployStatus?: DeployStatus; infrastructureDeployId?: number | null };
   statistics?: JobCounts | null;
-}
-export interface GroupConfig {
-  revision: number;
-  label: string;
-  instanceCount: number;
-  defaultServerTypeId: number;
-  osTemplateId?: number | null;
-  hostname?: string | null;
-  deployType: DeployType;
-  deployStatus: DeployStatus;
-}
-export interface ServerInstanceGroup {
-  id: number;
-  revision: number;
-  label: string;
-  infrastructureId: number;
-  instanceCount: number;
-  defaultServerTypeId: number;
-  osTemplateId?: number | null;
-  hostname?: string | null;
-  serviceStatus: ServiceStatus;
-  config?: GroupConfig;
-}
+};
+export type GroupConfig = Sure<'ServerInstanceGroupConfiguration', 'revision' | 'label' | 'instanceCount' | 'defaultServerTypeId' | 'deployType' | 'deployStatus'> & May<'ServerInstanceGroupConfiguration', 'osTemplateId' | 'hostname'>;
+export type ServerInstanceGroup = Sure<'ServerInstanceGroup', 'id' | 'revision' | 'label' | 'infrastructureId' | 'instanceCount' | 'defaultServerTypeId' | 'serviceStatus'> & May<'ServerInstanceGroup', 'osTemplateId' | 'hostname'> & { config?: GroupConfig };
 export interface NetworkAllocation {
   vlanId?: number | null;
   allocationStatus?: string | null;
@@ -88,64 +61,17 @@ export interface GroupConnection {
   providesDefaultRoute?: boolean;
   redundancy?: { mode: 'active-backup' | 'active-active'; implementation?: unknown } | null;
 }
-export interface ServerInstance {
-  id: number;
-  label: string;
-  groupId: number;
-  infrastructureId: number;
-  serverId?: number | null;
-  hostname?: string | null;
-  serviceStatus: ServiceStatus;
-  osInstallError?: string | null;
+export type ServerInstance = Sure<'ServerInstance', 'id' | 'label' | 'groupId' | 'infrastructureId' | 'serviceStatus'> & May<'ServerInstance', 'serverId' | 'hostname' | 'osInstallError'> & {
   config: { deployType: DeployType; deployStatus: DeployStatus; serverId?: number | null };
   allocatedServerInfo?: { id: number; vendor: string; model?: string } | null;
   allocatedNetworkConfig?: Record<string, unknown> | null;
-}
-export interface InstanceCredentials {
-  username?: string | null;
-  initialPassword?: string | null;
-  publicSshKey?: string | null;
-}
-export interface Named {
-  id: number;
-  name: string;
-  label?: string | null;
-}
-export interface ServerType extends Named {
-  ramGbytes: number;
-  processorCount: number;
-  processorCoreCount: number;
-  networkInterfaceCount: number;
-  networkInterfaceSpeeds: number[];
-  processorNames: string[];
-  diskCount: number;
-  gpuCount?: number | null;
-  serverClass: string;
-}
-export interface OsTemplate extends Named {
-  os: { name: string; version: string };
-  status: string;
-}
-export interface NetworkProfile {
-  id: number;
-  label: string;
-  name: string;
-  kind: string;
-  fabricId: number;
-}
-export interface Fabric {
-  id: string;
-  name: string;
-  siteId?: number | null;
-  status?: string;
-}
-export interface Site {
-  id: number;
-  slug: string;
-  name: string;
-  revision: number;
-  isInMaintenance?: boolean;
-}
+};
+export type InstanceCredentials = May<'ServerInstanceCredentials', 'username' | 'initialPassword' | 'publicSshKey'>;
+export type ServerType = Sure<'ServerType', 'id' | 'name' | 'ramGbytes' | 'processorCount' | 'processorCoreCount' | 'networkInterfaceCount' | 'networkInterfaceSpeeds' | 'processorNames' | 'diskCount' | 'serverClass'> & May<'ServerType', 'label' | 'gpuCount'>;
+export type OsTemplate = Sure<'OSTemplate', 'id' | 'name' | 'status' | 'os'> & May<'OSTemplate', 'label'>;
+export type NetworkProfile = Sure<'LogicalNetworkProfile', 'id' | 'label' | 'name' | 'fabricId'> & { kind: string };
+export type Fabric = Sure<'NetworkFabric', 'id' | 'name'> & May<'NetworkFabric', 'siteId' | 'status'>;
+export type Site = Sure<'Site', 'id' | 'slug' | 'name' | 'revision'> & May<'Site', 'isInMaintenance'>;
 export interface Agent {
   siteName: string;
   agentType: string;
@@ -175,91 +101,18 @@ export interface ServerDisk {
   type: string;
   status: string;
 }
-export interface Server {
-  serverId: number;
-  revision: number;
-  siteId: number;
-  datacenterName: string;
-  serverTypeId?: number | null;
-  serialNumber?: string | null;
-  serverUUID?: string | null;
-  managementAddress?: string | null;
-  bmcMacAddress?: string | null;
-  vendor?: string | null;
-  model?: string | null;
-  serverStatus: string;
-  powerStatus: string;
-  administrationState: string;
-  ramGbytes?: number | null;
-  processorCount?: number | null;
-  processorCoreCount?: number | null;
-  processorName?: string | null;
-  gpuCount?: number | null;
-  rackName?: string | null;
-  rackPositionLowerUnit?: string | null;
-  tags?: string[] | null;
+export type Server = Sure<'Server', 'serverId' | 'revision' | 'siteId' | 'datacenterName' | 'serverStatus' | 'powerStatus' | 'administrationState'> & May<'Server', 'serverTypeId' | 'serialNumber' | 'serverUUID' | 'managementAddress' | 'bmcMacAddress' | 'vendor' | 'model' | 'ramGbytes' | 'processorCount' | 'processorCoreCount' | 'processorName' | 'gpuCount' | 'rackName' | 'rackPositionLowerUnit' | 'tags'> & {
+  /** Why it is in this state, where that needs a word. */
+  serverStatusReason?: string | null;
   interfaces?: ServerInterface[] | null;
   disks?: ServerDisk[] | null;
   allocationInfo?: { instanceId: number; instanceLabel: string; instanceGroupLabel: string; infrastructure: { id?: number; label?: string } } | null;
-}
-export interface NetworkDevice {
-  id: string;
-  revision: number;
-  status: string;
-  siteId: number;
-  identifierString: string;
-  managementAddress: string;
-  managementPort: number;
-  serialNumber: string;
-  driver: string;
-  position: string;
-  loopbackAddressIpv4?: string | null;
-  asn: number;
-  datacenterRack: string;
-  tags: string[];
-}
-export interface SwitchPort {
-  interfaceId: number;
-  interfaceName: string;
-  interfaceIndex?: number | null;
-  macAddress?: string | null;
-  serverId?: number | null;
-  serverInterfaceId?: number | null;
-  dirtyBit: number;
-  lldpInformation?: string | null;
-  driverDumpCachedJson?: { operStatus?: string; adminStatus?: string; speedMbps?: number; untaggedVlan?: number | null; taggedVlans?: number[] } | null;
-}
-export interface Subnet {
-  id: number;
-  revision: number;
-  label: string;
-  name: string;
-  ipVersion: string;
-  networkAddress: string;
-  prefixLength: number;
-  defaultGatewayAddress: string | null;
-  isPool: boolean;
-  parentSubnetId: number | null;
-}
-export interface Job {
-  jobId: number;
-  jobGroupId?: number | null;
-  siteId?: number | null;
-  instanceId?: number | null;
-  serverId?: number | null;
-  networkDeviceId?: number | null;
-  infrastructureId?: number | null;
-  type: string;
-  status: string;
-  functionName: string;
-  callCount: number;
-  retryMax: number;
-  retryCount: number;
-  durationMilliseconds?: number | null;
-  options: { canBeRetriedIfSuccessful?: boolean; canBeSkipped?: boolean };
-  createdTimestamp: string;
-  updatedTimestamp: string;
-  startTimestamp?: string | null;
+};
+export type NetworkDevice = Sure<'NetworkDevice', 'id' | 'revision' | 'status' | 'siteId' | 'identifierString' | 'managementAddress' | 'managementPort' | 'serialNumber' | 'asn' | 'datacenterRack' | 'tags'> & May<'NetworkDevice', 'loopbackAddressIpv4'> & { driver: string; position: string };
+export type SwitchPort = Sure<'NetworkDeviceInterface', 'interfaceId' | 'interfaceName' | 'dirtyBit'> & May<'NetworkDeviceInterface', 'interfaceIndex' | 'macAddress' | 'serverId' | 'serverInterfaceId' | 'lldpInformation'> & { driverDumpCachedJson?: { operStatus?: string; adminStatus?: string; speedMbps?: number; untaggedVlan?: number | null; taggedVlans?: number[] } | null };
+export type Subnet = Sure<'Subnet', 'id' | 'revision' | 'label' | 'name' | 'networkAddress' | 'prefixLength' | 'isPool'> & May<'Subnet', 'parentSubnetId' | 'defaultGatewayAddress'> & { ipVersion: string };
+export type Job = Sure<'Job', 'jobId' | 'status' | 'type' | 'functionName' | 'callCount' | 'retryMax' | 'retryCount' | 'createdTimestamp' | 'updatedTimestamp' | 'options'> & May<'Job', 'jobGroupId' | 'siteId' | 'instanceId' | 'serverId' | 'networkDeviceId' | 'infrastructureId' | 'durationMilliseconds' | 'startTimestamp'> & {
+  /** What our engine says beside the wire's job. */
   markForDeath?: string | null;
   title?: string | null;
   key?: string | null;
@@ -267,35 +120,10 @@ export interface Job {
   percent?: number | null;
   message?: string | null;
   error?: string | null;
-}
-export interface JobGroup {
-  id: number;
-  type: string;
-  description: string;
-  createdTimestamp: string;
-  finishedTimestamp?: string | null;
-  infrastructureId?: number | null;
-  serverId?: number | null;
-  cancelReason?: string | null;
-}
-export interface JobGroupStatistics {
-  jobsThrownError: number;
-  jobsCompleted: number;
-  jobsTotal: number;
-}
-export interface SystemEvent {
-  id: number;
-  type: number;
-  severity: string;
-  title: string;
-  message: string;
-  occurredTimestamp: string;
-  infrastructureId?: number | null;
-  serverId?: number | null;
-  siteId?: number | null;
-  jobId?: string | null;
-  userEmailAuthenticated?: string | null;
-}
+};
+export type JobGroup = Sure<'JobGroup', 'id' | 'type' | 'description' | 'createdTimestamp'> & May<'JobGroup', 'finishedTimestamp' | 'infrastructureId' | 'serverId' | 'cancelReason'>;
+export type JobGroupStatistics = Sure<'JobGroupStatistics', 'jobsThrownError' | 'jobsCompleted' | 'jobsTotal'>;
+export type SystemEvent = Sure<'Event', 'id' | 'severity' | 'title' | 'message' | 'occurredTimestamp'> & May<'Event', 'infrastructureId' | 'serverId' | 'siteId' | 'jobId' | 'userEmailAuthenticated'> & { type: number };
 export interface Problem {
   severity: 'error' | 'warning' | 'info';
   object?: { kind: string; id: number | string } | null;
@@ -347,14 +175,8 @@ export interface JobReport {
   jobId: number;
   groupId: number;
   infrastructureId?: number | null;
-  status: string;
+  status: Job['status'];
   percent?: number | null;
   message?: string | null;
   error?: string | null;
-}
-export interface ConnectRule {
-  from: string;
-  to: string;
-  allowed: boolean;
-  reason?: string | null;
 }

@@ -51,13 +51,13 @@ export const instances: ServerInstance[] = groups.flatMap((g) =>
     allocatedNetworkConfig: { physicalInterfaceNetworkConfigs: { ens1: { addresses: [`10.20.0.${g.id * 10 + i}/24`] } } },
   })),
 );
-const states = ['available', 'available', 'available', 'used', 'available', 'cleaning', 'available', 'defective', 'registering', 'available'];
+const states: Server['serverStatus'][] = ['available', 'available', 'available', 'used', 'available', 'cleaning', 'available', 'defective', 'registering', 'available'];
 export const servers: Server[] = Array.from({ length: 240 }, (_, i) => {
   const t = serverTypes[i % 10 < 6 ? 0 : i % 10 < 9 ? 1 : 2];
   const status = i >= 10 && i < 13 ? 'used' : states[(i * 7) % 10];
   return {
     serverId: i + 1, revision: 1, siteId: 1, datacenterName: 'frankfurt-1', serverTypeId: t.id, serialNumber: `SY${hex(8).toUpperCase()}`, serverUUID: `${hex(8)}-${hex(4)}-${hex(4)}`, managementAddress: `10.0.${Math.floor(i / 200)}.${(i % 200) + 10}`,
-    bmcMacAddress: mac(), vendor: i % 3 ? 'Dell' : 'Supermicro', model: i % 3 ? 'PowerEdge R660' : 'SYS-221H', serverStatus: status, powerStatus: status === 'used' ? 'on' : 'off', administrationState: 'available',
+    bmcMacAddress: mac(), vendor: i % 3 ? 'Dell' : 'Supermicro', model: i % 3 ? 'PowerEdge R660' : 'SYS-221H', serverStatus: status, powerStatus: status === 'used' ? 'on' : 'off', administrationState: 'managed',
     ramGbytes: t.ramGbytes, processorCount: 2, processorCoreCount: t.processorCoreCount, processorName: t.processorNames[0], gpuCount: t.gpuCount, rackName: `R${String(Math.floor(i / 20) + 1).padStart(2, '0')}`, rackPositionLowerUnit: String((i % 20) * 2 + 1), tags: i % 9 === 0 ? ['burn-in'] : [],
     interfaces: Array.from({ length: t.networkInterfaceCount }, (_, n) => ({ serverInterfaceId: i * 4 + n, index: n, macAddress: mac(), capacityMbps: 25000, switchHostname: `leaf-${(Math.floor(i / 20) % 6) * 2 + (n % 2) + 1}`, switchPortId: `swp${(i % 20) + 1}`, vlanId: status === 'used' ? 210 : 4000, ipv4Addresses: status === 'used' && n === 0 ? [`10.20.0.${i}`] : [], pxeEnabled: n === 0 ? 1 : 0 })),
     disks: [1, 2].map((d) => ({ id: i * 2 + d, model: 'PM9A3', vendor: 'Samsung', serial: hex(10).toUpperCase(), diskSizeGb: 960, type: 'nvme', status: 'ok' })),
@@ -91,7 +91,7 @@ export const jobs: Job[] = [7, 6].flatMap((jobGroupId) =>
     const status = jobGroupId === 6 ? 'returned_success' : n === 6 ? 'thrown_error' : n === 7 || n === 8 ? 'not_called' : n % 3 === 0 ? 'returned_success' : n % 3 === 1 ? (n > 9 ? 'running' : 'returned_success') : n > 9 ? 'not_called' : 'running';
     const started = status === 'not_called' ? null : iso((jobGroupId === 6 ? -7200 : -88) + (n % 3) * 25 + n);
     return {
-      jobId: jobGroupId * 100 + n, jobGroupId, siteId: 1, infrastructureId: jobGroupId === 7 ? 3 : 1, type: 'task', status, functionName: fn, callCount: status === 'not_called' ? 0 : status === 'thrown_error' ? 6 : 1, retryMax: 5, retryCount: status === 'thrown_error' ? 5 : 0,
+      jobId: jobGroupId * 100 + n, jobGroupId, siteId: 1, infrastructureId: jobGroupId === 7 ? 3 : 1, type: 'asynchronous', status, functionName: fn, callCount: status === 'not_called' ? 0 : status === 'thrown_error' ? 6 : 1, retryMax: 5, retryCount: status === 'thrown_error' ? 5 : 0,
       durationMilliseconds: status === 'returned_success' ? 21000 : null, options: { canBeSkipped: true }, createdTimestamp: iso(-90), updatedTimestamp: iso(-20), startTimestamp: started, title: `${verb} ${host}`, key: `${fn}/${host}/${jobGroupId}`,
       dependsOn: n % 3 ? [`${STEPS[(n % 3) - 1][0]}/${host}/${jobGroupId}`] : [], percent: status === 'running' ? 55 : status === 'returned_success' ? 100 : 0, message: status === 'running' ? 'Waiting for the server to call home' : null,
       error: status === 'thrown_error' ? 'BMC 10.0.0.31: setting the boot source answered 503 (ServiceUnavailable) six times. Check that the BMC is not in a firmware update, then retry.' : null,
@@ -99,6 +99,6 @@ export const jobs: Job[] = [7, 6].flatMap((jobGroupId) =>
   }),
 );
 export const events: SystemEvent[] = Array.from({ length: 30 }, (_, i) => ({
-  id: 30 - i, type: 1, severity: i % 11 === 3 ? 'error' : i % 7 === 2 ? 'warning' : 'info', title: ['Server powered on', 'Switch configuration applied', 'Address leased', 'Server registered'][i % 4], message: ['SY41 reached power state on', 'leaf-3 revision 214 applied and confirmed', '10.0.0.31 to 02:1f:aa:90:11:e3', 'PowerEdge R660 matched type M.32.128'][i % 4],
+  id: 30 - i, type: 1, severity: i % 11 === 3 ? 'important' : i % 7 === 2 ? 'warning' : 'info', title: ['Server powered on', 'Switch configuration applied', 'Address leased', 'Server registered'][i % 4], message: ['SY41 reached power state on', 'leaf-3 revision 214 applied and confirmed', '10.0.0.31 to 02:1f:aa:90:11:e3', 'PowerEdge R660 matched type M.32.128'][i % 4],
   occurredTimestamp: iso(-i * 97), siteId: 1, infrastructureId: i % 4 === 0 ? 1 : null, userEmailAuthenticated: i % 5 === 0 ? user.email : null,
 }));

@@ -1,4 +1,4 @@
-import type { Job } from '../api/types';
+import type { Job, SystemEvent } from '../api/types';
 import { deliver } from '../live/stream';
 import { connections, devices, events, groups, infrastructures, instances, iso, jobGroups, jobs, networks } from './data';
 
@@ -51,7 +51,7 @@ export function deploy(infrastructureId: number) {
       }
     }
     const mine: Job[] = steps(g.config!.label, g.config!.instanceCount).map((s) => ({
-      jobId: nextJob++, jobGroupId: id, siteId: 1, infrastructureId, instanceId: g.id * 100 + s.i, serverId: s.fn.startsWith('server') ? 30 + s.i : null, networkDeviceId: s.fn.startsWith('switch') ? Number(devices[2].id) : null, type: 'task', status: 'not_called', functionName: s.fn,
+      jobId: nextJob++, jobGroupId: id, siteId: 1, infrastructureId, instanceId: g.id * 100 + s.i, serverId: s.fn.startsWith('server') ? 30 + s.i : null, networkDeviceId: s.fn.startsWith('switch') ? Number(devices[2].id) : null, type: 'asynchronous', status: 'not_called', functionName: s.fn,
       callCount: 0, retryMax: 5, retryCount: 0, options: { canBeSkipped: true }, createdTimestamp: iso(), updatedTimestamp: iso(), title: s.title, key: s.key, dependsOn: s.deps, percent: 0, message: null, error: null,
     }));
     jobs.push(...mine);
@@ -83,7 +83,7 @@ export function deploy(infrastructureId: number) {
       clearInterval(timer);
       finish(infrastructureId);
       jobGroups.find((g) => g.id === id)!.finishedTimestamp = iso();
-      const event = { id: events.length + 1, type: 1, severity: 'info', title: 'Infrastructure deployed', message: `${infra.label} is active`, occurredTimestamp: iso(), infrastructureId, siteId: 1 };
+      const event: SystemEvent = { id: events.length + 1, type: 1, severity: 'info', title: 'Infrastructure deployed', message: `${infra.label} is active`, occurredTimestamp: iso(), infrastructureId, siteId: 1 };
       events.unshift(event);
       deliver({ topic: 'event', data: event });
       deliver({ topic: 'object', data: { kind: 'infrastructure', id: infrastructureId, revision: 9 } });

@@ -11,7 +11,8 @@ import { Ago } from '../../components/status';
 import { subscribe } from '../../live/stream';
 import { Page } from './Page';
 
-const COLOUR: Record<string, string> = { error: 'red', critical: 'red', alert: 'red', emergency: 'red', warning: 'amber' };
+const SEVERITIES: SystemEvent['severity'][] = ['info', 'success', 'important', 'warning', 'security'];
+const COLOUR: Record<string, string> = { success: 'green', important: 'red', security: 'red', warning: 'amber' };
 
 export function EventList({ limit, search, severity, paused }: { limit: number; search?: string; severity?: string | null; paused?: boolean }) {
   const client = useQueryClient();
@@ -77,7 +78,7 @@ export function Events() {
       tools={
         <Group gap="xs">
           <TextInput aria-label="Search events" placeholder="Search" leftSection={<IconSearch size={16} />} value={search} onChange={(e) => setSearch(e.currentTarget.value)} />
-          <Select aria-label="Severity" placeholder="Any severity" clearable clearButtonProps={{ 'aria-label': 'Any severity' }} w={160} data={['info', 'warning', 'error', 'critical'].map((v) => ({ value: v, label: words(v) }))} value={severity} onChange={setSeverity} />
+          <Select aria-label="Severity" placeholder="Any severity" clearable clearButtonProps={{ 'aria-label': 'Any severity' }} w={160} data={SEVERITIES.map((v) => ({ value: v, label: words(v) }))} value={severity} onChange={setSeverity} />
           <Button variant="default" leftSection={paused ? <IconPlayerPlay size={16} /> : <IconPlayerPause size={16} />} onClick={() => pause(!paused)}>
             {paused ? 'Go on' : 'Pause'}
           </Button>

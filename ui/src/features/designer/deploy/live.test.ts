@@ -3,8 +3,8 @@ import type { Job, JobReport } from '../../../api/types';
 import { addressesOf } from '../panels/Access';
 import { merge, summarise } from './live';
 
-const job = (jobId: number, status: string, percent = 0): Job => ({ jobId, status, percent, functionName: 'server.install', title: `Install ${jobId}`, type: 'task', callCount: 0, retryMax: 1, retryCount: 0, options: {}, createdTimestamp: '', updatedTimestamp: '' });
-const report = (jobId: number, status: string, more: Partial<JobReport> = {}): JobReport => ({ jobId, groupId: 1, status, ...more });
+const job = (jobId: number, status: Job['status'], percent = 0): Job => ({ jobId, status, percent, functionName: 'server.install', title: `Install ${jobId}`, type: 'asynchronous', callCount: 0, retryMax: 1, retryCount: 0, options: {}, createdTimestamp: '', updatedTimestamp: '' });
+const report = (jobId: number, status: Job['status'], more: Partial<JobReport> = {}): JobReport => ({ jobId, groupId: 1, status, ...more });
 
 describe('live reports', () => {
   it('change only the job they are about, and twice is as once', () => {
