@@ -836,6 +836,70 @@ export interface paths {
         patch: operations["updateLogicalNetworkConfig"];
         trace?: never;
     };
+    "/api/v2/logical-networks/{id}/config/ipv4/subnet-allocation-strategies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getLogicalNetworkConfigIpv4SubnetAllocationStrategies"];
+        put?: never;
+        post: operations["createLogicalNetworkConfigIpv4SubnetAllocationStrategy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/logical-networks/{id}/config/ipv4/subnet-allocation-strategies/{allocationStrategyId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getLogicalNetworkConfigIpv4SubnetAllocationStrategy"];
+        put: operations["replaceLogicalNetworkConfigIpv4SubnetAllocationStrategy"];
+        post?: never;
+        delete: operations["deleteLogicalNetworkConfigIpv4SubnetAllocationStrategy"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/logical-networks/{id}/config/vlan/vlan-allocation-strategies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getLogicalNetworkConfigVlanAllocationStrategies"];
+        put?: never;
+        post: operations["createLogicalNetworkConfigVlanAllocationStrategy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/logical-networks/{id}/config/vlan/vlan-allocation-strategies/{allocationStrategyId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getLogicalNetworkConfigVlanAllocationStrategy"];
+        put: operations["replaceLogicalNetworkConfigVlanAllocationStrategy"];
+        post?: never;
+        delete: operations["deleteLogicalNetworkConfigVlanAllocationStrategy"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/login": {
         parameters: {
             query?: never;
@@ -1150,6 +1214,22 @@ export interface paths {
         get: operations["getNetworkFabricLinks"];
         put?: never;
         post: operations["createNetworkFabricLink"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/network-fabrics/{networkFabricId}/links/actions/rescan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["rescanNetworkFabricLinks"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1796,6 +1876,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/servers/{serverId}/actions/clean": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["cleanServer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/servers/{serverId}/actions/get-power": {
         parameters: {
             query?: never;
@@ -2052,6 +2148,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/sites/{siteId}/controllers/actions/get/one-liner": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["getSiteControllerOneLiner"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/sites/{siteId}/enrolment-tokens": {
         parameters: {
             query?: never;
@@ -2098,6 +2210,22 @@ export interface paths {
         options?: never;
         head?: never;
         patch: operations["updateSubnet"];
+        trace?: never;
+    };
+    "/api/v2/subnets/{subnetId}/ip-ranges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getSubnetIpRanges"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v2/subnets/{subnetId}/ips": {
@@ -2946,6 +3074,34 @@ export interface components {
             serverOnlyOperationEnabled?: boolean;
             syslogMonitoringEnabled?: boolean;
         };
+        GenerateSiteControllerOneliner: {
+            ansibleRunner: boolean | null;
+            buildImage: boolean | null;
+            commandExecution: boolean | null;
+            dhcpOob: boolean | null;
+            dockerEnv: boolean | null;
+            fileTransfer: boolean | null;
+            gitHubTag: string | null;
+            httpRequest: boolean | null;
+            imagesTag: string | null;
+            inbandFileTransfer: boolean | null;
+            inbandHttpProxy: boolean | null;
+            inbandMode: boolean | null;
+            inbandWebmks: boolean | null;
+            localScript: boolean | null;
+            msTunnelSecret: string | null;
+            netconf: boolean | null;
+            oobHttpProxy: boolean | null;
+            registry: string | null;
+            secondIp?: string;
+            spice: boolean | null;
+            sshCommand: boolean | null;
+            sslHostname: string | null;
+            switchSubscription: boolean | null;
+            syslog: boolean | null;
+            usePodman: boolean | null;
+            vnc: boolean | null;
+        };
         GenericGUISettings: {
             columnIndex?: number;
             randomInstanceID?: string;
@@ -3185,6 +3341,23 @@ export interface components {
             ipVersion: components["schemas"]["IpVersion"] | null;
             name: string | null;
             revision: number | null;
+            subnetId: number | null;
+            tags: {
+                [key: string]: unknown;
+            } | null;
+            updatedAt: string | null;
+        };
+        IpRange: {
+            annotations: {
+                [key: string]: unknown;
+            } | null;
+            createdAt: string | null;
+            endAddress: string | null;
+            id: number | null;
+            ipVersion: components["schemas"]["IpVersion"] | null;
+            name: string | null;
+            revision: number | null;
+            startAddress: string | null;
             subnetId: number | null;
             tags: {
                 [key: string]: unknown;
@@ -3942,6 +4115,16 @@ export interface components {
             links?: components["schemas"]["PaginatedResponseLinks"];
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
+        PaginatedIpRangeList: {
+            data: components["schemas"]["IpRange"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        PaginatedIpv4SubnetAllocationStrategy: {
+            data: components["schemas"]["Ipv4SubnetAllocationStrategy"][];
+            links: components["schemas"]["PaginatedResponseLinks"] | null;
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
         PaginatedLogicalNetworkList: {
             data: components["schemas"]["LogicalNetwork"][];
             links?: components["schemas"]["PaginatedResponseLinks"];
@@ -3977,6 +4160,11 @@ export interface components {
             sortBy?: string[][];
             totalItems?: number;
             totalPages?: number;
+        };
+        PaginatedVlanAllocationStrategy: {
+            data: components["schemas"]["VlanAllocationStrategy"][];
+            links: components["schemas"]["PaginatedResponseLinks"] | null;
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
         PartialLocation: {
             address?: string;
@@ -4851,6 +5039,9 @@ export interface components {
             networkDevicePolicy?: components["schemas"]["PartialNetworkDevicePolicy"];
             repo?: components["schemas"]["Repo"];
             serverPolicy?: components["schemas"]["ServerPolicyUpdate"];
+        };
+        SiteControllerOneliner: {
+            command?: string;
         };
         SiteControllerSeenAliveStatus: {
             may_be_offline: number | null;
@@ -6978,6 +7169,266 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getLogicalNetworkConfigIpv4SubnetAllocationStrategies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedIpv4SubnetAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createLogicalNetworkConfigIpv4SubnetAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateIpv4SubnetAllocationStrategy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ipv4SubnetAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getLogicalNetworkConfigIpv4SubnetAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                allocationStrategyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ipv4SubnetAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    replaceLogicalNetworkConfigIpv4SubnetAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+                allocationStrategyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateIpv4SubnetAllocationStrategy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ipv4SubnetAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteLogicalNetworkConfigIpv4SubnetAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+                allocationStrategyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getLogicalNetworkConfigVlanAllocationStrategies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedVlanAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createLogicalNetworkConfigVlanAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateVlanAllocationStrategy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VlanAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getLogicalNetworkConfigVlanAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                allocationStrategyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VlanAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    replaceLogicalNetworkConfigVlanAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+                allocationStrategyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateVlanAllocationStrategy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VlanAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteLogicalNetworkConfigVlanAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+                allocationStrategyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     login: {
         parameters: {
             query?: never;
@@ -7604,6 +8055,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["NetworkFabricLink"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    rescanNetworkFabricLinks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkFabricId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
                 };
             };
             default: components["responses"]["Error"];
@@ -9160,6 +9634,29 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    cleanServer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServerPowerStatus: {
         parameters: {
             query?: never;
@@ -9603,6 +10100,33 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getSiteControllerOneLiner: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                siteId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GenerateSiteControllerOneliner"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SiteControllerOneliner"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     createSiteEnrolmentToken: {
         parameters: {
             query?: never;
@@ -9740,6 +10264,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Subnet"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getSubnetIpRanges: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                subnetId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedIpRangeList"];
                 };
             };
             default: components["responses"]["Error"];
