@@ -549,6 +549,57 @@ async fn what_a_site_did_after_the_cancel_is_not_overlooked(rig: Rig) {
     assert_eq!(rig.plan(id, false).await["changes"], json!([]));
 }
 
+/// A live network gets another VLAN and a second subnet; what it had is given back at the end, not before.
+async fn strategies_of_a_live_network_change(rig: Rig) {
+    let (id, _, network) = rig.design("shop", 2).await;
+    rig.deployed(id, false).await;
+    let path = format!("/logical-networks/{network}");
+    let revision = async || rig.get(&path).await["revision"].as_i64();
+    let strategies = format!("{path}/config/vlan/vlan-allocation-strategies");
+    let body = json!({"kind": "manual", "scope": {"kind": "global"}, "vlanId": 5000});
+    let answer = rig.send(&rig.admin, "POST", &strategies, revision().await, Some(body)).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.body["details"][0]["field"]),
+        (400, &json!("vlanId")),
+        "{}",
+        answer.body
+    );
+    let body = json!({"kind": "manual", "scope": {"kind": "global"}, "vlanId": 105});
+    let made = rig.send(&rig.admin, "POST", &strategies, revision().await, Some(body.clone())).await;
+    assert_eq!((made.status.as_u16(), &made.body["id"]), (201, &json!(1)), "{}", made.body);
+    assert_eq!(rig.send(&rig.admin, "POST", &strategies, revision().await, Some(body)).await.status, 409);
+    let subnets = format!("{path}/config/ipv4/subnet-allocation-strategies");
+    let body = json!({"kind": "auto", "scope": {"kind": "global"}, "prefixLength": 29, "subnetPoolIds": [1]});
+    let made = rig.send(&rig.admin, "POST", &subnets, revision().await, Some(body.clone())).await;
+    assert_eq!((made.status.as_u16(), &made.body["id"]), (201, &json!(2)), "{}", made.body);
+    assert_eq!(rig.send(&rig.admin, "PUT", &format!("{subnets}/2"), Some(1), Some(body.clone())).await.status, 412);
+    assert_eq!(rig.send(&rig.admin, "PUT", &format!("{subnets}/2"), revision().await, Some(body)).await.status, 200);
+    assert_eq!(rig.get(&subnets).await["meta"]["totalItems"], 2);
+    rig.ok(404, "GET", &format!("{subnets}/3"), Value::Null).await;
+
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(false)).await;
+    let vlans = async || {
+        let rows = entity::vlan_allocation::Entity::find().order_by_asc(entity::vlan_allocation::Column::Vlan);
+        rows.all(&rig.db.read).await.unwrap().iter().map(|v| v.vlan).collect::<Vec<_>>()
+    };
+    assert_eq!(vlans().await, [100, 105]);
+    rig.drive(id, |_| true).await;
+    rig.until_finished(id).await;
+    assert_eq!(vlans().await, [105]);
+    let now = rig.get(&path).await;
+    assert_eq!(
+        (&now["vlan"]["vlans"][0]["vlanId"], &now["vlan"]["vlans"][0]["status"]),
+        (&json!(105), &json!("allocated"))
+    );
+    assert_eq!(now["ipv4"]["subnets"].as_array().unwrap().len(), 2, "{now}");
+    assert_eq!(rig.plan(id, false).await["changes"], json!([]));
+    // The subnet that is not used by any server goes again.
+    assert_eq!(rig.send(&rig.admin, "DELETE", &format!("{subnets}/2"), revision().await, None).await.status, 204);
+    rig.deployed(id, false).await;
+    assert_eq!(entity::subnet::Entity::find().count(&rig.db.read).await.unwrap(), 2);
+    assert_eq!(rig.plan(id, false).await["changes"], json!([]));
+}
+
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         /// Each on SQLite and on PostgreSQL.
@@ -561,6 +612,7 @@ macro_rules! on_both {
     };
 }
 on_both! {
+    strategies_of_a_live_network_change,
     what_a_site_did_after_the_cancel_is_not_overlooked,
     what_is_chosen_by_hand_is_what_is_taken,
     a_cancelled_change_of_live_servers_is_undone,

@@ -61,47 +61,49 @@ pub(super) fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
         "ipv6",
     ])?;
     let body = &ctx.body;
-    let now = time::now();
     let mut blocks = json!({});
     for (block, strategies, _) in BLOCKS {
         let Some(given) = body.get(*block).filter(|v| !v.is_null()) else { continue };
         let mut list = given.get(*strategies).and_then(Value::as_array).cloned().unwrap_or_default();
         for (n, s) in list.iter_mut().enumerate() {
-            let at = |f: &str| format!("{block}.{strategies}[{n}].{f}");
-            if let Some(vlan) = s.get("vlanId").and_then(whole) {
-                model::validate::vlan(&at("vlanId"), vlan)?;
-            } else if *block == "vlan" && s["kind"] == "manual" {
-                return Err(ApiError::field(at("vlanId"), "is required by a manual strategy"));
-            }
-            if let Some(length) = s.get("prefixLength").and_then(whole) {
-                let longest = if *block == "ipv4" { 30 } else { 126 };
-                if !(8..=longest).contains(&length) {
-                    return Err(ApiError::field(
-                        at("prefixLength"),
-                        format!("{length} is not between 8 and {longest}"),
-                    ));
-                }
-            }
-            let Some(map) = s.as_object_mut() else { continue };
-            map.insert("id".into(), (n + 1).into());
-            map.insert("createdAt".into(), now.clone().into());
-            map.insert("updatedAt".into(), now.clone().into());
-            let scope = map.entry("scope").or_insert_with(|| json!({"kind": "global"}));
-            if scope.get("resourceId").is_none() {
-                scope["resourceId"] = 0.into();
-            }
-            match *block {
-                "vlan" => _ = map.entry("granularityLevel").or_insert_with(|| "fabric".into()),
-                "ipv4" | "ipv6" => {
-                    map.entry("gatewayPlacement").or_insert_with(|| "default".into());
-                    map.entry("subnetPoolIds").or_insert_with(|| json!([]));
-                }
-                _ => {}
-            }
+            read_strategy(block, s, &|f| format!("{block}.{strategies}[{n}].{f}"))?;
+            s["id"] = (n + 1).into();
         }
         blocks[*block] = json!({*strategies: list});
     }
     Ok(blocks)
+}
+
+/// Checks one strategy and completes it. `at` names its fields.
+pub(super) fn read_strategy(block: &str, s: &mut Value, at: &dyn Fn(&str) -> String) -> Result<(), ApiError> {
+    if let Some(vlan) = s.get("vlanId").and_then(whole) {
+        model::validate::vlan(&at("vlanId"), vlan)?;
+    } else if block == "vlan" && s["kind"] == "manual" {
+        return Err(ApiError::field(at("vlanId"), "is required by a manual strategy"));
+    }
+    if let Some(length) = s.get("prefixLength").and_then(whole) {
+        let longest = if block == "ipv4" { 30 } else { 126 };
+        if !(8..=longest).contains(&length) {
+            return Err(ApiError::field(at("prefixLength"), format!("{length} is not between 8 and {longest}")));
+        }
+    }
+    let now = time::now();
+    let Some(map) = s.as_object_mut() else { return Ok(()) };
+    map.insert("createdAt".into(), now.clone().into());
+    map.insert("updatedAt".into(), now.into());
+    let scope = map.entry("scope").or_insert_with(|| json!({"kind": "global"}));
+    if scope.get("resourceId").is_none() {
+        scope["resourceId"] = 0.into();
+    }
+    match block {
+        "vlan" => _ = map.entry("granularityLevel").or_insert_with(|| "fabric".into()),
+        "ipv4" | "ipv6" => {
+            map.entry("gatewayPlacement").or_insert_with(|| "default".into());
+            map.entry("subnetPoolIds").or_insert_with(|| json!([]));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The blocks with what was allocated.
@@ -253,7 +255,7 @@ async fn insert<C: ConnectionTrait>(ctx: &Ctx, txn: &C, new: New) -> Result<netw
     if same.count(txn).await? > 0 {
         return Err(ApiError::conflict(format!("label: there is a network {label:?} already")));
     }
-    check_named(txn, &new.design).await?;
+    check_named(txn, &new.design, None).await?;
     check_mtu(new.mtu)?;
     let mut row = network::new();
     row.name = Set(ctx.text("name").unwrap_or(&label).to_owned());
@@ -320,7 +322,7 @@ async fn create_from_profile(ctx: Ctx) -> Result<Reply, ApiError> {
 }
 
 /// A shared network is an administrator's to change.
-async fn editable<C: ConnectionTrait>(
+pub(super) async fn editable<C: ConnectionTrait>(
     ctx: &Ctx,
     txn: &C,
 ) -> Result<(network::Model, Option<store::entity::infrastructure::Model>), ApiError> {
@@ -335,14 +337,14 @@ async fn editable<C: ConnectionTrait>(
 }
 
 /// What the next deploy does with a network that was changed. A change of one that was marked for deletion keeps it.
-fn edited(found: &network::Model, row: &mut network::ActiveModel) {
+pub(super) fn edited(found: &network::Model, row: &mut network::ActiveModel) {
     let never = found.service_status == ServiceStatus::Ordered.as_str();
     row.deploy_type = Set(if never { DeployType::Create } else { DeployType::Edit }.as_str().into());
     row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
 }
 
 /// A subnet chosen by hand must be one, on IPv4, and free.
-async fn check_named<C: ConnectionTrait>(db: &C, blocks: &Value) -> Result<(), ApiError> {
+pub(super) async fn check_named<C: ConnectionTrait>(db: &C, blocks: &Value, own: Option<Id>) -> Result<(), ApiError> {
     for (n, id) in design::named_subnets(blocks).into_iter().enumerate() {
         let field = || format!("ipv4.subnetAllocationStrategies[{n}].subnetId");
         let found = subnet::Entity::find_by_id(id).one(db).await?;
@@ -353,7 +355,7 @@ async fn check_named<C: ConnectionTrait>(db: &C, blocks: &Value) -> Result<(), A
                 format!("subnet {} cannot be used: it is a pool or not IPv4", found.label),
             ));
         }
-        if let Some(other) = found.logical_network_id {
+        if let Some(other) = found.logical_network_id.filter(|n| Some(*n) != own) {
             return Err(ApiError::field(field(), format!("subnet {} is used by network {other}", found.label)));
         }
     }

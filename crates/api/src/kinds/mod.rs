@@ -13,6 +13,7 @@ pub mod instance_action;
 pub mod job;
 pub mod logical_network;
 pub mod logical_network_profile;
+pub mod logical_network_strategy;
 pub mod network_connection;
 pub mod network_device;
 pub mod network_device_default;
@@ -66,6 +67,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         job::ROUTES,
         logical_network::ROUTES,
         logical_network_profile::ROUTES,
+        logical_network_strategy::ROUTES,
         network_connection::ROUTES,
         network_device::ROUTES,
         network_device_default::ROUTES,
