@@ -79,6 +79,9 @@ export interface Agent {
   agentSeenIpAddress: string;
   agentSeenTimestamp: string;
   agentConnectedInfo?: { agentId: string; hostname: string } | null;
+  connected?: boolean;
+  capabilities?: string[];
+  clockSkewMilliseconds?: number | null;
 }
 export interface ServerInterface {
   serverInterfaceId: number;
@@ -90,6 +93,8 @@ export interface ServerInterface {
   vlanId?: number | null;
   ipv4Addresses?: string[] | null;
   lldpInfo?: string | null;
+  description?: string | null;
+  networkDevice?: { id: string; identifierString: string } | null;
   pxeEnabled?: number | null;
 }
 export interface ServerDisk {

@@ -1,14 +1,16 @@
-import { Button, Group, Menu, Modal, SimpleGrid, Table, Text, Title } from '@mantine/core';
-import { IconPower } from '@tabler/icons-react';
+import { Alert, Button, Group, Menu, Modal, SimpleGrid, Table, Text, Title } from '@mantine/core';
+import { IconPower, IconRefresh } from '@tabler/icons-react';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { api } from '../../api/client';
-import type { Server } from '../../api/types';
-import { count, speed } from '../../components/format';
+import type { JobGroup, Page as Answer, Server } from '../../api/types';
+import { count, duration, speed } from '../../components/format';
 import { ErrorCard, Loading } from '../../components/states';
-import { Status } from '../../components/status';
+import { Ago, Status } from '../../components/status';
+import type { LiveMessage } from '../../live/stream';
 import { toast, toastError } from '../../components/toast';
+import { useRefreshOn } from '../../live/use';
 import { Facts, Page } from './Page';
 
 const POWER = [
@@ -22,6 +24,8 @@ const route = getRouteApi('/shell/servers/$id');
 export function ServerDetail() {
   const { id } = route.useParams() as { id: string };
   const q = useQuery({ queryKey: ['server', id], queryFn: () => api.get<Server>(`/servers/${encodeURIComponent(id)}`), refetchInterval: 10_000 });
+  const mine = (m: LiveMessage) => (m.topic === 'object' && m.data.kind === 'server' && String(m.data.id) === id) || (m.topic === 'job' && String(m.data.serverId) === id);
+  useRefreshOn(['server', id], mine);
   if (q.error) return <Page title="Server"><ErrorCard error={q.error} retry={() => void q.refetch()} /></Page>;
   if (!q.data) return <Page title="Server"><Loading rows={8} /></Page>;
   const s = q.data;
@@ -29,8 +33,9 @@ export function ServerDetail() {
     <Page
       title={<>{s.serialNumber || `Server ${s.serverId}`}</>}
       sub={<Group gap={8}><Link to="/servers" className="link">Servers</Link> · {[s.vendor, s.model].filter(Boolean).join(' ')} · {s.datacenterName} <Status value={s.serverStatus} /> <Status value={s.powerStatus} label={`Power ${s.powerStatus}`} /></Group>}
-      tools={<PowerMenu server={s} />}
+      tools={<><RegisterAgain server={s} /><PowerMenu server={s} /></>}
     >
+      {s.serverStatusReason && <Alert color={s.serverStatus === 'registering' ? 'steel' : 'amber'} mb="md" p="xs">{s.serverStatusReason}</Alert>}
       <SimpleGrid cols={{ base: 1, md: 2 }} mb="md">
         <section className="panel pad">
           <Title order={2} mb="sm">Inventory</Title>
@@ -56,14 +61,15 @@ export function ServerDetail() {
         <Title order={2} mb="sm">Interfaces</Title>
         {s.interfaces?.length ? (
           <Table>
-            <Table.Thead><Table.Tr><Table.Th>#</Table.Th><Table.Th>MAC</Table.Th><Table.Th>Speed</Table.Th><Table.Th>Switch</Table.Th><Table.Th>Port</Table.Th><Table.Th>VLAN</Table.Th><Table.Th>Addresses</Table.Th></Table.Tr></Table.Thead>
+            <Table.Thead><Table.Tr><Table.Th>#</Table.Th><Table.Th>Name</Table.Th><Table.Th>MAC</Table.Th><Table.Th>Speed</Table.Th><Table.Th>Switch</Table.Th><Table.Th>Port</Table.Th><Table.Th>VLAN</Table.Th><Table.Th>Addresses</Table.Th></Table.Tr></Table.Thead>
             <Table.Tbody>
               {s.interfaces.map((i) => (
                 <Table.Tr key={i.serverInterfaceId}>
                   <Table.Td className="num">{i.index}{i.pxeEnabled ? ' · boots' : ''}</Table.Td>
+                  <Table.Td>{i.description || '–'}</Table.Td>
                   <Table.Td className="mono">{i.macAddress}</Table.Td>
                   <Table.Td className="num">{speed(i.capacityMbps)}</Table.Td>
-                  <Table.Td>{i.switchHostname || '–'}</Table.Td>
+                  <Table.Td>{i.networkDevice ? <Link className="link" to="/switches/$id" params={{ id: String(i.networkDevice.id) }}>{i.networkDevice.identifierString}</Link> : i.switchHostname || '–'}</Table.Td>
                   <Table.Td className="mono">{i.switchPortId || '–'}</Table.Td>
                   <Table.Td className="num">{i.vlanId ?? '–'}</Table.Td>
                   <Table.Td className="mono">{i.ipv4Addresses?.join(', ') || '–'}</Table.Td>
@@ -82,7 +88,61 @@ export function ServerDetail() {
           </Table>
         ) : <Text c="dimmed" size="sm">No disk is known yet.</Text>}
       </section>
+      <Jobs server={s} />
     </Page>
+  );
+}
+
+function Jobs({ server }: { server: Server }) {
+  const key = ['job-groups', 'of-server', server.serverId];
+  const q = useQuery({ queryKey: key, queryFn: () => api.get<Answer<JobGroup>>('/job-groups', { 'filter.serverId': server.serverId, sortBy: 'id:DESC', limit: 8 }) });
+  useRefreshOn(key, (m) => m.topic === 'job' && Number(m.data.serverId) === server.serverId);
+  if (!q.data?.data.length) return null;
+  return (
+    <section className="panel pad" style={{ marginTop: 16 }}>
+      <Title order={2} mb="sm">Jobs</Title>
+      <Table>
+        <Table.Tbody>
+          {q.data.data.map((g) => {
+            const done = g.finishedTimestamp && !g.finishedTimestamp.startsWith('0000') ? g.finishedTimestamp : null;
+            return (
+              <Table.Tr key={g.id}>
+                <Table.Td><Link className="link" to="/jobs/$id" params={{ id: String(g.id) }}>{g.description}</Link></Table.Td>
+                <Table.Td w={130}><Status value={done ? 'success' : 'running'} label={done ? 'Finished' : 'Running'} /></Table.Td>
+                <Table.Td w={150}><Ago at={g.createdTimestamp} /></Table.Td>
+                <Table.Td w={110} className="num">{done ? duration(Date.parse(done) - Date.parse(g.createdTimestamp)) : '–'}</Table.Td>
+              </Table.Tr>
+            );
+          })}
+        </Table.Tbody>
+      </Table>
+    </section>
+  );
+}
+
+function RegisterAgain({ server }: { server: Server }) {
+  const [asked, ask] = useState(false);
+  const client = useQueryClient();
+  const act = useMutation({
+    mutationFn: () => api.post(`/servers/${server.serverId}/actions/re-register`, undefined, server.revision),
+    onSuccess: () => {
+      ask(false);
+      toast('Registration begun', server.serialNumber ?? String(server.serverId));
+      void client.invalidateQueries({ queryKey: ['server'] });
+    },
+    onError: (e) => toastError('Not registered again', e),
+  });
+  return (
+    <>
+      <Button variant="default" leftSection={<IconRefresh size={17} />} onClick={() => ask(true)}>Register again</Button>
+      <Modal opened={asked} onClose={() => ask(false)} title={<b>Register {server.serialNumber} again?</b>}>
+        <Text size="sm">{server.allocationInfo ? 'It is in use: its BMC is asked, the server itself is left alone.' : 'Its inventory is read over the BMC, then it is booted once from the network.'}</Text>
+        <Group justify="flex-end" mt="md">
+          <Button variant="default" onClick={() => ask(false)}>Cancel</Button>
+          <Button loading={act.isPending} onClick={() => act.mutate()}>Register again</Button>
+        </Group>
+      </Modal>
+    </>
   );
 }
 

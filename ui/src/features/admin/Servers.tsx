@@ -1,5 +1,5 @@
-import { Badge, Select, Text, TextInput } from '@mantine/core';
-import { IconSearch } from '@tabler/icons-react';
+import { Badge, Button, Select, Text, TextInput } from '@mantine/core';
+import { IconPlus, IconSearch } from '@tabler/icons-react';
 import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
@@ -10,6 +10,7 @@ import { Status } from '../../components/status';
 import { type Column, DataTable, NoRows } from './DataTable';
 import { useList } from './list';
 import { Page } from './Page';
+import { RegisterDialog } from './RegisterDialog';
 
 export interface ServerSearch {
   q?: string;
@@ -19,7 +20,8 @@ export interface ServerSearch {
   sort?: string;
 }
 const STATES = ['available', 'used', 'cleaning', 'registering', 'unavailable', 'defective', 'updating_firmware', 'used_registering', 'decommissioned', 'removed_from_rack'];
-const KIND = /^server$/;
+/** A job of a server changes its state and its power. */
+const KIND = /^(server|job)$/;
 const route = getRouteApi('/shell/servers');
 
 export function Servers() {
@@ -29,6 +31,7 @@ export function Servers() {
   // Two entries share these features, so the router's types are not registered globally: the shape is said here.
   const change = (next: Partial<ServerSearch>) => void navigate({ search: ((old: ServerSearch) => ({ ...old, ...next })) as never, replace: true });
   const [text, setText] = useState(search.q ?? '');
+  const [registering, setRegistering] = useState(false);
   useEffect(() => {
     if (text === (search.q ?? '')) return;
     const timer = setTimeout(() => change({ q: text || undefined }), 250);
@@ -59,10 +62,12 @@ export function Servers() {
           <Select aria-label="State" placeholder="Any state" clearable clearButtonProps={{ 'aria-label': 'Any state' }} w={160} data={STATES.map((v) => ({ value: v, label: words(v) }))} value={search.status ?? null} onChange={(v) => change({ status: v ?? undefined })} />
           <Select aria-label="Type" placeholder="Any type" clearable clearButtonProps={{ 'aria-label': 'Any type' }} w={160} data={(types.data?.data ?? []).map((t) => ({ value: String(t.id), label: t.name }))} value={search.type ? String(search.type) : null} onChange={(v) => change({ type: v ? Number(v) : undefined })} />
           <Select aria-label="Power" placeholder="Any power" clearable clearButtonProps={{ 'aria-label': 'Any power' }} w={130} data={['on', 'off', 'unknown'].map((v) => ({ value: v, label: words(v) }))} value={search.power ?? null} onChange={(v) => change({ power: v ?? undefined })} />
+          <Button leftSection={<IconPlus size={17} />} onClick={() => setRegistering(true)}>Register server</Button>
         </>
       }
     >
       <DataTable label="Servers" columns={columns} source={list} keyOf={(s) => s.serverId} sort={search.sort ?? 'serverId:ASC'} onSort={(sort) => change({ sort })} empty={<NoRows title="No server">{search.q || search.status ? 'Nothing matches these filters.' : 'Servers appear here when they are registered or found by their site.'}</NoRows>} />
+      {registering && <RegisterDialog close={() => setRegistering(false)} />}
     </Page>
   );
 }

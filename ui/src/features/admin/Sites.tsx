@@ -1,9 +1,11 @@
-import { Button, Code, CopyButton, Group, Modal, Stack, Table, Text, TextInput, Title } from '@mantine/core';
+import { Alert, Button, Code, CopyButton, Group, Modal, Stack, Table, Text, TextInput, Title } from '@mantine/core';
 import { IconBuildingWarehouse, IconLink, IconPlus } from '@tabler/icons-react';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { type FormEvent, useState } from 'react';
 import { api } from '../../api/client';
 import type { Agent, Overview, Page as Answer, Site } from '../../api/types';
+import { fieldErrors } from '../../components/fields';
+import { duration, when } from '../../components/format';
 import { Empty, ErrorCard, Loading } from '../../components/states';
 import { Ago, Status } from '../../components/status';
 import { Page } from './Page';
@@ -44,12 +46,12 @@ function SiteCard({ site, state, enrol }: { site: Site; state?: Overview['sites'
         <Text size="sm" c="dimmed">No controller is enrolled: nothing can be deployed here yet.</Text>
       ) : (
         <Table>
-          <Table.Thead><Table.Tr><Table.Th>Controller</Table.Th><Table.Th>Kind</Table.Th><Table.Th>Version</Table.Th><Table.Th>Address</Table.Th><Table.Th>Last seen</Table.Th></Table.Tr></Table.Thead>
+          <Table.Thead><Table.Tr><Table.Th>Controller</Table.Th><Table.Th>State</Table.Th><Table.Th>Version</Table.Th><Table.Th>Address</Table.Th><Table.Th>Drives</Table.Th><Table.Th>Clock</Table.Th><Table.Th>Last seen</Table.Th></Table.Tr></Table.Thead>
           <Table.Tbody>
             {agents.data.map((a, i) => (
               <Table.Tr key={a.agentConnectedInfo?.agentId ?? i}>
                 <Table.Td>{a.agentConnectedInfo?.hostname || a.agentConnectedInfo?.agentId || a.siteName}</Table.Td>
-                <Table.Td>{a.agentType}</Table.Td><Table.Td>{a.agentVersion}</Table.Td><Table.Td className="mono">{a.agentSeenIpAddress}</Table.Td><Table.Td><Ago at={a.agentSeenTimestamp} /></Table.Td>
+                <Table.Td><Status value={a.connected === false ? 'offline' : 'connected'} label={a.connected === false ? 'Not connected' : 'Connected'} /></Table.Td><Table.Td>{a.agentVersion}</Table.Td><Table.Td className="mono">{a.agentSeenIpAddress}</Table.Td><Table.Td>{a.capabilities?.join(', ') || '–'}</Table.Td><Table.Td className="num">{clock(a.clockSkewMilliseconds)}</Table.Td><Table.Td><Ago at={a.agentSeenTimestamp} /></Table.Td>
               </Table.Tr>
             ))}
           </Table.Tbody>
@@ -57,6 +59,12 @@ function SiteCard({ site, state, enrol }: { site: Site; state?: Overview['sites'
       )}
     </section>
   );
+}
+
+/** A clock that differs makes certificates and leases fail: from a second on it is said. */
+function clock(skew: number | null | undefined) {
+  if (skew === null || skew === undefined) return '–';
+  return Math.abs(skew) < 1000 ? 'in step' : <span className="bad">{duration(Math.abs(skew))} {skew > 0 ? 'ahead' : 'behind'}</span>;
 }
 
 function AddDialog({ close, next }: { close: () => void; next: (site: Site) => void }) {
@@ -72,12 +80,13 @@ function AddDialog({ close, next }: { close: () => void; next: (site: Site) => v
       next(site);
     },
   });
+  const { of, rest } = fieldErrors(add.error, ['name', 'slug']);
   return (
     <Modal opened onClose={close} title={<b>Add site</b>}>
       <form onSubmit={(e: FormEvent) => { e.preventDefault(); if (slug) add.mutate(); }}>
         <Stack>
-          <TextInput data-autofocus label="Name" required maxLength={63} value={name} description={slug ? `In addresses: ${slug}` : undefined} onChange={(e) => setName(e.currentTarget.value)} />
-          {add.error && <ErrorCard error={add.error} what="Not added" />}
+          <TextInput data-autofocus label="Name" required maxLength={63} value={name} error={of('name') ?? of('slug')} description={slug ? `In addresses: ${slug}` : undefined} onChange={(e) => setName(e.currentTarget.value)} />
+          {Boolean(rest) && <ErrorCard error={rest} what="Not added" />}
           <Group justify="flex-end"><Button variant="default" onClick={close}>Cancel</Button><Button type="submit" disabled={!slug} loading={add.isPending}>Add</Button></Group>
         </Stack>
       </form>
@@ -86,7 +95,7 @@ function AddDialog({ close, next }: { close: () => void; next: (site: Site) => v
 }
 
 function EnrolDialog({ site, close }: { site: Site; close: () => void }) {
-  const token = useMutation({ gcTime: 0, mutationFn: () => api.post<{ token: string; command: string }>(`/sites/${site.id}/enrolment-tokens`) });
+  const token = useMutation({ gcTime: 0, mutationFn: () => api.post<{ token: string; command: string; expiresAt: string }>(`/sites/${site.id}/enrolment-tokens`) });
   return (
     <Modal opened onClose={close} size="lg" title={<b>Enrol a controller at {site.name}</b>}>
       <Stack>
@@ -94,9 +103,11 @@ function EnrolDialog({ site, close }: { site: Site; close: () => void }) {
         {token.error && <ErrorCard error={token.error} what="No token was made" />}
         {token.data ? (
           <>
-            <Code block style={{ whiteSpace: 'pre-wrap', overflowWrap: 'anywhere' }}>{token.data.command}</Code>
+            <Alert color="amber" p="xs">Shown only this once. It works one time, until {when(token.data.expiresAt)}.</Alert>
+            <Code block aria-label="Enrolment command" style={{ whiteSpace: 'pre-wrap', overflowWrap: 'anywhere' }}>{token.data.command}</Code>
             <Group justify="flex-end">
               <CopyButton value={token.data.command}>{({ copied, copy }) => <Button onClick={copy}>{copied ? 'Copied' : 'Copy command'}</Button>}</CopyButton>
+              <Button variant="default" onClick={close}>Done</Button>
             </Group>
           </>
         ) : (

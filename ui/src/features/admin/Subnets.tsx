@@ -4,6 +4,7 @@ import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { type FormEvent, useState } from 'react';
 import { api } from '../../api/client';
 import type { Subnet } from '../../api/types';
+import { fieldErrors } from '../../components/fields';
 import { ErrorCard } from '../../components/states';
 import { toast } from '../../components/toast';
 import { type Column, DataTable, NoRows } from './DataTable';
@@ -65,19 +66,20 @@ function AddDialog({ pools, close }: { pools: Subnet[]; close: () => void }) {
       close();
     },
   });
+  const { of, rest } = fieldErrors(add.error, ['label', 'networkAddress', 'prefixLength', 'defaultGatewayAddress', 'parentSubnetId']);
   return (
     <Modal opened onClose={close} title={<b>Add subnet</b>}>
       <form onSubmit={(e: FormEvent) => { e.preventDefault(); add.mutate(); }}>
         <Stack>
-          <TextInput data-autofocus label="Label" required maxLength={63} value={label} onChange={(e) => setLabel(e.currentTarget.value)} />
+          <TextInput data-autofocus label="Label" required maxLength={63} value={label} error={of('label')} onChange={(e) => setLabel(e.currentTarget.value)} />
           <Group grow align="flex-start">
-            <TextInput label="Network address" placeholder="10.30.0.0" required value={address} onChange={(e) => setAddress(e.currentTarget.value)} />
-            <NumberInput label="Prefix length" min={1} max={128} required value={prefix} onChange={setPrefix} />
+            <TextInput label="Network address" placeholder="10.30.0.0" required value={address} error={of('networkAddress')} onChange={(e) => setAddress(e.currentTarget.value)} />
+            <NumberInput label="Prefix length" min={1} max={128} required value={prefix} error={of('prefixLength')} onChange={setPrefix} />
           </Group>
-          <TextInput label="Gateway" value={gateway} onChange={(e) => setGateway(e.currentTarget.value)} />
-          <Select label="Part of" clearable clearButtonProps={{ 'aria-label': 'Part of nothing' }} placeholder="Nothing" data={pools.map((p) => ({ value: String(p.id), label: `${p.label} ${p.networkAddress}/${p.prefixLength}` }))} value={parent} onChange={setParent} />
+          <TextInput label="Gateway" error={of('defaultGatewayAddress')} value={gateway} onChange={(e) => setGateway(e.currentTarget.value)} />
+          <Select label="Part of" clearable clearButtonProps={{ 'aria-label': 'Part of nothing' }} placeholder="Nothing" data={pools.map((p) => ({ value: String(p.id), label: `${p.label} ${p.networkAddress}/${p.prefixLength}` }))} value={parent} error={of('parentSubnetId')} onChange={setParent} />
           <Checkbox label="Pool: networks take their subnets from it" checked={isPool} onChange={(e) => setPool(e.currentTarget.checked)} />
-          {add.error && <ErrorCard error={add.error} what="Not added" />}
+          {Boolean(rest) && <ErrorCard error={rest} what="Not added" />}
           <Group justify="flex-end"><Button variant="default" onClick={close}>Cancel</Button><Button type="submit" loading={add.isPending}>Add</Button></Group>
         </Stack>
       </form>

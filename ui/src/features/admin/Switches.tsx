@@ -2,6 +2,7 @@ import { Tooltip, Group, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { api } from '../../api/client';
+import { useServerNames } from '../../api/names';
 import type { NetworkDevice, SwitchPort } from '../../api/types';
 import { speed, words } from '../../components/format';
 import { ErrorCard, Loading } from '../../components/states';
@@ -10,7 +11,7 @@ import { type Column, DataTable, NoRows } from './DataTable';
 import { useList } from './list';
 import { Facts, Page } from './Page';
 
-const KIND = /^(network_device|switch)/;
+const KIND = /^(network_device|switch|job)/;
 export function Switches() {
   const list = useList<NetworkDevice>('/network-devices', { sortBy: 'id:ASC' }, { kind: KIND });
   const columns: Column<NetworkDevice>[] = [
@@ -38,6 +39,7 @@ export function SwitchDetail() {
   const { id } = route.useParams() as { id: string };
   const q = useQuery({ queryKey: ['switch', id], queryFn: () => api.get<NetworkDevice>(`/network-devices/${encodeURIComponent(id)}`) });
   const ports = useList<SwitchPort>(`/network-devices/${encodeURIComponent(id)}/ports`, {}, { kind: KIND, interval: 15_000 });
+  const names = useServerNames(ports.rows.flatMap((p) => (p.serverId ? [p.serverId] : [])));
   if (q.error) return <Page title="Switch"><ErrorCard error={q.error} retry={() => void q.refetch()} /></Page>;
   if (!q.data) return <Page title="Switch"><Loading rows={8} /></Page>;
   const d = q.data;
@@ -48,7 +50,7 @@ export function SwitchDetail() {
     { id: 'speed', title: 'Speed', width: '80px', cell: (p) => speed(p.driverDumpCachedJson?.speedMbps) },
     { id: 'untagged', title: 'Untagged', width: '100px', cell: (p) => <span className="num">{p.driverDumpCachedJson?.untaggedVlan ?? '–'}</span> },
     { id: 'tagged', title: 'Tagged', width: 'minmax(120px, 1fr)', cell: (p) => <span className="num">{p.driverDumpCachedJson?.taggedVlans?.join(', ') || '–'}</span> },
-    { id: 'server', title: 'Server', width: '120px', cell: (p) => (p.serverId ? <Link className="link" to="/servers/$id" params={{ id: String(p.serverId) }}>server {p.serverId}</Link> : '–') },
+    { id: 'server', title: 'Server', width: '140px', cell: (p) => (p.serverId ? <Link className="link" to="/servers/$id" params={{ id: String(p.serverId) }}>{names.data?.get(p.serverId)?.serial ?? `server ${p.serverId}`}</Link> : '–') },
     { id: 'lldp', title: 'Neighbour (LLDP)', width: 'minmax(180px, 1.5fr)', cell: (p) => p.lldpInformation || '–' },
     { id: 'mac', title: 'MAC', width: '170px', cell: (p) => <span className="mono">{p.macAddress || '–'}</span> },
   ];

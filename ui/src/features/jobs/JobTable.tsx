@@ -13,7 +13,7 @@ const VERBS: Record<Verb, { label: string; text: string; when: (j: Job) => boole
   retry: { label: 'Retry', text: 'The step is run again from its beginning.', when: (j) => /thrown_error/.test(j.status) || (j.status === 'returned_success' && Boolean(j.options?.canBeRetriedIfSuccessful)), reason: false },
   skip: { label: 'Skip', text: 'The step counts as done and what waits for it goes on. Make sure its work is done by hand.', when: (j) => j.options?.canBeSkipped !== false && !/success|skipped|running/.test(j.status), reason: true },
   'stop-retrying': { label: 'Stop retrying', text: 'The step fails at its next error instead of being tried again.', when: (j) => /running|retrying/.test(j.status), reason: true },
-  kill: { label: 'Kill', text: 'The step is stopped where it is and counts as failed.', when: (j) => /running|retrying/.test(j.status), reason: true },
+  kill: { label: 'Kill', text: 'The step is stopped where it is and counts as failed.', when: (j) => /running|retrying/.test(j.status), reason: false },
 };
 const ORDER: Record<string, number> = { thrown_error: 0, thrown_error_retrying: 1, running: 2, not_called: 3 };
 
@@ -104,7 +104,10 @@ function VerbDialog({ job, verb, close }: { job: Job; verb: Verb; close: () => v
   const client = useQueryClient();
   const { label, text, reason: needed } = VERBS[verb];
   const act = useMutation({
-    mutationFn: () => api.post(`/jobs/${job.jobId}/actions/${verb}`, verb === 'retry' ? { retryEvenIfSuccessful: job.status === 'returned_success' } : { reason: reason.trim() }),
+    mutationFn: () =>
+      verb === 'kill'
+        ? api.post(`/jobs/${job.jobId}/actions/issue-command`, { command: 'kill', executeImmediately: true })
+        : api.post(`/jobs/${job.jobId}/actions/${verb}`, verb === 'retry' ? { retryEvenIfSuccessful: job.status === 'returned_success' } : { reason: reason.trim() }),
     onSuccess: () => {
       toast(`${label}: done`, job.title ?? job.functionName);
       void client.invalidateQueries({ queryKey: ['jobs'] });

@@ -2,7 +2,8 @@ import { Button, ScrollArea, Table, Tabs, Text, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { lazy, Suspense, useMemo, useState } from 'react';
 import { api } from '../../../api/client';
-import type { Page, Plan, PlanChange, Server, Subnet } from '../../../api/types';
+import { useServerNames } from '../../../api/names';
+import type { Page, Plan, PlanChange, Subnet } from '../../../api/types';
 import { words } from '../../../components/format';
 import { osName, typeName } from '../catalogue';
 import { useDesignerContext } from '../context';
@@ -21,12 +22,7 @@ function useNames(plan: Plan): Names {
   const ids = (field: string) => [...new Set(both.map((a) => Number(a[field])).filter((n) => n > 0))].sort((a, b) => a - b).slice(0, MOST);
   const serverIds = ids('serverId');
   const poolIds = ids('subnetPoolId');
-  const servers = useQuery({
-    queryKey: ['names', 'servers', serverIds],
-    enabled: serverIds.length > 0,
-    retry: false,
-    queryFn: async () => new Map((await api.get<Page<Server>>('/servers', { 'filter.serverId': `$in:${serverIds.join(',')}`, limit: MOST })).data.map((s) => [s.serverId, [s.serialNumber, s.model].filter(Boolean).join(' · ')])),
-  });
+  const servers = useServerNames(serverIds);
   const pools = useQuery({
     queryKey: ['names', 'pools', poolIds],
     enabled: poolIds.length > 0,
@@ -42,7 +38,10 @@ function useNames(plan: Plan): Names {
       network: (id) => networks.get(id) ?? `network ${id}`,
       instance: (id) => instances.get(id) ?? `instance ${id}`,
       device: (id) => devices.get(id) ?? `switch ${id}`,
-      server: (id) => servers.data?.get(id) || `server ${id}`,
+      server: (id) => {
+        const s = servers.data?.get(id);
+        return s ? [s.serial, s.model].filter(Boolean).join(' · ') : `server ${id}`;
+      },
       pool: (id) => pools.data?.get(id) ?? `pool ${id}`,
       type: (id) => typeName(catalogue, id),
       os: (id) => osName(catalogue, id),
