@@ -6,13 +6,37 @@ use model::{
 };
 use serde_json::Value;
 
-fn text(v: &Value, field: &str) -> Option<String> {
-    v.get(field).and_then(Value::as_str).map(|t| t.trim().to_owned()).filter(|t| !t.is_empty())
+/// What stands in a field that nobody has filled in.
+const PLACEHOLDERS: &[&str] = &[
+    "n/a",
+    "na",
+    "none",
+    "null",
+    "unknown",
+    "not available",
+    "not specified",
+    "default string",
+    "to be filled by o.e.m.",
+    "system serial number",
+    "0123456789",
+    "chassis serial number",
+];
+
+/// A text that says something.
+pub(crate) fn text(v: &Value, field: &str) -> Option<String> {
+    let said = v.get(field).and_then(Value::as_str)?.trim();
+    let empty = said.is_empty() || PLACEHOLDERS.contains(&said.to_lowercase().as_str());
+    (!empty).then(|| said.to_owned())
 }
 
-fn number(v: &Value, pointer: &str) -> u64 {
+/// A number, also one that came as a text; 0 when absent.
+pub(crate) fn number(v: &Value, pointer: &str) -> u64 {
     v.pointer(pointer)
-        .and_then(|n| n.as_u64().or_else(|| n.as_f64().filter(|f| f.is_finite() && *f >= 0.0).map(|f| f as u64)))
+        .and_then(|n| {
+            n.as_u64()
+                .or_else(|| n.as_f64().filter(|f| f.is_finite() && *f >= 0.0).map(|f| f as u64))
+                .or_else(|| n.as_str().and_then(|t| t.trim().parse().ok()))
+        })
         .unwrap_or(0)
 }
 
@@ -24,10 +48,7 @@ pub(crate) fn of_system(system: &Value) -> HardwareInventory {
         .filter(|g| g.is_finite() && *g > 0.0)
         .unwrap_or(0.0);
     HardwareInventory {
-        // Dell's serial number is the board's; the service tag is in SKU.
-        serial: text(system, "SKU")
-            .filter(|_| text(system, "Manufacturer").is_some_and(|m| m.starts_with("Dell")))
-            .or_else(|| text(system, "SerialNumber")),
+        serial: text(system, "SerialNumber"),
         vendor: text(system, "Manufacturer"),
         model: text(system, "Model"),
         uuid: text(system, "UUID"),
@@ -76,6 +97,35 @@ pub(crate) fn nics(members: &[Value]) -> Vec<Nic> {
                 mac: validate::mac("mac", &mac).ok()?,
                 speed_mbps: u32::try_from(number(n, "/SpeedMbps")).unwrap_or(0),
                 link_up: text(n, "LinkStatus").map(|s| s == "LinkUp"),
+                lldp: None,
+            })
+        })
+        .collect()
+}
+
+/// The interface of a network device function.
+pub(crate) fn function_nic(function: &Value) -> Option<Nic> {
+    let ethernet = function.get("Ethernet")?;
+    let mac = text(ethernet, "PermanentMACAddress").or_else(|| text(ethernet, "MACAddress"))?;
+    Some(Nic {
+        name: text(function, "Id").unwrap_or_default(),
+        mac: validate::mac("mac", &mac).ok()?,
+        ..Nic::default()
+    })
+}
+
+/// The interfaces of an adapter's port, older (`NetworkPort`) or newer (`Port`).
+pub(crate) fn port_nics(port: &Value) -> Vec<Nic> {
+    let addresses = [port.get("AssociatedNetworkAddresses"), port.pointer("/Ethernet/AssociatedMACAddresses")];
+    let addresses = addresses.into_iter().flatten().filter_map(Value::as_array).flatten().filter_map(Value::as_str);
+    let speed = Ord::max(number(port, "/CurrentLinkSpeedMbps"), number(port, "/CurrentSpeedGbps").saturating_mul(1000));
+    addresses
+        .filter_map(|mac| {
+            Some(Nic {
+                name: text(port, "Id").unwrap_or_default(),
+                mac: validate::mac("mac", mac).ok()?,
+                speed_mbps: u32::try_from(speed).unwrap_or(0),
+                link_up: text(port, "LinkStatus").map(|s| s == "Up" || s == "LinkUp"),
                 lldp: None,
             })
         })

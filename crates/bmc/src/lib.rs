@@ -1,84 +1,25 @@
-//! BMC drivers: small traits, the Redfish standard as their implementation.
+//! BMC drivers: small traits, with the Redfish standard and IPMI 2.0 as implementations.
 //!
 //! Missing or odd answers are normal: every wait has a deadline, what is absent is `None`, and an error says what a person can do.
 
+mod driver;
+mod error;
 mod inventory;
+mod quirks;
 pub mod redfish;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use model::{
     bmc::{BootTarget, HardwareInventory, PowerAction, PowerState},
     secret::Clear,
 };
+use serde_json::Value;
 
+pub use driver::{Driver, Kind, open};
+pub use error::BmcError;
 pub use redfish::Redfish;
-
-/// Why a BMC did not do what it was told.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BmcError {
-    /// No answer in time.
-    #[error("BMC {address} cannot be reached: {cause}; check its cable and address, or reset the BMC")]
-    Unreachable {
-        /// Address.
-        address: String,
-        /// Why.
-        cause: String,
-    },
-    /// The login was refused.
-    #[error("BMC {0} refuses the login; correct the credentials of the server")]
-    Unauthorized(String),
-    /// The BMC cannot do that.
-    #[error("BMC {address} cannot do that: {what}")]
-    Unsupported {
-        /// Address.
-        address: String,
-        /// What.
-        what: String,
-    },
-    /// The BMC refused.
-    #[error("BMC {address} refuses {request}: {reason}")]
-    Refused {
-        /// Address.
-        address: String,
-        /// Request.
-        request: String,
-        /// What it said.
-        reason: String,
-    },
-    /// An answer that makes no sense.
-    #[error("BMC {address} gave an unexpected answer to {request}: {answer}")]
-    Odd {
-        /// Address.
-        address: String,
-        /// Request.
-        request: String,
-        /// The beginning of the answer.
-        answer: String,
-    },
-    /// It said yes and did not do it.
-    #[error(
-        "BMC {address}: {what}, but it still is {found} after {seconds} s; look at the server's console, or reset the BMC"
-    )]
-    NoEffect {
-        /// Address.
-        address: String,
-        /// What was asked for.
-        what: String,
-        /// What is.
-        found: String,
-        /// How long it was waited for.
-        seconds: u64,
-    },
-}
-
-impl BmcError {
-    /// Whether trying again may help without a person.
-    pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Unauthorized(_) | Self::Unsupported { .. })
-    }
-}
 
 /// How to reach a BMC, with the password in clear.
 #[derive(Clone, Debug)]
@@ -91,6 +32,8 @@ pub struct Access {
     pub password: Clear,
     /// Longest wait for one answer.
     pub timeout: Duration,
+    /// SHA-256 (hex) of the only certificate that is accepted. `None`: that of the first contact.
+    pub tls_fingerprint: Option<String>,
 }
 
 /// Power.
@@ -101,7 +44,31 @@ pub trait Power: Send + Sync {
     /// Asks for a change; it takes effect later. Asking for what is already so does nothing.
     async fn set_power(&self, action: PowerAction) -> Result<(), BmcError>;
     /// Waits until it is so.
-    async fn wait_for_power(&self, wanted: PowerState, limit: Duration) -> Result<(), BmcError>;
+    async fn wait_for_power(&self, wanted: PowerState, limit: Duration) -> Result<(), BmcError> {
+        let end = tokio::time::Instant::now() + limit;
+        let mut pause = Duration::from_millis(250);
+        loop {
+            let found = match self.power().await {
+                Ok(found) if found == wanted => return Ok(()),
+                Ok(found) => format!("{found:?}").to_lowercase(),
+                // A BMC may be silent while its server starts.
+                Err(e) if e.is_retryable() && tokio::time::Instant::now() < end => e.to_string(),
+                Err(e) => return Err(e),
+            };
+            if tokio::time::Instant::now() >= end {
+                return Err(BmcError::NoEffect {
+                    address: self.address(),
+                    what: format!("power was to be {wanted:?}").to_lowercase(),
+                    found,
+                    seconds: limit.as_secs(),
+                });
+            }
+            tokio::time::sleep(pause).await;
+            pause = Ord::min(pause * 2, Duration::from_secs(5));
+        }
+    }
+    /// Its address, for messages.
+    fn address(&self) -> String;
 }
 
 /// Boot source.
@@ -123,4 +90,116 @@ pub trait Inventory: Send + Sync {
 pub trait Identify: Send + Sync {
     /// Switches the LED on or off.
     async fn identify(&self, on: bool) -> Result<(), BmcError>;
+}
+
+/// A virtual optical drive.
+#[async_trait]
+pub trait VirtualMedia: Send + Sync {
+    /// URL of the image that is inserted.
+    async fn inserted(&self) -> Result<Option<String>, BmcError>;
+    /// Inserts an image by its URL, write-protected, in place of another one. Read back.
+    async fn insert(&self, url: &str) -> Result<(), BmcError>;
+    /// Takes the image out; nothing happens when there is none.
+    async fn eject(&self) -> Result<(), BmcError>;
+}
+
+/// Health as the BMC sums it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Health {
+    /// All well.
+    Ok,
+    /// Something needs a look.
+    Warning,
+    /// Something has failed.
+    Critical,
+    /// The BMC did not say.
+    #[default]
+    Unknown,
+}
+
+impl Health {
+    fn of(word: Option<&str>) -> Self {
+        match word {
+            Some("OK") => Self::Ok,
+            Some("Warning") => Self::Warning,
+            Some("Critical") => Self::Critical,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// One sensor's value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Name.
+    pub name: String,
+    /// Value, in the unit of its list.
+    pub value: f64,
+    /// Its health.
+    pub health: Health,
+}
+
+/// What the sensors say.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SensorReadings {
+    /// Degrees Celsius.
+    pub temperatures: Vec<Reading>,
+    /// Revolutions a minute, or per cent where the BMC gives those.
+    pub fans: Vec<Reading>,
+    /// Watts drawn by the whole server.
+    pub power_watts: Option<f64>,
+    /// The system's health.
+    pub health: Health,
+}
+
+/// Sensors.
+#[async_trait]
+pub trait Sensors: Send + Sync {
+    /// All readings; sensors without a value are left out.
+    async fn sensors(&self) -> Result<SensorReadings, BmcError>;
+}
+
+/// An entry of the hardware's event log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its id.
+    pub id: String,
+    /// When, as the BMC writes it.
+    pub at: Option<String>,
+    /// How bad.
+    pub severity: Health,
+    /// Text.
+    pub message: String,
+}
+
+/// The hardware's event log.
+#[async_trait]
+pub trait EventLog: Send + Sync {
+    /// Entries as the BMC orders them, 1000 at most.
+    async fn log(&self) -> Result<Vec<LogEntry>, BmcError>;
+    /// Empties the log.
+    async fn clear_log(&self) -> Result<(), BmcError>;
+}
+
+/// Settings of the firmware.
+#[async_trait]
+pub trait BiosSettings: Send + Sync {
+    /// In force.
+    async fn bios(&self) -> Result<BTreeMap<String, Value>, BmcError>;
+    /// To be in force after the next reset; what is so already is not written. Whether anything was.
+    async fn set_bios(&self, wanted: &BTreeMap<String, Value>) -> Result<bool, BmcError>;
+}
+
+/// The BMC itself.
+#[async_trait]
+pub trait BmcReset: Send + Sync {
+    /// Restarts the BMC, not its server; it is away for minutes.
+    async fn reset_bmc(&self) -> Result<(), BmcError>;
+}
+
+/// Accounts.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Gives our own account another password and logs in with it.
+    async fn change_password(&self, new: &Clear) -> Result<(), BmcError>;
 }

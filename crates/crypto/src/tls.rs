@@ -1,6 +1,6 @@
 //! TLS configurations of the link.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -113,8 +113,183 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
+/// The certificates that a device has shown, kept by whoever talks to it.
+#[derive(Debug, Default)]
+pub struct Shown(Mutex<Certificates>);
+
+#[derive(Debug, Default)]
+struct Certificates {
+    accepted: Option<String>,
+    refused: Option<String>,
+}
+
+impl Shown {
+    fn with<T>(&self, f: impl FnOnce(&mut Certificates) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// SHA-256 (hex) of the certificate whose key the device has proved to have.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.with(|c| c.accepted.clone())
+    }
+
+    /// SHA-256 (hex) of the certificate that was refused last, because another one was expected.
+    pub fn refused(&self) -> Option<String> {
+        self.with(|c| c.refused.clone())
+    }
+}
+
+/// A client for a device whose certificate no authority has signed. Without a pin the first certificate is accepted, and from then on only
+/// that one; with a pin (SHA-256 in hex) only the pinned one. `shown` tells which it was.
+pub fn device(pin: Option<&str>, shown: Arc<Shown>) -> Result<ClientConfig, CryptoError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Device { pin: pin.map(str::to_ascii_lowercase), shown, provider: provider.clone() };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| CryptoError::bad("TLS client", e))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A resumed session shows no certificate.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+#[derive(Debug)]
+struct Device {
+    pin: Option<String>,
+    shown: Arc<Shown>,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+}
+
+impl Device {
+    /// The key was proved: only now is the certificate that of the device, and not of somebody who has copied it.
+    fn proved(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        let now = token::digest(certificate);
+        self.shown.with(|c| {
+            // Two first connections at once may meet two certificates.
+            if c.accepted.as_ref().is_some_and(|first| *first != now) {
+                c.refused = Some(now);
+                return Err(changed());
+            }
+            c.accepted = Some(now);
+            c.refused = None;
+            Ok(())
+        })
+    }
+}
+
+fn changed() -> rustls::Error {
+    rustls::Error::General("the device shows another certificate than before".into())
+}
+
+impl ServerCertVerifier for Device {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let now = token::digest(end_entity);
+        self.shown.with(|c| match self.pin.as_ref().or(c.accepted.as_ref()) {
+            Some(expected) if !token::equal(expected, &now) => {
+                c.refused = Some(now);
+                Err(changed())
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let valid = rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)?;
+        self.proved(cert)?;
+        Ok(valid)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let valid = rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)?;
+        self.proved(cert)?;
+        Ok(valid)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+    /// A device with a certificate of its own making.
+    fn device() -> (Arc<ServerConfig>, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = rcgen::CertificateParams::new(vec!["bmc".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let print = crate::token::digest(made.der());
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let chain = vec![CertificateDer::from(made.der().to_vec())];
+        (Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap()), print)
+    }
+
+    fn shake(client: &Arc<rustls::ClientConfig>, server: &Arc<ServerConfig>) -> Result<(), rustls::Error> {
+        let mut client = ClientConnection::new(client.clone(), "10.0.0.1".try_into().unwrap()).unwrap();
+        let mut server = ServerConnection::new(server.clone()).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut wire = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets()?;
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            client.read_tls(&mut wire.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_certificate_of_a_device_is_kept_and_another_refused() {
+        crate::install_provider();
+        let ((ours, print), (theirs, other)) = (device(), device());
+        let shown = Arc::new(super::Shown::default());
+        let client = Arc::new(super::device(None, shown.clone()).unwrap());
+        assert_eq!(shown.fingerprint(), None);
+        shake(&client, &ours).unwrap();
+        shake(&client, &ours).unwrap();
+        assert_eq!((shown.fingerprint(), shown.refused()), (Some(print.clone()), None));
+        assert!(shake(&client, &theirs).is_err());
+        assert_eq!((shown.fingerprint(), shown.refused()), (Some(print.clone()), Some(other.clone())));
+
+        let shown = Arc::new(super::Shown::default());
+        let client = Arc::new(super::device(Some(&print.to_uppercase()), shown.clone()).unwrap());
+        assert!(shake(&client, &theirs).is_err());
+        assert_eq!((shown.fingerprint(), shown.refused()), (None, Some(other)));
+        shake(&client, &ours).unwrap();
+        assert_eq!((shown.fingerprint(), shown.refused()), (Some(print), None));
+    }
+
     #[test]
     fn both_ends_are_built_from_one_authority() {
         crate::install_provider();

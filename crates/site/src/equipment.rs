@@ -2,21 +2,23 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use bmc::Redfish;
+use bmc::Driver;
 use engine::JobError;
 use model::{
     Id,
     bmc::BmcEndpoint,
+    link::Observed,
     secret::Clear,
     snapshot::{SiteNetworkDevice, SiteServer},
+    switch::SwitchEndpoint,
 };
 use switch::SwitchDriver;
 
-use crate::Site;
+use crate::{Site, power::observe};
 
 /// Longest wait for one answer of a device.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,21 +27,56 @@ const IDLE: Duration = Duration::from_mins(5);
 
 struct Open {
     endpoint: BmcEndpoint,
-    driver: Arc<Redfish>,
+    driver: Arc<Driver>,
     used: Instant,
+}
+
+struct OpenSwitch {
+    endpoint: SwitchEndpoint,
+    driver: Arc<dyn SwitchDriver>,
 }
 
 /// Open connections.
 #[derive(Default)]
 pub(crate) struct Equipment {
     bmcs: Mutex<HashMap<Id, Open>>,
+    switches: Mutex<HashMap<Id, OpenSwitch>>,
+    /// BMC connections that another has replaced: their sessions are still to be ended.
+    replaced: Mutex<Vec<Arc<Driver>>>,
+    /// Certificates that the Global Controller was told of.
+    told: Mutex<HashMap<(&'static str, Id), String>>,
     turns: Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Equipment {
     /// Whose turn it is to change a switch.
     pub(crate) fn turn(&self, network_device_id: Id) -> Arc<tokio::sync::Mutex<()>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(network_device_id).or_default().clone()
+        locked(&self.turns).entry(network_device_id).or_default().clone()
+    }
+
+    /// Certificates that are not the pinned ones, and that nobody was told of: (object, id, fingerprint).
+    fn news(&self) -> Vec<(&'static str, Id, String)> {
+        let mut seen: Vec<(&'static str, Id, Option<String>, Option<String>)> = Vec::new();
+        for (id, open) in locked(&self.bmcs).iter() {
+            let shown = open.driver.refused_fingerprint().or_else(|| open.driver.fingerprint());
+            seen.push(("server", *id, open.endpoint.tls_fingerprint.clone(), shown));
+        }
+        for (id, open) in locked(&self.switches).iter() {
+            let shown = open.driver.refused_fingerprint().or_else(|| open.driver.fingerprint());
+            seen.push(("network_device", *id, open.endpoint.tls_fingerprint.clone(), shown));
+        }
+        let told = locked(&self.told);
+        seen.into_iter()
+            .filter_map(|(object, id, pin, shown)| Some((object, id, pin, shown?)))
+            .filter(|(object, id, pin, shown)| {
+                !pin.as_ref().is_some_and(|p| p.eq_ignore_ascii_case(shown)) && told.get(&(*object, *id)) != Some(shown)
+            })
+            .map(|(object, id, _, shown)| (object, id, shown))
+            .collect()
     }
 }
 
@@ -56,50 +93,79 @@ impl Site {
     }
 
     /// The BMC of a server.
-    pub(crate) fn bmc(&self, server: &SiteServer) -> Result<Arc<Redfish>, JobError> {
+    pub(crate) fn bmc(&self, server: &SiteServer) -> Result<Arc<Driver>, JobError> {
         let endpoint = server.bmc.as_ref().ok_or_else(|| {
             JobError::fatal(format!("server {} has no BMC that may be used; enter its address and login", server.name))
         })?;
-        let mut open = self.equipment.bmcs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = open.get_mut(&server.id).filter(|o| o.endpoint == *endpoint) {
-            found.used = Instant::now();
-            return Ok(found.driver.clone());
+        let mut open = locked(&self.equipment.bmcs);
+        if let Some(found) = open.get_mut(&server.id) {
+            // The certificate that was pinned at last is the one that we met: the connection is good.
+            let pinned = BmcEndpoint { tls_fingerprint: None, ..endpoint.clone() } == found.endpoint
+                && found.driver.fingerprint() == endpoint.tls_fingerprint;
+            if pinned || found.endpoint == *endpoint {
+                found.endpoint.clone_from(endpoint);
+                found.used = Instant::now();
+                return Ok(found.driver.clone());
+            }
         }
+        let (kind, address) = bmc::Kind::of(&endpoint.address);
         let access = bmc::Access {
-            address: endpoint.address.clone(),
+            address: address.to_owned(),
             username: endpoint.username.clone(),
             password: self.open_secret(&endpoint.password, &format!("the BMC of {}", server.name))?,
             timeout: TIMEOUT,
+            tls_fingerprint: endpoint.tls_fingerprint.clone(),
         };
-        let driver = Arc::new(Redfish::new(access).map_err(job_error)?);
-        open.insert(server.id, Open { endpoint: endpoint.clone(), driver: driver.clone(), used: Instant::now() });
+        let driver = Arc::new(bmc::open(kind, access).map_err(job_error)?);
+        let new = Open { endpoint: endpoint.clone(), driver: driver.clone(), used: Instant::now() };
+        if let Some(old) = open.insert(server.id, new) {
+            locked(&self.equipment.replaced).push(old.driver);
+        }
         Ok(driver)
     }
 
     /// A switch.
-    pub(crate) fn network_device(&self, id: Id) -> Result<(SiteNetworkDevice, Box<dyn SwitchDriver>), JobError> {
+    pub(crate) fn network_device(&self, id: Id) -> Result<(SiteNetworkDevice, Arc<dyn SwitchDriver>), JobError> {
         let device = self.facts.network_device(id).ok_or_else(|| {
             JobError::retry(format!("switch {id} is not known at this site (yet); register it, or correct its site"))
         })?;
         let endpoint = &device.endpoint;
+        if let Some(found) = locked(&self.equipment.switches).get(&id).filter(|o| o.endpoint == *endpoint) {
+            return Ok((device, found.driver.clone()));
+        }
         let access = switch::Access {
             address: endpoint.address.clone(),
             port: endpoint.port,
             username: endpoint.username.clone(),
             password: self.open_secret(&endpoint.password, &format!("switch {}", device.name))?,
             timeout: TIMEOUT,
+            tls_fingerprint: endpoint.tls_fingerprint.clone(),
         };
-        let driver = switch::driver(&endpoint.driver, access).map_err(switch_error)?;
+        let driver: Arc<dyn SwitchDriver> = switch::driver(&endpoint.driver, access).map_err(switch_error)?.into();
+        let new = OpenSwitch { endpoint: endpoint.clone(), driver: driver.clone() };
+        locked(&self.equipment.switches).insert(id, new);
         Ok((device, driver))
+    }
+
+    /// Tells the Global Controller of certificates that were met for the first time, to be pinned, or that are not the pinned ones.
+    pub(crate) async fn tell_certificates(&self) {
+        for (object, id, sha256) in self.equipment.news() {
+            let what = Observed::Fingerprint { object: object.to_owned(), id, sha256: sha256.clone() };
+            if observe(self, &format!("certificate/{object}/{id}"), what).await {
+                locked(&self.equipment.told).insert((object, id), sha256);
+            }
+        }
     }
 
     /// Gives up connections that nobody uses.
     pub(crate) async fn close_idle(&self) {
-        let idle: Vec<Arc<Redfish>> = {
-            let mut open = self.equipment.bmcs.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle: Vec<Arc<Driver>> = {
+            let mut open = locked(&self.equipment.bmcs);
             let old: Vec<Id> = open.iter().filter(|(_, o)| o.used.elapsed() > IDLE).map(|(id, _)| *id).collect();
-            old.iter().filter_map(|id| open.remove(id)).map(|o| o.driver).collect()
+            let replaced = std::mem::take(&mut *locked(&self.equipment.replaced));
+            old.iter().filter_map(|id| open.remove(id)).map(|o| o.driver).chain(replaced).collect()
         };
+        locked(&self.equipment.switches).retain(|id, _| self.facts.network_device(*id).is_some());
         for driver in idle {
             driver.close().await;
         }

@@ -54,6 +54,7 @@ pub(crate) async fn watch(site: Arc<Site>, shutdown: CancellationToken) {
             found = looks.buffer_unordered(AT_ONCE).collect() => found,
             () = shutdown.cancelled() => return,
         };
+        site.tell_certificates().await;
         for (server_id, now) in found {
             let before = seen.get(&server_id);
             if before == Some(&now) {

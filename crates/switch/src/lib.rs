@@ -29,6 +29,18 @@ pub enum SwitchError {
     /// The login was refused.
     #[error("{0} refuses the login; correct the credentials of the switch")]
     Unauthorized(String),
+    /// Another certificate than before.
+    #[error(
+        "{address} shows another certificate ({shown}) than the one that was pinned ({pinned}): nothing was sent to it; if it was exchanged or got a new certificate, register its address again, else look for somebody in between"
+    )]
+    CertificateChanged {
+        /// Address.
+        address: String,
+        /// SHA-256 that was expected.
+        pinned: String,
+        /// SHA-256 that it showed.
+        shown: String,
+    },
     /// The switch refused a configuration.
     #[error("{address} refuses the configuration: {reason}")]
     Refused {
@@ -63,7 +75,7 @@ pub enum SwitchError {
 impl SwitchError {
     /// Whether trying again may help without a person.
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Unauthorized(_) | Self::UnknownDriver(_))
+        !matches!(self, Self::Unauthorized(_) | Self::UnknownDriver(_) | Self::CertificateChanged { .. })
     }
 }
 
@@ -83,6 +95,10 @@ pub trait SwitchDriver: Send + Sync {
     async fn state(&self) -> Result<SwitchState, SwitchError>;
     /// Makes it satisfy the patch and reads it back. Doing so twice does nothing the second time.
     async fn apply(&self, patch: &SwitchPatch) -> Result<Applied, SwitchError>;
+    /// SHA-256 (hex) of the certificate that it has shown, once there was contact.
+    fn fingerprint(&self) -> Option<String>;
+    /// SHA-256 (hex) of a certificate that was refused since then.
+    fn refused_fingerprint(&self) -> Option<String>;
 }
 
 /// How to reach a switch, with the password in clear.
@@ -98,6 +114,8 @@ pub struct Access {
     pub password: Clear,
     /// Longest wait for one answer.
     pub timeout: Duration,
+    /// SHA-256 (hex) of the only certificate that is accepted. `None`: that of the first contact.
+    pub tls_fingerprint: Option<String>,
 }
 
 /// The driver of that wire name.

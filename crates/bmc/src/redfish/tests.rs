@@ -2,10 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use model::secret::Clear;
+use model::{
+    bmc::{BootTarget, PowerAction, PowerState},
+    secret::Clear,
+};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers::any};
 
 use super::*;
+use crate::{Boot, Identify, Inventory, Power};
 
 /// One BMC, with its vices.
 #[derive(Clone, Default)]
@@ -108,6 +112,7 @@ async fn rig(change: impl FnOnce(&mut State), password: &str) -> (MockServer, Bm
         username: "root".into(),
         password: Clear(password.into()),
         timeout: Duration::from_secs(2),
+        tls_fingerprint: None,
     };
     let driver = Redfish::at(server.uri(), access).unwrap();
     (server, bmc, driver)
@@ -178,6 +183,7 @@ async fn silence_is_an_error_with_a_deadline() {
         username: "root".into(),
         password: Clear("x".into()),
         timeout: Duration::from_millis(300),
+        tls_fingerprint: None,
     };
     let error = Redfish::at("http://127.0.0.1:1".into(), access).unwrap().power().await.unwrap_err();
     assert!(matches!(error, BmcError::Unreachable { .. }) && error.is_retryable(), "{error}");

@@ -1,0 +1,101 @@
+//! One driver for a caller that does not care which protocol it is.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::bmc::{BootTarget, HardwareInventory, PowerAction, PowerState};
+
+use crate::{Access, BmcError, Boot, Identify, Inventory, Power, Redfish};
+
+/// The protocol of a BMC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Redfish over HTTPS.
+    Redfish,
+}
+
+impl Kind {
+    /// The protocol that an address names, and the address without it.
+    pub fn of(address: &str) -> (Self, &str) {
+        (Self::Redfish, address)
+    }
+}
+
+/// A BMC over one of the protocols.
+pub enum Driver {
+    /// Redfish.
+    Redfish(Box<Redfish>),
+}
+
+/// A driver for that protocol. Nothing is sent yet.
+pub fn open(kind: Kind, access: Access) -> Result<Driver, BmcError> {
+    match kind {
+        Kind::Redfish => Ok(Driver::Redfish(Box::new(Redfish::new(access)?))),
+    }
+}
+
+macro_rules! either {
+    ($self:ident, $driver:ident => $call:expr) => {
+        match $self {
+            Driver::Redfish($driver) => $call,
+        }
+    };
+}
+
+impl Driver {
+    /// SHA-256 (hex) of the certificate that it has shown, once there was contact.
+    pub fn fingerprint(&self) -> Option<String> {
+        match self {
+            Self::Redfish(d) => d.fingerprint(),
+        }
+    }
+
+    /// SHA-256 (hex) of a certificate that was refused since then.
+    pub fn refused_fingerprint(&self) -> Option<String> {
+        match self {
+            Self::Redfish(d) => d.refused_fingerprint(),
+        }
+    }
+
+    /// Ends the session: BMCs have few. The next call opens a new one.
+    pub async fn close(&self) {
+        either!(self, d => d.close().await);
+    }
+}
+
+#[async_trait]
+impl Power for Driver {
+    async fn power(&self) -> Result<PowerState, BmcError> {
+        either!(self, d => d.power().await)
+    }
+    async fn set_power(&self, action: PowerAction) -> Result<(), BmcError> {
+        either!(self, d => d.set_power(action).await)
+    }
+    async fn wait_for_power(&self, wanted: PowerState, limit: Duration) -> Result<(), BmcError> {
+        either!(self, d => d.wait_for_power(wanted, limit).await)
+    }
+    fn address(&self) -> String {
+        either!(self, d => Power::address(d.as_ref()))
+    }
+}
+
+#[async_trait]
+impl Boot for Driver {
+    async fn boot_once(&self, target: BootTarget) -> Result<(), BmcError> {
+        either!(self, d => d.boot_once(target).await)
+    }
+}
+
+#[async_trait]
+impl Inventory for Driver {
+    async fn inventory(&self) -> Result<HardwareInventory, BmcError> {
+        either!(self, d => d.inventory().await)
+    }
+}
+
+#[async_trait]
+impl Identify for Driver {
+    async fn identify(&self, on: bool) -> Result<(), BmcError> {
+        either!(self, d => d.identify(on).await)
+    }
+}

@@ -1,0 +1,38 @@
+//! Dell PowerEdge, iDRAC 8 and later. Sources: Dell "iDRAC9 Redfish API Guide"; the published iDRAC Redfish scripting examples.
+
+use serde_json::Value;
+
+use super::Quirks;
+use crate::inventory::text;
+
+pub(super) struct Dell;
+
+impl Quirks for Dell {
+    fn vendor(&self) -> &'static str {
+        "Dell"
+    }
+    /// `SerialNumber` is the board's; the service tag, which is on the case and in every order, is `SKU`.
+    fn serial(&self, system: &Value) -> Option<String> {
+        text(system, "SKU").or_else(|| text(system.pointer("/Oem/Dell/DellSystem")?, "ChassisServiceTag"))
+    }
+    /// Sel first: the list begins with the lifecycle log, which has every login in it.
+    fn logs(&self) -> &'static [&'static str] {
+        &["Sel", "SEL"]
+    }
+    /// Without an apply time the settings stay pending for ever: a job has to take them up at the next reset.
+    fn bios_apply_time(&self) -> bool {
+        true
+    }
+    /// SYS414/SYS428: another job has the resource, as for the first minutes after a power change. RAC0679: the update goes on.
+    fn busy(&self, message_id: &str) -> bool {
+        ["SYS414", "SYS428", "SYS446", "ResourceInUse", "ServiceTemporarilyUnavailable"]
+            .iter()
+            .any(|m| message_id.ends_with(m))
+    }
+    /// LIC501/LIC503: a licence is missing.
+    fn hint(&self, _: u16, answer: &Value) -> Option<&'static str> {
+        let licence = answer.to_string().contains("IDRAC.")
+            && ["LIC501", "LIC503"].iter().any(|m| answer.to_string().contains(m));
+        licence.then_some("the iDRAC needs an Enterprise or Datacenter licence for this")
+    }
+}
