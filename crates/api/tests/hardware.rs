@@ -299,6 +299,17 @@ async fn a_server_is_edited_and_goes(db: Database) {
     let Some(Fact::Server(fact)) = rig.fact(&format!("server/{id}")).await else { panic!("no fact") };
     let password: Sealed = fact.bmc.unwrap().password;
     assert_eq!(rig.sealer.for_site(rig.site).open(&password).unwrap().0, "new");
+    // Another certificate is trusted by a person alone.
+    rig.server(id, |row| {
+        row.tls_fingerprint = Set(Some("aa".into()));
+        row.extra = Set(json!({"shownFingerprint": "bb"}));
+    })
+    .await;
+    assert_eq!(rig.get(&path).await["tlsFingerprintShown"], "bb");
+    let trusted = rig.ok(200, "POST", &format!("{path}/actions/trust-certificate"), Value::Null).await;
+    assert_eq!((&trusted["tlsFingerprint"], &trusted["tlsFingerprintShown"]), (&json!("bb"), &Value::Null));
+    let Some(Fact::Server(fact)) = rig.fact(&format!("server/{id}")).await else { panic!("no fact") };
+    assert_eq!(fact.bmc.unwrap().tls_fingerprint.as_deref(), Some("bb"));
     // A server in use stays.
     rig.server(id, |row| row.status = Set("used".into())).await;
     rig.no(409, "DELETE", &path, Value::Null, "cannot be deleted").await;

@@ -434,6 +434,7 @@ async fn what_a_site_sees(db: Database) {
     }
     assert_eq!(rig.row(id).await.tls_fingerprint.as_deref(), Some("aa"), "pinned once");
     assert_eq!(rig.events("server.certificate").await, 1);
+    assert_eq!(rig.row(id).await.extra["shownFingerprint"], "bb");
     for _ in 0..2 {
         let mac = "52:54:00:ff:00:01".to_owned();
         rig.see(SITE, Observed::UnknownMachine { mac, address: None, circuit_id: Some("swp7".into()) }).await;

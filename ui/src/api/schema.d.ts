@@ -1108,6 +1108,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/network-devices/{networkDeviceId}/actions/trust-certificate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["trustNetworkDeviceCertificate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/network-devices/{networkDeviceId}/credentials": {
         parameters: {
             query?: never;
@@ -1950,6 +1966,22 @@ export interface paths {
         get?: never;
         put?: never;
         post: operations["setServerPowerState"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/trust-certificate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["trustServerCertificate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -7800,6 +7832,29 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    trustNetworkDeviceCertificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDevice"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getNetworkDeviceCredentials: {
         parameters: {
             query?: never;
@@ -9745,6 +9800,29 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    trustServerCertificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Server"];
+                };
             };
             default: components["responses"]["Error"];
         };

@@ -25,7 +25,10 @@ use crate::{
     context::{Ctx, Reply},
     error::ApiError,
     facts,
-    kinds::{list, network_device_default, record, server::seen},
+    kinds::{
+        list, network_device_default, record,
+        server::{seen, take_shown},
+    },
     routes,
 };
 
@@ -40,6 +43,7 @@ routes! {
     "setNetworkDeviceAsFailed" => fail,
     "revertNetworkDeviceFailedState" => revert_failed,
     "getNetworkDeviceCredentials" => credentials,
+    "trustNetworkDeviceCertificate" => trust,
     "getNetworkDeviceStatistics" => statistics,
 }
 
@@ -131,7 +135,7 @@ pub(crate) fn wire(d: &network_device::Model) -> Value {
         "asn": number("asn"), "vtepAddressIpv4": note("vtepAddress"), "vtepAddressIpv6": text("vtepAddressIpv6"), "externalVtepAddressIpv4": note("externalVtepAddress"),
         "mlagSystemMac": "", "mlagDomainId": 0, "quarantineVlan": d.quarantine_vlan.unwrap_or(0), "variablesMaterializedForOSAssets": {}, "secretsMaterializedForOSAssets": {},
         "bootstrapReadinessCheckResult": {}, "isGateway": d.extra["isGateway"].as_bool().unwrap_or(false), "customVariables": d.extra.get("customVariables").cloned().unwrap_or_else(|| json!({})),
-        "facts": d.facts, "jobInfo": note("jobInfo"), "createdTimestamp": d.created_at, "updatedTimestamp": d.updated_at, "links": [],
+        "tlsFingerprint": d.tls_fingerprint, "tlsFingerprintShown": note("shownFingerprint"), "facts": d.facts, "jobInfo": note("jobInfo"), "createdTimestamp": d.created_at, "updatedTimestamp": d.updated_at, "links": [],
     });
     if let (Some(wire), Value::Object(more)) = (wire.as_object_mut(), more) {
         wire.extend(more);
@@ -390,7 +394,10 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let next_name = name.as_deref().unwrap_or(&found.name);
     refuse_taken(&txn, found.site_id, next_name, (next_at, next_port), Some(found.id)).await?;
     let moved = next_at != found.address || new_port.is_some_and(|p| Some(p) != found.port);
-    let extra = notes(&ctx, &found.extra);
+    let mut extra = notes(&ctx, &found.extra);
+    if moved {
+        extra = take_shown(&extra).1;
+    }
     let after = change(&ctx, &txn, &found, "update", |row| {
         if let Some(name) = name {
             row.name = Set(name);
@@ -545,6 +552,20 @@ async fn fail(ctx: Ctx) -> Result<Reply, ApiError> {
 
 async fn revert_failed(ctx: Ctx) -> Result<Reply, ApiError> {
     set_status(&ctx, &["failed"], "active", "revert_failed_state").await
+}
+
+/// Trusts the certificate that the switch shows now; where none other was shown, the next one that it shows.
+async fn trust(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let found = find(&ctx, &txn).await?;
+    let (shown, extra) = take_shown(&found.extra);
+    let after = change(&ctx, &txn, &found, "trust_certificate", |row| {
+        row.tls_fingerprint = Set(shown);
+        row.extra = Set(extra);
+    })
+    .await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&after), after.revision))
 }
 
 /// The login of a switch, for administrators alone; that it was looked at is on record.

@@ -36,6 +36,7 @@ routes! {
     "deleteServer" => delete,
     "archiveServer" => archive,
     "getServerCredentials" => credentials,
+    "trustServerCertificate" => trust,
     "getServerCapabilities" => capabilities,
     "getServerVNCInfo" => vnc,
     "getServerRemoteConsoleInfo" => console,
@@ -56,7 +57,7 @@ pub(crate) async fn wire<C: ConnectionTrait>(db: &C, s: &server::Model) -> Resul
 pub(crate) fn brief(s: &server::Model) -> Value {
     json!({
         "serialNumber": s.serial, "managementAddress": s.bmc_address, "username": s.bmc_username, "serverStatus": s.status, "serverTypeId": s.server_type_id,
-        "registrationProfileId": s.registration_profile_id, "rackName": s.rack, "serverComments": s.comments, "tags": s.tags,
+        "registrationProfileId": s.registration_profile_id, "tlsFingerprint": s.tls_fingerprint, "rackName": s.rack, "serverComments": s.comments, "tags": s.tags,
     })
 }
 
@@ -153,6 +154,9 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     }
     for note in NOTES.iter().filter(|n| ctx.has(n)) {
         extra[*note] = ctx.body[*note].clone();
+    }
+    if address.as_ref().is_some_and(|a| Some(a) != found.bmc_address.as_ref()) {
+        extra = take_shown(&extra).1;
     }
     let after = change(&ctx, &txn, &found, "update", |row| {
         if let Some(id) = ctx.int("serverTypeId") {
@@ -378,6 +382,28 @@ async fn vnc(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn console(ctx: Ctx) -> Result<Reply, ApiError> {
     find(&ctx, &ctx.app.db().read).await?;
     Ok(Reply::Json(json!({"active_connections": 0})))
+}
+
+/// Trusts the certificate that the BMC shows now; where none other was shown, the next one that it shows.
+async fn trust(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let found = find(&ctx, &txn).await?;
+    let (shown, extra) = take_shown(&found.extra);
+    let after = change(&ctx, &txn, &found, "trust_certificate", |row| {
+        row.tls_fingerprint = Set(shown);
+        row.extra = Set(extra);
+    })
+    .await?;
+    let body = wire(&txn, &after).await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(body, after.revision))
+}
+
+/// The certificate that was shown instead of the trusted one, and the notes without it.
+pub(crate) fn take_shown(extra: &Value) -> (Option<String>, Value) {
+    let mut map = extra.as_object().cloned().unwrap_or_default();
+    let shown = map.remove("shownFingerprint").as_ref().and_then(Value::as_str).map(str::to_owned);
+    (shown, Value::Object(map))
 }
 
 /// Ids among `ids` that an instance holds.

@@ -432,6 +432,7 @@ async fn login(ctx: Ctx) -> Result<Reply, ApiError> {
         if let Some(address) = address {
             if found.bmc_address.as_ref() != Some(&address) {
                 row.tls_fingerprint = Set(None);
+                row.extra = Set(servers::take_shown(&found.extra).1);
             }
             row.bmc_address = Set(Some(address));
         }

@@ -215,7 +215,7 @@ impl Related {
         let mut state = json!({
             "registrationResult": {"foundMinimumNumberOfConnectedInterfaces": "unknown", "raidControllersReset": "unknown", "reasonsForFailure": reasons},
             "serverClass": s.extra.get("serverClass").and_then(Value::as_str).unwrap_or("unknown"), "serverStatus": s.status, "serverStatusReason": s.status_reason,
-            "bmcError": note("bmcError"), "tlsFingerprint": s.tls_fingerprint, "serverComments": s.comments, "serverCapacityMbps": inventory.nics.iter().map(|n| u64::from(n.speed_mbps)).sum::<u64>(),
+            "bmcError": note("bmcError"), "tlsFingerprint": s.tls_fingerprint, "tlsFingerprintShown": note("shownFingerprint"), "serverComments": s.comments, "serverCapacityMbps": inventory.nics.iter().map(|n| u64::from(n.speed_mbps)).sum::<u64>(),
             "requiresManualCleaning": 0, "administrationState": s.administration_state, "serverDhcpStatus": s.dhcp_status, "gpuCount": s.gpu_count, "gpuInfo": gpus,
             "supportsFcProvisioning": 0, "registeredTimestamp": s.registered_at, "serverCreatedTimestamp": s.created_at, "updatedTimestamp": s.updated_at,
             "powerStatus": s.power, "powerStatusLastUpdateTimestamp": s.power_at, "serverAllocationTimestamp": s.allocated_at, "chassisRackId": note("chassisRackId"),

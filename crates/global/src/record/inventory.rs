@@ -117,7 +117,7 @@ pub(super) async fn record(
         }
     };
     let print = ["tls_fingerprint", "tlsFingerprint", "fingerprint"];
-    let print = print.into_iter().find_map(|k| response.get(k).and_then(Value::as_str)).map(str::to_owned);
+    let print = print.into_iter().find_map(|k| response.get(k).and_then(Value::as_str)).map(str::to_ascii_lowercase);
     let txn = db.begin().await?;
     let Some(found) = server::Entity::find_by_id(server_id).lock_exclusive().one(&txn).await? else { return Ok(()) };
     let key = if source == Source::Bmc { "bmc" } else { "inBand" };

@@ -13,7 +13,7 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
     sea_query::Expr,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use store::{
     Database,
     entity::{event, network_device, server, server_interface},
@@ -129,7 +129,14 @@ async fn bmc(db: &Database, site_id: Id, server_id: Id, error: Option<String>, a
     Ok(())
 }
 
-const CHANGED: &str = "It is not trusted until a person has looked: set the address of the object again to trust the new certificate, or find out who answers there.";
+const CHANGED: &str = "Nothing is sent there until a person has looked. If the certificate was renewed, trust it with the action trust-certificate; else find out who answers at that address.";
+
+/// With the certificate that was shown, for a person to compare and to trust.
+fn with_shown(extra: &Value, sha256: &str) -> Value {
+    let mut map = extra.as_object().cloned().unwrap_or_default();
+    map.insert("shownFingerprint".into(), json!(sha256));
+    Value::Object(map)
+}
 
 async fn server_certificate(
     db: &Database,
@@ -138,20 +145,25 @@ async fn server_certificate(
     id: Id,
     sha256: &str,
 ) -> Result<(), RecordError> {
+    let sha256 = sha256.to_ascii_lowercase();
     let txn = db.begin().await?;
     let Some(found) = of_site(&txn, site_id, id).await? else { return Ok(()) };
     match found.tls_fingerprint.as_deref() {
-        Some(pinned) if pinned.eq_ignore_ascii_case(sha256) => return Ok(()),
+        Some(pinned) if pinned == sha256 => return Ok(()),
+        Some(_) if found.extra["shownFingerprint"] == sha256.as_str() => return Ok(()),
         Some(_) => {
+            // A note: the revision stays.
+            server::Entity::update_many()
+                .col_expr(server::Column::Extra, Expr::val(with_shown(&found.extra, &sha256)))
+                .filter(server::Column::Id.eq(id))
+                .exec(&txn)
+                .await?;
             let title = format!("The BMC of server {} shows another certificate", facts::server_name(&found));
-            if told_lately(&txn, site_id, &title).await? {
-                return Ok(());
-            }
             server_event(&txn, &found, "server.certificate", "security", title, CHANGED.into(), false).await?;
         }
         None => {
             let mut row = found.edit();
-            row.tls_fingerprint = Set(Some(sha256.to_ascii_lowercase()));
+            row.tls_fingerprint = Set(Some(sha256));
             cas(&txn, &found, row).await?.ok_or_else(|| RecordError::Busy(format!("server {id}")))?;
             facts::server(&txn, sealer, id).await?;
         }
@@ -167,23 +179,26 @@ async fn switch_certificate(
     id: Id,
     sha256: &str,
 ) -> Result<(), RecordError> {
+    let sha256 = sha256.to_ascii_lowercase();
     let txn = db.begin().await?;
-    let found =
-        network_device::Entity::find_by_id(id).lock_exclusive().one(&txn).await?.filter(|d| d.site_id == site_id);
-    let Some(found) = found else { return Ok(()) };
+    let found = network_device::Entity::find_by_id(id).lock_exclusive().one(&txn).await?;
+    let Some(found) = found.filter(|d| d.site_id == site_id) else { return Ok(()) };
     match found.tls_fingerprint.as_deref() {
-        Some(pinned) if pinned.eq_ignore_ascii_case(sha256) => return Ok(()),
+        Some(pinned) if pinned == sha256 => return Ok(()),
+        Some(_) if found.extra["shownFingerprint"] == sha256.as_str() => return Ok(()),
         Some(_) => {
+            network_device::Entity::update_many()
+                .col_expr(network_device::Column::Extra, Expr::val(with_shown(&found.extra, &sha256)))
+                .filter(network_device::Column::Id.eq(id))
+                .exec(&txn)
+                .await?;
             let title = format!("Switch {} shows another certificate", found.name);
-            if told_lately(&txn, site_id, &title).await? {
-                return Ok(());
-            }
             let object = Some(("network_device", id));
             site_event(&txn, site_id, object, "network_device.certificate", "security", title, CHANGED.into()).await?;
         }
         None => {
             let mut row = found.edit();
-            row.tls_fingerprint = Set(Some(sha256.to_ascii_lowercase()));
+            row.tls_fingerprint = Set(Some(sha256));
             cas(&txn, &found, row).await?.ok_or_else(|| RecordError::Busy(format!("network device {id}")))?;
             facts::network_device(&txn, sealer, id).await?;
         }

@@ -57,7 +57,7 @@ async fn told<C: ConnectionTrait>(
 ) -> Result<network_device::Model, RecordError> {
     let document = serde_json::to_value(facts).unwrap_or_default();
     let print = ["tls_fingerprint", "tlsFingerprint", "fingerprint"];
-    let print = print.into_iter().find_map(|k| response.get(k).and_then(Value::as_str)).map(str::to_owned);
+    let print = print.into_iter().find_map(|k| response.get(k).and_then(Value::as_str)).map(str::to_ascii_lowercase);
     let first = found.status == "registering";
     let mut extra = found.extra.clone();
     if let Some(map) = extra.as_object_mut() {
