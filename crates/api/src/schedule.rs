@@ -13,7 +13,7 @@ use store::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{App, context::whole, error::ApiError, kinds::network_device::start_discovery};
+use crate::{App, context::whole, error::ApiError, kinds::network_device_registration::start_discovery};
 
 /// What can be put on a schedule: name, what it does, its parameters.
 pub const FUNCTIONS: &[(&str, &str, &str)] = &[

@@ -18,7 +18,8 @@ use crate::{
     context::{Ctx, Reply, whole},
     error::ApiError,
     kinds::{
-        network_device::{FIELDS, SEARCH, discovery, start_discovery, wire as wire_device},
+        network_device::{FIELDS, SEARCH, wire as wire_device},
+        network_device_registration::{discovery, start_discovery},
         network_fabric::{find_in, wire as wire_fabric},
         record,
     },

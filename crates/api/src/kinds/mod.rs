@@ -18,6 +18,7 @@ pub mod network_connection;
 pub mod network_device;
 pub mod network_device_default;
 pub mod network_device_port;
+pub mod network_device_registration;
 pub mod network_fabric;
 pub mod os_template;
 pub mod overview;
@@ -72,6 +73,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         network_device::ROUTES,
         network_device_default::ROUTES,
         network_device_port::ROUTES,
+        network_device_registration::ROUTES,
         network_fabric::ROUTES,
         os_template::ROUTES,
         overview::ROUTES,

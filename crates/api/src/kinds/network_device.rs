@@ -1,16 +1,13 @@
 //! Switches.
 
-use engine::{Created, NewGroup};
 use model::{
     Id,
-    job::{JobRefs, JobSpec, RetryPolicy, Target},
-    order::{Order, SwitchDiscover},
     secret::{Clear, Sealed},
     switch::DRIVERS,
 };
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait,
-    PaginatorTrait, QueryFilter, QuerySelect, sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
+    sea_query::Expr,
 };
 use serde_json::{Map, Value, json};
 use store::{
@@ -21,12 +18,11 @@ use store::{
 };
 
 use crate::{
-    App,
     context::{Ctx, Reply},
     error::ApiError,
     facts,
     kinds::{
-        list, network_device_default, record,
+        list, record,
         server::{seen, take_shown},
     },
     routes,
@@ -35,11 +31,9 @@ use crate::{
 routes! {
     "getNetworkDevices" => devices,
     "getNetworkDevice" => one,
-    "createNetworkDevice" => create,
     "updateNetworkDevice" => update,
     "deleteNetworkDevice" => delete,
     "archiveNetworkDevice" => archive,
-    "discoverNetworkDevice" => discover,
     "setNetworkDeviceAsFailed" => fail,
     "revertNetworkDeviceFailedState" => revert_failed,
     "getNetworkDeviceCredentials" => credentials,
@@ -111,7 +105,7 @@ const KEPT: &[&str] = &[
 ];
 
 /// Port of a driver's management interface where none is given.
-fn default_port(driver: &str) -> i64 {
+pub(crate) fn default_port(driver: &str) -> i64 {
     if driver == "cumulus_linux" { 8765 } else { 443 }
 }
 
@@ -185,7 +179,7 @@ async fn statistics(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Json(json!({"deviceCount": devices.count(db).await?, "portCount": ports})))
 }
 
-fn driver(text: &str) -> Result<String, ApiError> {
+pub(crate) fn driver(text: &str) -> Result<String, ApiError> {
     if DRIVERS.contains(&text) {
         return Ok(text.to_owned());
     }
@@ -193,7 +187,7 @@ fn driver(text: &str) -> Result<String, ApiError> {
 }
 
 /// An IP address or a host name; the port has a field of its own.
-fn address(text: &str) -> Result<String, ApiError> {
+pub(crate) fn address(text: &str) -> Result<String, ApiError> {
     let text = text.trim();
     if let Ok(ip) = text.parse::<std::net::IpAddr>() {
         return Ok(ip.to_string());
@@ -202,7 +196,7 @@ fn address(text: &str) -> Result<String, ApiError> {
         .map_err(|_| ApiError::field("managementAddress", format!("{text:?} is neither an IP address nor a host name")))
 }
 
-fn port(ctx: &Ctx) -> Result<Option<i64>, ApiError> {
+pub(crate) fn port(ctx: &Ctx) -> Result<Option<i64>, ApiError> {
     match ctx.int("managementPort") {
         Some(p) if (1..=65535).contains(&p) => Ok(Some(p)),
         Some(0) | None => Ok(None),
@@ -210,7 +204,7 @@ fn port(ctx: &Ctx) -> Result<Option<i64>, ApiError> {
     }
 }
 
-fn quarantine(ctx: &Ctx) -> Result<Option<i64>, ApiError> {
+pub(crate) fn quarantine(ctx: &Ctx) -> Result<Option<i64>, ApiError> {
     match ctx.int("quarantineVlan") {
         Some(v) if v != 0 => Ok(Some(i64::from(model::validate::vlan("quarantineVlan", v)?))),
         _ => Ok(None),
@@ -230,7 +224,7 @@ pub(crate) async fn site_of<C: ConnectionTrait>(ctx: &Ctx, db: &C) -> Result<sit
     found.filter(|s| !s.decommissioned).ok_or_else(|| ApiError::field(field, format!("there is no site {named}")))
 }
 
-async fn refuse_taken<C: ConnectionTrait>(
+pub(crate) async fn refuse_taken<C: ConnectionTrait>(
     db: &C,
     site_id: Id,
     name: &str,
@@ -256,43 +250,7 @@ async fn refuse_taken<C: ConnectionTrait>(
     Ok(())
 }
 
-/// Makes the job that reads a switch.
-pub(crate) async fn start_discovery(
-    app: &App,
-    txn: &DatabaseTransaction,
-    device: &network_device::Model,
-) -> Result<Created, ApiError> {
-    let job = discovery("discover".into(), device)?;
-    let group = NewGroup {
-        kind: "network_device_discover".into(),
-        description: job.title.clone(),
-        params: json!({"networkDeviceId": device.id}),
-        network_device_id: Some(device.id),
-        site_id: Some(device.site_id),
-        ..Default::default()
-    };
-    Ok(app.engine().create_group(txn, group, vec![job]).await?)
-}
-
-/// The job that reads a switch.
-pub(crate) fn discovery(key: String, device: &network_device::Model) -> Result<JobSpec, ApiError> {
-    Ok(JobSpec {
-        key,
-        function: SwitchDiscover::NAME.into(),
-        title: format!("Read switch {}", device.name),
-        site_id: Some(device.site_id),
-        target: Target { kind: "network_device".into(), id: device.id, generation: 0 },
-        payload: serde_json::to_value(SwitchDiscover { network_device_id: device.id })?,
-        depends_on: Vec::new(),
-        retry: RetryPolicy::default(),
-        timeout_seconds: 120,
-        refs: JobRefs { network_device_id: Some(device.id), ..Default::default() },
-        can_be_skipped: true,
-        requires_confirmation: false,
-    })
-}
-
-fn notes(ctx: &Ctx, before: &Value) -> Value {
+pub(crate) fn notes(ctx: &Ctx, before: &Value) -> Value {
     let mut extra = before.as_object().cloned().unwrap_or_else(Map::new);
     for note in NOTES.iter().filter(|n| ctx.has(n)) {
         extra.insert((*note).to_owned(), ctx.body[*note].clone());
@@ -300,73 +258,8 @@ fn notes(ctx: &Ctx, before: &Value) -> Value {
     Value::Object(extra)
 }
 
-fn refuse_others(ctx: &Ctx) -> Result<(), ApiError> {
+pub(crate) fn refuse_others(ctx: &Ctx) -> Result<(), ApiError> {
     ctx.refuse_others(&[KEPT, NOTES].concat())
-}
-
-async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
-    refuse_others(&ctx)?;
-    let driver = driver(ctx.need_text("driver")?)?;
-    let at = address(ctx.need_text("managementAddress")?)?;
-    let username = ctx.need_text("username")?.to_owned();
-    let password = Clear(ctx.need_text("managementPassword")?.to_owned());
-    let sealed = ctx.app.sealer().seal(&password).map_err(ApiError::internal)?;
-    let (port, quarantine_vlan) = (port(&ctx)?, quarantine(&ctx)?);
-    let mac = ctx.text("managementMAC").filter(|m| !m.is_empty());
-    let mac = mac.map(|m| model::validate::mac("managementMAC", m)).transpose()?;
-    let txn = ctx.app.db().begin().await?;
-    let site = site_of(&ctx, &txn).await?;
-    let defaults = network_device_default::matching(&txn, site.id, mac.as_deref(), ctx.text("serialNumber")).await?;
-    let defaults = defaults.unwrap_or_else(|| json!({}));
-    let name = ctx.text("identifierString").filter(|n| !n.is_empty()).or(defaults["identifierString"].as_str());
-    let name = model::validate::label("identifierString", name.unwrap_or(&at))?;
-    refuse_taken(&txn, site.id, &name, (&at, port.unwrap_or_else(|| default_port(&driver))), None).await?;
-    let mut row = network_device::new();
-    row.site_id = Set(site.id);
-    row.name = Set(name);
-    row.position = Set(ctx.need_text("position")?.to_owned());
-    row.driver = Set(driver);
-    row.status = Set("registering".into());
-    row.address = Set(at);
-    row.port = Set(port);
-    row.username = Set(username);
-    row.password = Set(sealed.0);
-    row.serial = Set(ctx.text("serialNumber").map(str::to_owned));
-    row.mac = Set(mac);
-    row.quarantine_vlan = Set(quarantine_vlan);
-    row.rack = Set(ctx.text("datacenterRack").map(str::to_owned));
-    row.tags = Set(ctx.body.get("tags").filter(|t| t.is_array()).cloned().unwrap_or_else(|| json!([])));
-    row.facts = Set(json!({}));
-    let given = json!({
-        "asn": defaults["asn"], "loopbackAddress": defaults["loopbackAddressIpv4"], "loopbackAddressIpv6": defaults["loopbackAddressIpv6"],
-        "vtepAddress": defaults["vtepAddressIpv4"], "vtepAddressIpv6": defaults["vtepAddressIpv6"], "orderIndex": defaults["orderIndex"],
-        "customVariables": defaults["customVariables"],
-    });
-    row.extra = Set(notes(&ctx, &given));
-    let made = row.insert(&txn).await?;
-    facts::network_device(&txn, ctx.app.sealer(), made.id).await?;
-    let made = discovering(&ctx, &txn, made).await?.0;
-    let title = format!("Switch {} is being registered", made.name);
-    let object = ("network_device", made.id);
-    record(&ctx, &txn, "network_device.register", title, object, json!({"after": wire(&made)})).await?;
-    txn.commit().await?;
-    ctx.app.engine().wake();
-    Ok(Reply::Tagged(wire(&made), made.revision))
-}
-
-/// Starts a discovery and remembers it with the switch, which is no change of the switch itself.
-async fn discovering(
-    ctx: &Ctx,
-    txn: &DatabaseTransaction,
-    device: network_device::Model,
-) -> Result<(network_device::Model, Value), ApiError> {
-    let created = start_discovery(&ctx.app, txn, &device).await?;
-    let info = json!({"jobGroupId": created.group_id, "jobId": created.job_ids.get("discover")});
-    let mut extra = device.extra.as_object().cloned().unwrap_or_default();
-    extra.insert("jobInfo".into(), info.clone());
-    let mut row = network_device::ActiveModel { id: Set(device.id), ..Default::default() };
-    row.extra = Set(Value::Object(extra));
-    Ok((row.update(txn).await?, info))
 }
 
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
@@ -516,18 +409,6 @@ async fn archive(ctx: Ctx) -> Result<Reply, ApiError> {
     txn.commit().await?;
     // There is nothing to wait for.
     Ok(Reply::Json(json!({})))
-}
-
-async fn discover(ctx: Ctx) -> Result<Reply, ApiError> {
-    let txn = ctx.app.db().begin().await?;
-    let found = find(&ctx, &txn).await?;
-    if found.status == "decommissioned" {
-        return Err(ApiError::conflict(format!("switch {} is decommissioned", found.name)));
-    }
-    let (_, info) = discovering(&ctx, &txn, found).await?;
-    txn.commit().await?;
-    ctx.app.engine().wake();
-    Ok(Reply::Json(json!({"jobInfo": info})))
 }
 
 async fn set_status(ctx: &Ctx, from: &[&str], to: &str, verb: &str) -> Result<Reply, ApiError> {
