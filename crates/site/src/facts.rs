@@ -22,26 +22,25 @@ const GENERATION: &str = "snapshot_generation";
 struct Known {
     generation: i64,
     all: HashMap<String, Fact>,
-    found_macs: HashMap<String, Id>,
+    /// MAC addresses that BMCs told of their servers.
+    found_macs: HashMap<Id, Vec<String>>,
     view: Arc<SiteView>,
 }
 
 impl Known {
+    /// A server with the MAC addresses that were found here.
+    fn with_macs(&self, server: &SiteServer) -> SiteServer {
+        let mut server = server.clone();
+        server.macs.extend(self.found_macs.get(&server.id).into_iter().flatten().cloned());
+        server.macs.sort();
+        server.macs.dedup();
+        server
+    }
+
     fn index(&mut self) {
-        let mut found: HashMap<Id, Vec<String>> = HashMap::new();
-        for (mac, server) in &self.found_macs {
-            found.entry(*server).or_default().push(mac.clone());
-        }
-        let facts = self.all.values().cloned().map(|fact| match fact {
-            Fact::Server(mut server) => {
-                if let Some(macs) = found.remove(&server.id) {
-                    server.macs.extend(macs);
-                    server.macs.sort();
-                    server.macs.dedup();
-                }
-                Fact::Server(server)
-            }
-            other => other,
+        let facts = self.all.values().map(|fact| match fact {
+            Fact::Server(server) => Fact::Server(self.with_macs(server)),
+            other => other.clone(),
         });
         self.view = Arc::new(SiteView::from_facts(facts));
     }
@@ -65,7 +64,7 @@ impl Facts {
             }
         }
         for row in server_mac::Entity::find().all(&db.read).await? {
-            known.found_macs.insert(row.mac, row.server_id);
+            known.found_macs.entry(row.server_id).or_default().push(row.mac);
         }
         known.index();
         Ok(Self(RwLock::new(known)))
@@ -86,13 +85,7 @@ impl Facts {
     /// A server, with the MAC addresses that were found here.
     pub(crate) fn server(&self, id: Id) -> Option<SiteServer> {
         self.read(|k| match k.all.get(&format!("server/{id}")) {
-            Some(Fact::Server(server)) => {
-                let mut server = server.clone();
-                server.macs.extend(k.found_macs.iter().filter(|(_, s)| **s == id).map(|(m, _)| m.clone()));
-                server.macs.sort();
-                server.macs.dedup();
-                Some(server)
-            }
+            Some(Fact::Server(server)) => Some(k.with_macs(server)),
             _ => None,
         })
     }
@@ -178,10 +171,10 @@ impl Facts {
         }
         txn.commit().await?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.found_macs.retain(|_, s| *s != server_id);
-        for mac in macs {
-            known.found_macs.insert(mac.clone(), server_id);
+        for others in known.found_macs.values_mut() {
+            others.retain(|mac| !macs.contains(mac));
         }
+        known.found_macs.insert(server_id, macs.to_vec());
         known.index();
         Ok(())
     }

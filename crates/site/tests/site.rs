@@ -22,8 +22,8 @@ use model::{
     job::{JobCommand, JobReport, JobSpec, JobStatus, RetryPolicy, Target},
     link::{Down, Hello, Observed, Up},
     order::{
-        Order, OrderBook, OrderedJob, ServerClean, ServerDiscover, ServerInstall, ServerInventory, ServerStart,
-        SwitchApply, SwitchDiscover,
+        Order, OrderBook, OrderedJob, ServerClean, ServerDiscover, ServerInstall, ServerInventory, ServerPower,
+        ServerPowerStatus, ServerStart, SwitchApply, SwitchDiscover,
     },
     secret::Clear,
     snapshot::{DhcpPool, Fact, SiteNetworkDevice, SiteServer, SnapshotItem},

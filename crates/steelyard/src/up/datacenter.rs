@@ -95,7 +95,7 @@ pub async fn register(client: &Client, site_id: i64, inventory: &Value) -> Resul
         ids.push(id(&client.post("/network-devices", &body).await.with_context(|| format!("switch {name}"))?, "id")?);
     }
     client.post(&format!("/network-fabrics/{fabric}/network-devices"), &json!({"networkDeviceIds": ids})).await?;
-    until("the switches are read", Duration::from_secs(120), || async {
+    until("the switches are read", Duration::from_mins(2), || async {
         let devices = all(client, "/network-devices").await?;
         Ok(devices.iter().filter(|d| text(d, "/status") == "active").count() >= switches.len())
     })
@@ -103,7 +103,7 @@ pub async fn register(client: &Client, site_id: i64, inventory: &Value) -> Resul
     // Links are found from both ends, so they are complete once all have been read as members of the fabric.
     let links = switches.iter().flat_map(|s| s["links"].as_array().cloned().unwrap_or_default());
     let links = links.filter(|l| text(l, "/kind") == "switch").count() / 2;
-    until("the links between switches are found", Duration::from_secs(60), || async {
+    until("the links between switches are found", Duration::from_mins(1), || async {
         Ok(all(client, &format!("/network-fabrics/{fabric}/links")).await?.len() >= links)
     })
     .await?;

@@ -34,7 +34,7 @@ impl Rig {
             .spawn()
             .unwrap();
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
-        let end = Instant::now() + Duration::from_secs(120);
+        let end = Instant::now() + Duration::from_mins(2);
         while !read("up.out").contains("Ctrl-C stops it") {
             assert!(up.try_wait().unwrap().is_none(), "`up` ended: {}", read("up.err"));
             assert!(Instant::now() < end, "`up` is not ready: {}", read("up.err"));
@@ -79,7 +79,7 @@ impl Rig {
     pub fn start_yard(&mut self) {
         self.yard = Some(self.start("yard"));
         let url = format!("http://127.0.0.1:{}/inventory", self.port + 5);
-        self.wait("the yard", || self.http.get(&url).send().ok().filter(|a| a.status().is_success()).is_some());
+        self.wait("the yard", || self.http.get(&url).send().is_ok_and(|a| a.status().is_success()));
     }
 
     pub fn start_global(&mut self) {
@@ -102,7 +102,7 @@ impl Rig {
     }
 
     pub fn wait(&self, what: &str, mut ready: impl FnMut() -> bool) {
-        let end = Instant::now() + Duration::from_secs(120);
+        let end = Instant::now() + Duration::from_mins(2);
         while !ready() {
             assert!(Instant::now() < end, "waited in vain for {what}\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(20));
@@ -141,9 +141,9 @@ impl Rig {
         let login: Value =
             serde_json::from_str(&std::fs::read_to_string(self.folder.path().join("login.json")).unwrap()).unwrap();
         let body = serde_json::json!({"provider": "mysql", "properties": login});
-        self.key = self.raw("POST", "/login", Some(&body)).unwrap()["sessionToken"].as_str().unwrap().to_owned();
+        self.raw("POST", "/login", Some(&body)).unwrap()["sessionToken"].as_str().unwrap().clone_into(&mut self.key);
         let made = self.raw("POST", "/user/api-keys", Some(&serde_json::json!({"name": "test"}))).unwrap();
-        self.key = made["apiKey"].as_str().unwrap().to_owned();
+        made["apiKey"].as_str().unwrap().clone_into(&mut self.key);
     }
 
     /// The command line.
