@@ -1,0 +1,152 @@
+//! A task's steps, one after the other.
+
+use std::{path::PathBuf, thread::sleep, time::Duration};
+
+use model::{
+    agent::{Done, Next, Step, Task, TaskKind},
+    bmc::HardwareInventory,
+};
+
+use crate::{
+    device::{Device, Disks},
+    efi,
+    error::{Error, Result},
+    image::{self, Image},
+    inventory, say, seed,
+    site::{Reporter, Site},
+    table, wipe,
+};
+
+/// Longest time between two questions for a task.
+const LONGEST_WAIT: u64 = 300;
+
+/// What the steps work on.
+pub struct Machine {
+    /// Where disks are looked for.
+    pub disks: Disks,
+    /// Where `sys` and `proc` are.
+    pub root: PathBuf,
+    /// How long neighbours are listened for.
+    pub listen: Duration,
+}
+
+/// Asks for the task until there is one, does it, and returns what the machine does then.
+pub fn run(site: &Site, machine: &Machine) -> Result<Next> {
+    loop {
+        let task = match site.task() {
+            Ok(task) => task,
+            Err(Error::Dead) => return Err(Error::Dead),
+            // What was asked cannot be understood: the site hears it rather than wait for its deadline.
+            Err(Error::Failed(why)) => return site.done(&Done { ok: false, error: Some(why) }),
+        };
+        if task.task == TaskKind::Wait {
+            sleep(Duration::from_secs(task.retry_after.unwrap_or(5).clamp(1, LONGEST_WAIT)));
+            continue;
+        }
+        say(format_args!("task {:?} of {} steps", task.task, task.steps.len()));
+        let error = match steps(site, machine, &task) {
+            Ok(()) => None,
+            Err(Error::Dead) => return Err(Error::Dead),
+            Err(Error::Failed(why)) => {
+                say(format_args!("failed: {why}"));
+                Some(why)
+            }
+        };
+        return site.done(&Done { ok: error.is_none(), error });
+    }
+}
+
+/// How much of a task's time a step takes, roughly.
+fn weight(step: &Step) -> u32 {
+    match step {
+        Step::Inventory => 5,
+        Step::Wipe { .. } => 20,
+        Step::WriteImage { .. } => 100,
+        Step::Seed { .. } | Step::Bootloader => 4,
+        Step::Finish => 1,
+    }
+}
+
+fn steps(site: &Site, machine: &Machine, task: &Task) -> Result<()> {
+    let whole: u32 = task.steps.iter().map(weight).sum();
+    let mut before = 0;
+    let found = inventory::disks(&machine.root);
+    let mut target: Option<Device> = None;
+    for (index, step) in task.steps.iter().enumerate() {
+        let percent = |part: u32| u8::try_from(part * 100 / Ord::max(whole, 1)).unwrap_or(100);
+        let after = before + weight(step);
+        let mut report = Reporter::new(site, index + 1, percent(before), percent(after));
+        before = after;
+        match step {
+            Step::Inventory => {
+                report.tell(0, 1, "reading the hardware, listening for neighbours")?;
+                let all: HardwareInventory = inventory::collect(&machine.root, machine.listen);
+                site.inventory(&all)?;
+            }
+            Step::Wipe { disks } => {
+                let mut results = Vec::new();
+                for device in machine.disks.select(disks, &found)? {
+                    results.push(if task.task == TaskKind::Clean {
+                        wipe::thorough(&device, &mut report)?
+                    } else {
+                        wipe::quick(&device, &mut report)?
+                    });
+                    let _ = device.reread_partitions();
+                }
+                report.tell(1, 1, &results.join("; "))?;
+            }
+            Step::WriteImage { url, sha256, format, size, disk } => {
+                let device = machine.disks.select(disk, &found)?.into_iter().next();
+                let device = device.ok_or_else(|| Error::from("the machine has no disk"))?;
+                report.tell(0, 1, &format!("{}: writing the image", device.name))?;
+                image::write(site, &Image { url, sha256, format, size: *size }, &device, &mut report)?;
+                target = Some(device);
+            }
+            Step::Seed { url } => {
+                report.tell(0, 1, "storing the seed")?;
+                let place = seed::store(site, url, written(target.as_ref())?)?;
+                report.tell(1, 1, &format!("the seed is {place}"))?;
+            }
+            Step::Bootloader => {
+                let said = bootloader(written(target.as_ref())?)?;
+                report.tell(1, 1, &said)?;
+            }
+            Step::Finish => {
+                if let Some(device) = &target {
+                    device.sync()?;
+                }
+                report.tell(1, 1, "done")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn written(target: Option<&Device>) -> Result<&Device> {
+    target.ok_or_else(|| Error::from("the task has no step that writes an image before this one"))
+}
+
+/// Images are bootable by themselves; what is left is to use the whole disk, and to tell UEFI firmware.
+fn bootloader(device: &Device) -> Result<String> {
+    let Some(mut table) = table::read(device) else {
+        return Ok(format!("disk {} has no partition table: nothing to grow", device.name));
+    };
+    table.stretch(device)?;
+    let grown = match seed::volume_of(device, &table) {
+        Some(number) => table.grow_before(device, number)?,
+        None => table.grow_last(device)?,
+    };
+    let mut said = grown.map_or_else(
+        || "no partition could be grown".to_owned(),
+        |p| format!("partition {} grown to {} MiB", p.number, p.length >> 20),
+    );
+    device.reread_partitions()?;
+    if device.is_block() && efi::here() {
+        let sector = table.sector();
+        // A disk that boots by the standard path is worth more than an entry: a failure is told, not fatal.
+        let entry = efi::register(&table.partitions(), sector).unwrap_or_else(|e| format!("no UEFI boot entry: {e}"));
+        said.push_str("; ");
+        said.push_str(&entry);
+    }
+    Ok(said)
+}

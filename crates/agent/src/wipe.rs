@@ -1,0 +1,123 @@
+//! Erasing disks. Before an installation quickly; for cleaning so that nothing can be read, which is then checked.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    device::{CHUNK, Device},
+    error::{Error, Result},
+    say,
+    site::Reporter,
+    table,
+};
+
+/// What is zeroed at both ends of a disk: partition tables, boot loaders, RAID and LVM labels.
+const ENDS: u64 = 16 << 20;
+/// What is zeroed at the beginning of every old partition: signatures of file systems.
+const SIGNATURES: u64 = 1 << 20;
+/// Disks up to this size are read back in full, larger ones in samples.
+const READ_IN_FULL: u64 = 64 << 30;
+/// Blocks read back of a larger disk.
+const SAMPLES: u64 = 4096;
+/// Bytes of one order to the disk, so that progress can be told.
+const SLICE: u64 = 256 << 20;
+
+/// For an installation: the disk is told to forget, and what others could recognise is zeroed. Returns how.
+pub fn quick(device: &Device, report: &mut Reporter<'_>) -> Result<String> {
+    report.tick(0, 1, || format!("{}: erasing", device.name))?;
+    // Partitions are looked up before the table is gone.
+    let starts: BTreeSet<u64> = table::read(device).map(|t| t.starts()).unwrap_or_default();
+    let discarded = slices(device, |at, length| device.discard(at, length).map_err(|e| e.to_string().into())).is_ok();
+    for start in starts.into_iter().filter(|s| *s < device.size) {
+        device.zero(start, Ord::min(SIGNATURES, device.size - start))?;
+    }
+    let end = Ord::min(ENDS, device.size);
+    device.zero(0, end)?;
+    device.zero(device.size - end, end)?;
+    device.sync()?;
+    let ends = end >> 20;
+    Ok(if discarded {
+        format!("{}: discarded as a whole, the first and last {ends} MiB zeroed", device.name)
+    } else {
+        format!(
+            "{}: cannot discard; the first and last {ends} MiB and the beginnings of partitions zeroed",
+            device.name
+        )
+    })
+}
+
+fn slices(device: &Device, mut each: impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    let mut at = 0;
+    while at < device.size {
+        let length = Ord::min(SLICE, device.size - at);
+        each(at, length)?;
+        at += length;
+    }
+    Ok(())
+}
+
+/// For cleaning: the first method that the disk has and whose result holds when read back. Returns which.
+pub fn thorough(device: &Device, report: &mut Reporter<'_>) -> Result<String> {
+    let name = &device.name;
+    let gib = (device.size >> 20) as f64 / 1024.0;
+    let size = device.size;
+    if name.starts_with("nvme") {
+        report.tell(0, 1, &format!("{name}: NVMe format with erasure of user data, {gib:.1} GiB"))?;
+        match device.nvme_format() {
+            Ok(()) => match verify(device, report)? {
+                Ok(read) => return Ok(format!("{name}: NVMe format with erasure of user data; {read}")),
+                Err(why) => say(format_args!("{name}: formatted, but {why}; trying otherwise")),
+            },
+            Err(e) => say(format_args!("{name}: cannot be formatted: {e}")),
+        }
+    }
+    report.tell(0, 1, &format!("{name}: discarding {gib:.1} GiB"))?;
+    match slices(device, |at, length| device.discard(at, length).map_err(|e| e.to_string().into())) {
+        Ok(()) => match verify(device, report)? {
+            Ok(read) => return Ok(format!("{name}: discarded; {read}")),
+            Err(why) => say(format_args!("{name}: discarded, but {why}; overwriting")),
+        },
+        Err(e) => say(format_args!("{name}: cannot discard: {e}; overwriting")),
+    }
+    slices(device, |at, length| {
+        // Half of the way is the reading.
+        report.tick(at, size * 2, || format!("{name}: overwriting with zeros, {} of {} MiB", at >> 20, size >> 20))?;
+        device.zero(at, length)
+    })?;
+    match verify(device, report)? {
+        Ok(read) => Ok(format!("{name}: overwritten with zeros; {read}")),
+        Err(why) => Err(Error::Failed(format!("disk {name} was overwritten with zeros, but {why}; replace the disk"))),
+    }
+}
+
+/// Reads back. The inner result says what was read, or where something is left.
+fn verify(device: &Device, report: &mut Reporter<'_>) -> Result<Result<String, String>> {
+    device.sync()?;
+    device.forget();
+    let (name, size) = (&device.name, device.size);
+    let left = |at: u64| Err(format!("byte {at} is not zero when read back"));
+    if size <= READ_IN_FULL {
+        let mut at = 0;
+        while at < size {
+            report.tick(size + at, size * 2, || format!("{name}: reading back, {} of {} MiB", at >> 20, size >> 20))?;
+            let length = Ord::min(64 * CHUNK as u64, size - at);
+            if let Some(at) = device.first_nonzero(at, length)? {
+                return Ok(left(at));
+            }
+            at += length;
+        }
+        return Ok(Ok("read back in full, all zero".into()));
+    }
+    for (from, length) in [(0, ENDS), (size - ENDS, ENDS)] {
+        if let Some(at) = device.first_nonzero(from, length)? {
+            return Ok(left(at));
+        }
+    }
+    let stride = (size / SAMPLES) & !4095;
+    for n in 0..SAMPLES {
+        report.tick(SAMPLES + n, SAMPLES * 2, || format!("{name}: reading back, sample {n} of {SAMPLES}"))?;
+        if let Some(at) = device.first_nonzero(n * stride, 64 << 10)? {
+            return Ok(left(at));
+        }
+    }
+    Ok(Ok(format!("read back in {SAMPLES} samples and at both ends, all zero")))
+}
