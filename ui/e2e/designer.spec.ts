@@ -1,5 +1,5 @@
 import { execSync } from 'node:child_process';
-import { addGroup, addNetwork, card, createInfrastructure, deploy, drag, expect, login, noSeriousViolation, rail, rename, saved, shot, test, unique } from './helpers';
+import { addGroup, addNetwork, card, createInfrastructure, deploy, drag, expect, login, noSeriousViolation, rail, rename, retryAll, saved, shot, test, unique } from './helpers';
 
 test('sign-in returns to the page that was asked for, wrong passwords are told', async ({ page }) => {
   await page.goto('/portal/infrastructures/1');
@@ -118,12 +118,6 @@ test('a failed step is retried and the deploy ends well', async ({ page }) => {
   } finally {
     execSync(off ?? 'true', { stdio: 'inherit' });
   }
-  const failed = page.locator('tr[data-status="thrown_error"]');
-  while ((await failed.count()) > 0) {
-    const before = await failed.count();
-    await failed.first().getByRole('button', { name: 'Retry' }).click();
-    await page.getByRole('dialog').getByRole('button', { name: 'Retry' }).click();
-    await expect.poll(() => failed.count(), { timeout: 20_000 }).toBeLessThan(before);
-  }
+  await retryAll(page);
   await expect(page.getByTestId('infrastructure-status')).toHaveText('Active', { timeout: 150_000 });
 });

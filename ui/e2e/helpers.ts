@@ -99,3 +99,14 @@ export async function noSeriousViolation(page: Page) {
   });
   expect(found).toEqual([]);
 }
+
+/** Retries every failed step that is shown, one after the other. */
+export async function retryAll(page: Page) {
+  const failed = page.locator('tr[data-status="thrown_error"]');
+  while ((await failed.count()) > 0) {
+    const before = await failed.count();
+    await failed.first().getByRole('button', { name: 'Retry' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Retry' }).click();
+    await expect.poll(() => failed.count(), { timeout: 20_000 }).toBeLessThan(before);
+  }
+}
