@@ -433,6 +433,17 @@ impl Redfish {
         }
     }
 
+    /// What a link leads to, or `null` where it cannot be read: something is missing then, and the rest is good.
+    async fn peek(&self, v: &Value) -> Result<Value, BmcError> {
+        match self.linked(v).await {
+            Err(e @ (BmcError::Refused { .. } | BmcError::Odd { .. })) => {
+                tracing::debug!(address = self.access.address, error = %e, "a part of the inventory is left out");
+                Ok(Value::Null)
+            }
+            other => other,
+        }
+    }
+
     /// What a link leads to, or `null`.
     async fn linked(&self, v: &Value) -> Result<Value, BmcError> {
         match link(v) {
@@ -441,12 +452,19 @@ impl Redfish {
         }
     }
 
-    /// Members of a collection, read in full, over all its pages; those that cannot be read are left out.
+    /// Members of a linked collection, or none where it is missing or may not be read.
     async fn members(&self, collection: &Value) -> Result<Vec<Value>, BmcError> {
         let Some(path) = link(collection) else { return Ok(Vec::new()) };
-        self.collection(path, usize::MAX).await
+        match self.collection(path, usize::MAX).await {
+            Err(e @ (BmcError::Refused { .. } | BmcError::Odd { .. })) => {
+                tracing::debug!(address = self.access.address, error = %e, "a collection is left out");
+                Ok(Vec::new())
+            }
+            other => other,
+        }
     }
 
+    /// Members of a collection, read in full, over all its pages; those that cannot be read are left out.
     async fn collection(&self, path: &str, most: usize) -> Result<Vec<Value>, BmcError> {
         let expand = self.service.get().is_some_and(|s| s.expand);
         let mut list = Value::Null;
@@ -503,12 +521,11 @@ impl Redfish {
         let list = self.get("/redfish/v1/Systems").await?;
         let paths: Vec<&str> =
             list.get("Members").and_then(Value::as_array).into_iter().flatten().filter_map(link).collect();
-        let first = quirks::detect(&root, &Value::Null);
-        let system = first
-            .host_system(&paths)
-            .ok_or_else(|| self.odd("GET /redfish/v1/Systems".into(), "no system in it"))?
-            .to_owned();
-        let quirks = quirks::detect(&root, &self.get(&system).await?);
+        let none = || self.odd("GET /redfish/v1/Systems".into(), "no system in it");
+        // Roots are often silent about the vendor, or name the maker of their firmware: the first system tells, and then which is the host.
+        let first = quirks::detect(&root, &Value::Null).host_system(&paths).ok_or_else(none)?;
+        let quirks = quirks::detect(&root, &self.get(first).await?);
+        let system = quirks.host_system(&paths).ok_or_else(none)?.to_owned();
         let features = root.pointer("/ProtocolFeaturesSupported/ExpandQuery");
         let offers = |name: &str| features.and_then(|f| f.get(name)).and_then(Value::as_bool) == Some(true);
         Ok(Service {

@@ -62,7 +62,7 @@ impl Inventory for Redfish {
         }
         for storage in self.members(&system["Storage"]).await? {
             for drive in storage.get("Drives").and_then(Value::as_array).into_iter().flatten() {
-                found.disks.extend(inventory::disk(&self.linked(drive).await?));
+                found.disks.extend(inventory::disk(&self.peek(drive).await?));
             }
         }
         if found.disks.is_empty()

@@ -12,12 +12,14 @@ fn health(v: &Value) -> Health {
 
 fn readings(v: &Value, list: &str, values: &[&str]) -> Vec<Reading> {
     let all = v.get(list).and_then(Value::as_array).into_iter().flatten();
-    all.filter_map(|s| {
-        let value = values.iter().find_map(|f| s.get(*f).and_then(Value::as_f64))?;
-        let name = text(s, "Name").or_else(|| text(s, "FanName")).or_else(|| text(s, "MemberId"))?;
-        Some(Reading { name, value, health: health(s) })
-    })
-    .collect()
+    let there = |s: &&Value| s.pointer("/Status/State").and_then(Value::as_str) != Some("Absent");
+    all.filter(there)
+        .filter_map(|s| {
+            let value = values.iter().find_map(|f| s.get(*f).and_then(Value::as_f64))?;
+            let name = text(s, "Name").or_else(|| text(s, "FanName")).or_else(|| text(s, "MemberId"))?;
+            Some(Reading { name, value, health: health(s) })
+        })
+        .collect()
 }
 
 impl SensorReadings {
@@ -43,18 +45,18 @@ impl Sensors for Redfish {
         let word = ["/Status/HealthRollup", "/Status/Health"].iter().find_map(|p| system.pointer(p)?.as_str());
         let mut all = SensorReadings { health: Health::of(word), ..SensorReadings::default() };
         for chassis in self.chassis(&system).await? {
-            let thermal = self.linked(&chassis["Thermal"]).await?;
+            let thermal = self.peek(&chassis["Thermal"]).await?;
             if thermal.is_object() {
                 all.temperatures.extend(readings(&thermal, "Temperatures", &["ReadingCelsius"]));
                 all.fans.extend(readings(&thermal, "Fans", &["Reading", "ReadingRPM"]));
             } else {
                 self.members(&chassis["Sensors"]).await?.iter().for_each(|s| all.add(s));
             }
-            let power = self.linked(&chassis["Power"]).await?;
+            let power = self.peek(&chassis["Power"]).await?;
             let drawn = power.pointer("/PowerControl/0/PowerConsumedWatts").and_then(Value::as_f64);
             let drawn = match drawn {
                 None if link(&chassis["EnvironmentMetrics"]).is_some() => {
-                    let metrics = self.linked(&chassis["EnvironmentMetrics"]).await?;
+                    let metrics = self.peek(&chassis["EnvironmentMetrics"]).await?;
                     metrics.pointer("/PowerWatts/Reading").and_then(Value::as_f64)
                 }
                 other => other,

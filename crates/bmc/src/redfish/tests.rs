@@ -188,3 +188,110 @@ async fn silence_is_an_error_with_a_deadline() {
     let error = Redfish::at("http://127.0.0.1:1".into(), access).unwrap().power().await.unwrap_err();
     assert!(matches!(error, BmcError::Unreachable { .. }) && error.is_retryable(), "{error}");
 }
+
+/// A BMC that answers from a table: method and path to status, headers and body. An answer list is used up but for its last.
+#[derive(Clone)]
+struct Table(Arc<Mutex<std::collections::HashMap<String, Vec<(u16, &'static str, Value)>>>>);
+
+impl Respond for Table {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let mut table = self.0.lock().unwrap();
+        let Some(answers) = table.get_mut(&format!("{} {}", request.method, request.url.path())) else {
+            return ResponseTemplate::new(404);
+        };
+        let (status, location, body) = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+        let answer = ResponseTemplate::new(status).set_body_json(body);
+        if location.is_empty() { answer } else { answer.insert_header("Location", location) }
+    }
+}
+
+async fn table(more: Vec<(&str, Vec<(u16, &'static str, Value)>)>) -> (MockServer, Redfish) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let system = json!({"@odata.id": "/redfish/v1/Systems/1", "PowerState": "On", "Actions": {"#ComputerSystem.Reset": {"target": "/reset"}}});
+    let mut all = std::collections::HashMap::from([
+        (
+            "GET /redfish/v1/Systems".to_owned(),
+            vec![(200, "", json!({"Members": [{"@odata.id": "/redfish/v1/Systems/1"}]}))],
+        ),
+        ("GET /redfish/v1/Systems/1".to_owned(), vec![(200, "", system)]),
+    ]);
+    all.extend(more.into_iter().map(|(k, v)| (k.to_owned(), v)));
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(Table(Arc::new(Mutex::new(all)))).mount(&server).await;
+    let access = Access {
+        address: "bmc-1".into(),
+        username: "root".into(),
+        password: Clear("calvin".into()),
+        timeout: Duration::from_secs(2),
+        tls_fingerprint: None,
+    };
+    let driver = Redfish::at(server.uri(), access).unwrap().with_task_limit(Duration::from_millis(400));
+    (server, driver)
+}
+
+#[tokio::test]
+async fn tasks_are_followed_to_their_end_and_no_further() {
+    let task = |state: &str| json!({"TaskState": state, "Messages": [{"Message": "the host is in POST"}]});
+    let accepted = || (202, "/task", Value::Null);
+    let rig = |states: &[&str]| {
+        table(vec![
+            ("POST /reset", vec![accepted()]),
+            ("GET /task", states.iter().map(|s| (200, "", task(s))).collect()),
+        ])
+    };
+    let (_s, driver) = rig(&["New", "Running", "Completed"]).await;
+    driver.set_power(PowerAction::Nmi).await.unwrap();
+    let (_s, driver) = rig(&["Running", "Exception"]).await;
+    let error = driver.set_power(PowerAction::Nmi).await.unwrap_err();
+    assert!(error.to_string().contains("ended as Exception: the host is in POST"), "{error}");
+    let (_s, driver) = rig(&["Running"]).await;
+    let error = driver.set_power(PowerAction::Nmi).await.unwrap_err();
+    assert!(matches!(error, BmcError::NoEffect { .. }) && error.to_string().contains("running"), "{error}");
+    // A task that is forgotten when it is done, and one that is told in the body alone.
+    let (_s, driver) = table(vec![("POST /reset", vec![accepted()])]).await;
+    driver.set_power(PowerAction::Nmi).await.unwrap();
+    let told = (202, "", json!({"@odata.id": "/task", "TaskState": "New"}));
+    let (_s, driver) = table(vec![("POST /reset", vec![told]), ("GET /task", vec![(200, "", task("Killed"))])]).await;
+    assert!(driver.set_power(PowerAction::Nmi).await.is_err());
+}
+
+#[tokio::test]
+async fn a_success_with_an_error_in_it_is_no_success() {
+    let info = |id: &str| json!({"error": {"code": "Base.1.0.GeneralError", "@Message.ExtendedInfo": [{"MessageId": id, "Message": "not in this state"}]}});
+    let (_s, driver) = table(vec![("POST /reset", vec![(200, "", info("Base.1.0.ActionNotSupported"))])]).await;
+    let error = driver.set_power(PowerAction::Nmi).await.unwrap_err();
+    assert!(
+        matches!(error, BmcError::Refused { status: 200, .. }) && error.to_string().contains("not in this state"),
+        "{error}"
+    );
+    for good in ["Base.1.0.Success", "iLO.2.15.ResetInProgress"] {
+        let (_s, driver) = table(vec![("POST /reset", vec![(200, "", info(good))])]).await;
+        driver.set_power(PowerAction::Nmi).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn used_up_sessions_are_named_when_nothing_else_lets_us_in() {
+    let full = json!({"error": {"@Message.ExtendedInfo": {"MessageId": "Base.1.0.SessionLimitExceeded"}}});
+    let sessions = ("POST /redfish/v1/SessionService/Sessions", vec![(400, "", full)]);
+    let (_s, driver) = table(vec![sessions.clone()]).await;
+    assert_eq!(driver.power().await.unwrap(), PowerState::On, "with basic authentication");
+    let (_s, driver) = table(vec![sessions, ("GET /redfish/v1/", vec![(401, "", Value::Null)])]).await;
+    let error = driver.power().await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("no free session"), "{error}");
+}
+
+#[tokio::test]
+async fn pages_are_followed_and_links_lead_nowhere_else() {
+    let page = |id: &str, next: &str| json!({"Members": [{"Id": id, "MACAddress": format!("00:00:00:00:00:0{id}")}], "Members@odata.nextLink": next});
+    let system = json!({"@odata.id": "/redfish/v1/Systems/1", "EthernetInterfaces": {"@odata.id": "/e"}, "Processors": {"@odata.id": "@evil.example/x"}, "Storage": null});
+    let (_s, driver) = table(vec![
+        ("GET /redfish/v1/Systems/1", vec![(200, "", system)]),
+        ("GET /e", vec![(200, "", page("1", "https://elsewhere.example/redfish/v1/e2"))]),
+        ("GET /redfish/v1/e2", vec![(200, "", page("2", "/redfish/v1/e2"))]),
+    ])
+    .await;
+    let found = driver.inventory().await.unwrap();
+    assert!(found.nics.len() >= 2 && found.nics.len() <= PAGES, "an endless list ends: {}", found.nics.len());
+    assert!(found.processors.is_empty());
+}
