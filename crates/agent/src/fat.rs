@@ -34,7 +34,7 @@ fn entries(n: usize, name: &str, cluster: u16, length: u32) -> Vec<u8> {
     let mut out = Vec::new();
     for (index, part) in units.chunks(13).enumerate().rev() {
         let mut entry = [0_u8; 32];
-        entry[0] = index as u8 + 1 | if index + 1 == parts { 0x40 } else { 0 };
+        entry[0] = (index as u8 + 1) | if index + 1 == parts { 0x40 } else { 0 };
         entry[11] = 0x0f;
         entry[13] = checksum(&short);
         for (at, unit) in [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30].into_iter().zip(part) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 const CONNECT: Duration = Duration::from_secs(10);
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// Longest head of an answer.
 const MAX_HEAD: usize = 16 * 1024;
 

@@ -24,7 +24,7 @@ use crate::{
 const BUSYBOX: &str = "/bin/busybox";
 const LEASE: &str = "/run/lease";
 /// How long drivers may take to find the interface, and a DHCP server to answer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// How long a person may read what went wrong before the machine switches off.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
@@ -70,11 +70,8 @@ fn hardware(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Loads drivers for what there is. A driver of a bus brings new hardware to light, so a few rounds are made.
+/// Loads drivers for what there is; file systems and protocols the kernel loads itself when they are used. A driver of a bus brings new hardware to light, so a few rounds are made.
 pub fn drivers() {
-    for name in ["af_packet", "ext4", "xfs", "btrfs", "vfat", "efivarfs", "sd_mod", "virtio_blk", "virtio_scsi"] {
-        busybox(&["modprobe", "-q", name]);
-    }
     let mut known = BTreeSet::new();
     for _ in 0..4 {
         let mut found = BTreeSet::new();

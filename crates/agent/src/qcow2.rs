@@ -242,13 +242,13 @@ mod tests {
         file[40..48].copy_from_slice(&512_u64.to_be_bytes());
         file[100..104].copy_from_slice(&104_u32.to_be_bytes());
         let copied = 1_u64 << 63;
-        file[512..520].copy_from_slice(&(copied | 1024).to_be_bytes());
+        file[512..520].copy_from_slice(&(copied | 0x400).to_be_bytes());
         // L2: cluster 0 lies last in the file, 2 is compressed at an odd place, 3 is short.
-        file[1024..1032].copy_from_slice(&(copied | 2560).to_be_bytes());
+        file[1024..1032].copy_from_slice(&(copied | 0xa00).to_be_bytes());
         let place = 1536_u64 + 13;
         file[1040..1048].copy_from_slice(&((1_u64 << 62) | place).to_be_bytes());
         file[1549..1549 + packed.len()].copy_from_slice(&packed);
-        file[1048..1056].copy_from_slice(&(copied | 2048).to_be_bytes());
+        file[1048..1056].copy_from_slice(&(copied | 0x800).to_be_bytes());
         file[2048..2148].fill(9);
         file[2560..3072].fill(7);
         (file, disk)
