@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Engine, entity::job, locked};
 
 /// Progress is written at most this often.
-const EVERY: Duration = Duration::from_secs(3);
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Progress of a job that runs.
 pub(crate) struct Live {

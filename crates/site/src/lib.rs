@@ -30,6 +30,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::SiteConfig;
 
+/// How often progress that waits is looked for.
+const PROGRESS: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// What all parts of a site share.
 pub(crate) struct Site {
     pub(crate) db: Database,
@@ -130,7 +133,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
     tasks.spawn(dhcp.run(shutdown.clone()));
     tasks.spawn(tftp.run(shutdown.clone()));
 
-    // After each commit that a report was written in, the line is woken.
+    // After each commit that a report was written in, the line is woken; progress is written a little later than it is told.
     let (mut changes, queue, stop) = (engine.subscribe(), site.queue.clone(), shutdown.clone());
     tasks.spawn(async move {
         loop {
@@ -140,6 +143,11 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
                     _ => queue.wake(GLOBAL),
                 },
+                () = tokio::time::sleep(PROGRESS) => {
+                    if let Err(error) = queue.wake_changed().await {
+                        tracing::warn!(%error, "cannot look for reports to send");
+                    }
+                }
             }
         }
     });

@@ -156,8 +156,7 @@ impl CumulusLinux {
         if !status.is_success() {
             return Err(self.refused(status, &answer));
         }
-        let path =
-            format!("/revision/{}", url::form_urlencoded::byte_serialize(revision.as_bytes()).collect::<String>());
+        let path = revision_path(&revision);
         let sure = json!({"state": "apply", "auto-prompt": {"ays": "ays_yes", "ignore_fail": "ignore_fail_no"}});
         let mut trial = sure.clone();
         trial["auto-prompt"]["confirm"] = "confirm_yes".into();
@@ -171,6 +170,28 @@ impl CumulusLinux {
             return Err(self.refused(status, &answer));
         }
         self.settled(&revision, &path).await
+    }
+
+    /// Ends what an earlier call of ours has begun, in case it was cut off: a change on trial looks applied, and is undone soon after.
+    async fn finish_trials(&self) -> Result<(), SwitchError> {
+        let (status, all) = self.call(Method::GET, "/revision", &[], None).await?;
+        if !status.is_success() {
+            return Ok(());
+        }
+        let ours = format!("/{}/", self.access.username);
+        for (revision, said) in all.as_object().into_iter().flatten() {
+            let word = said.get("state").and_then(Value::as_str).unwrap_or("");
+            let under_way = matches!(word, "apply" | "verify" | "readying" | "ready" | "reloading" | "confirm");
+            if !(revision.contains(&ours) && under_way) {
+                continue;
+            }
+            match self.settled(revision, &revision_path(revision)).await {
+                // Undone or refused: then the comparison that follows begins anew.
+                Ok(()) | Err(SwitchError::Refused { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// Waits for a revision that is being applied, and confirms it.
@@ -232,6 +253,10 @@ impl CumulusLinux {
     }
 }
 
+fn revision_path(revision: &str) -> String {
+    format!("/revision/{}", url::form_urlencoded::byte_serialize(revision.as_bytes()).collect::<String>())
+}
+
 /// What a failed revision says of itself.
 fn words(word: &str, state: &Value) -> String {
     let issues = state.pointer("/transition/issue").and_then(Value::as_object);
@@ -273,6 +298,7 @@ impl SwitchDriver for CumulusLinux {
     }
 
     async fn apply(&self, patch: &SwitchPatch) -> Result<Applied, SwitchError> {
+        self.finish_trials().await?;
         let before = self.state().await?;
         let actions = plan(&before, patch);
         if actions.is_empty() {

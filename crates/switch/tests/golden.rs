@@ -91,8 +91,9 @@ fn merge(into: &mut Value, patch: &Value) {
 }
 
 impl State {
-    fn order(&mut self, id: &str, body: &Value) -> Result<(), ResponseTemplate> {
-        let bad = |detail: &str| ResponseTemplate::new(400).set_body_json(json!({"detail": detail, "status": 400}));
+    fn order(&mut self, id: &str, body: &Value) -> Result<(), Box<ResponseTemplate>> {
+        let bad =
+            |detail: &str| Box::new(ResponseTemplate::new(400).set_body_json(json!({"detail": detail, "status": 400})));
         let (state, patch) = self.revisions[id].clone();
         let sure = body.pointer("/auto-prompt/ays") == Some(&json!("ays_yes"));
         let trial = body.pointer("/state-controls/confirm").and_then(Value::as_u64);
@@ -117,7 +118,7 @@ impl State {
             ("apply", "confirm") if trial.is_none() => "applied",
             (wanted, now) => return Err(bad(&format!("{wanted} of a revision that is {now}"))),
         };
-        self.revisions.get_mut(id).unwrap().0 = next.to_owned();
+        next.clone_into(&mut self.revisions.get_mut(id).unwrap().0);
         Ok(())
     }
 
@@ -183,7 +184,7 @@ impl Respond for Nvue {
                 if method == "PATCH"
                     && let Err(refused) = s.order(&id, &body)
                 {
-                    return refused;
+                    return *refused;
                 }
                 ok(s.show(&id))
             }
