@@ -1,6 +1,9 @@
 //! The driver against a BMC that behaves, and against those that do not.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use model::{
     bmc::{BootTarget, PowerAction, PowerState},
@@ -191,7 +194,10 @@ async fn silence_is_an_error_with_a_deadline() {
 
 /// A BMC that answers from a table: method and path to status, headers and body. An answer list is used up but for its last.
 #[derive(Clone)]
-struct Table(Arc<Mutex<std::collections::HashMap<String, Vec<(u16, &'static str, Value)>>>>);
+struct Table(Arc<Mutex<HashMap<String, Answers>>>);
+
+/// Status, `Location` and body.
+type Answers = Vec<(u16, &'static str, Value)>;
 
 impl Respond for Table {
     fn respond(&self, request: &Request) -> ResponseTemplate {
@@ -205,10 +211,10 @@ impl Respond for Table {
     }
 }
 
-async fn table(more: Vec<(&str, Vec<(u16, &'static str, Value)>)>) -> (MockServer, Redfish) {
+async fn table(more: Vec<(&str, Answers)>) -> (MockServer, Redfish) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let system = json!({"@odata.id": "/redfish/v1/Systems/1", "PowerState": "On", "Actions": {"#ComputerSystem.Reset": {"target": "/reset"}}});
-    let mut all = std::collections::HashMap::from([
+    let mut all = HashMap::from([
         (
             "GET /redfish/v1/Systems".to_owned(),
             vec![(200, "", json!({"Members": [{"@odata.id": "/redfish/v1/Systems/1"}]}))],
