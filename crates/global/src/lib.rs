@@ -67,6 +67,7 @@ pub async fn start(config: GlobalConfig) -> Result<Global> {
         .await
         .with_context(|| format!("cannot listen on {}; is another one running?", config.listen))?;
     let address = listener.local_addr()?;
+    tasks.push(tokio::spawn(api::schedule::run(app.clone(), shutdown.clone())));
     let stop = shutdown.clone();
     let server = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, service(app)).with_graceful_shutdown(stop.cancelled_owned()).await {
