@@ -174,8 +174,15 @@ pub async fn run(connection: &Connection, kind: &Kind, verb: Verb) -> Result<()>
         }
         Verb::Delete { id } => {
             let row = kind.find(&client, &id).await?;
-            client.delete(&kind.path_of(&row)?, revision(&row)).await?;
-            eprintln!("Deleted {} {}", kind.name, kind.id_of(&row)?);
+            let path = kind.path_of(&row)?;
+            client.delete(&path, revision(&row)).await?;
+            // What is deployed is only marked: it goes with the next deploy.
+            let stays = client
+                .get(&path)
+                .await
+                .is_ok_and(|now| now.pointer("/config/deployType").and_then(Value::as_str) == Some("delete"));
+            let what = if stays { "Marked for deletion by the next deploy:" } else { "Deleted" };
+            eprintln!("{what} {} {}", kind.name, kind.id_of(&row)?);
             Ok(())
         }
         Verb::Action { id, action, set } => {

@@ -48,14 +48,19 @@ pub async fn deploy(client: &Client, infrastructure: i64, options: &DeployOption
     if !problems.is_empty() {
         for p in &problems {
             let s = |k: &str| p.get(k).and_then(Value::as_str).unwrap_or("");
-            eprintln!(
-                "  {}: {}{}",
-                s("field"),
-                s("message"),
-                if s("fix").is_empty() { String::new() } else { format!(" ({})", s("fix")) }
-            );
+            let field = if s("field").is_empty() { String::new() } else { format!("{}: ", s("field")) };
+            let fix = match s("code") {
+                "data_loss_not_allowed" => "add --allow-data-loss, or keep the instances",
+                _ => s("fix"),
+            };
+            let fix = if fix.is_empty() { String::new() } else { format!(" ({fix})") };
+            eprintln!("  {field}{}{fix}", s("message"));
         }
         bail!("the design cannot be deployed: {} problem(s)", problems.len());
+    }
+    if plan.get("changes").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        eprintln!("Nothing to deploy: the design is what is deployed.");
+        return Ok(());
     }
     for change in plan.get("changes").and_then(Value::as_array).into_iter().flatten() {
         let s = |k: &str| change.get(k).and_then(Value::as_str).unwrap_or("");
