@@ -167,6 +167,9 @@ fn may(group: &job_group::Model, job: &job::Model, command: &JobCommand) -> Resu
             }
             JobStatus::Running => refuse("it runs; kill it first"),
             JobStatus::Skipped => refuse("its dependants went on without it"),
+            _ if is_stale(job) => {
+                refuse("it is too old to be repeated, the server may serve somebody else now; order the work anew")
+            }
             _ => Ok(()),
         },
         JobCommand::Skip { .. } if !job.can_be_skipped => refuse("it cannot be skipped, what follows needs its result"),
@@ -179,4 +182,12 @@ fn may(group: &job_group::Model, job: &job::Model, command: &JobCommand) -> Resu
         JobCommand::Confirm { .. } if !job.requires_confirmation => refuse("it waits for no confirmation"),
         _ => Ok(()),
     }
+}
+
+/// Orders of deploys are numbered, and newer ones make older ones void. A person's order for a server has no number: it is not
+/// repeated an hour after it ended.
+fn is_stale(job: &job::Model) -> bool {
+    job.target_kind == "server"
+        && job.generation == 0
+        && job.finished_at.as_deref().is_some_and(|end| end < time::in_seconds(-3600).as_str())
 }

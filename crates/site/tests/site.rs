@@ -542,3 +542,34 @@ async fn without_a_line_machines_still_boot_after_a_restart() {
     site.stop().await;
     yard.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_s_old_order_does_not_erase_a_server_in_use() {
+    let mut rig = Rig::new(6).await;
+    let yard = rig.yard(2).await;
+    rig.enter(&yard);
+    {
+        let mut facts = rig.global.facts.lock().unwrap();
+        let generation = facts.len() as i64 + 1;
+        let held = facts.iter_mut().find(|f| f.key == "server/1").unwrap();
+        held.generation = generation;
+        if let Some(Fact::Server(server)) = &mut held.value {
+            server.in_use = true;
+        }
+        facts.sort_by_key(|f| f.generation);
+    }
+    let site = site::start(rig.site_config()).await.unwrap();
+    let jobs = [
+        (ServerClean::NAME, value(ServerClean { server_id: 1 })),
+        (ServerDiscover::NAME, value(ServerDiscover { server_id: 1 })),
+    ];
+    for (function, payload) in jobs {
+        let job = rig.order(vec![(function, payload)]).await[0];
+        rig.until(function, || rig.status(job) == Some(JobStatus::ThrownError)).await;
+        let error = rig.global.jobs.lock().unwrap()[&job].error.clone().unwrap();
+        assert!(error.contains("a tenant's operating system is on this server"), "{error}");
+    }
+    assert_eq!(yard.world().servers[0].with(|s| s.boots), 0, "never switched on");
+    site.stop().await;
+    yard.shutdown().await;
+}

@@ -163,8 +163,8 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
             row.server_type_id = Set(Some(id));
         }
         if let Some(address) = address {
-            // Another BMC has another certificate.
-            if found.bmc_address.as_ref() != Some(&address) {
+            // Another BMC has another certificate. That of a server in use stays pinned: orders for it must not reach another machine.
+            if found.bmc_address.as_ref() != Some(&address) && !holds_data(&found) {
                 row.tls_fingerprint = Set(None);
             }
             row.bmc_address = Set(Some(address));
@@ -246,6 +246,11 @@ pub(crate) async fn refuse_used<C: ConnectionTrait>(db: &C, found: &server::Mode
         ))),
         None => Ok(()),
     }
+}
+
+/// Whether a tenant's data are on a server, by its status.
+pub(crate) fn holds_data(found: &server::Model) -> bool {
+    ServerStatus::parse(&found.status).is_some_and(ServerStatus::holds_tenant_data)
 }
 
 /// Stops what still goes on with a server. Each is a transaction of its own.

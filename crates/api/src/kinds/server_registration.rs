@@ -430,7 +430,7 @@ async fn login(ctx: Ctx) -> Result<Reply, ApiError> {
             row.bmc_password = Set(Some(sealed.0));
         }
         if let Some(address) = address {
-            if found.bmc_address.as_ref() != Some(&address) {
+            if found.bmc_address.as_ref() != Some(&address) && !servers::holds_data(&found) {
                 row.tls_fingerprint = Set(None);
                 row.extra = Set(servers::take_shown(&found.extra).1);
             }
