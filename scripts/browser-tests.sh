@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 binary=${STEELYARD_BINARY:-target/debug/steelyard}
 port=${STEELYARD_TEST_PORT:-18080}
 folder=$(mktemp -d)
+# One kind of server, so that enough of them are free whatever a test draws.
+export STEELYARD_YARD_MODELS=${STEELYARD_YARD_MODELS:-dell-r650}
 "$binary" up --data-dir "$folder" --port "$port" --servers 16 --boot-seconds 0.2 >"$folder/up.log" 2>&1 &
 up=$!
 cleanup() {
