@@ -3,10 +3,13 @@ import { Group } from '@mantine/core';
 import { IconActivity, IconBuildingWarehouse, IconChecklist, IconGauge, IconNetwork, IconRouter, IconServer2 } from '@tabler/icons-react';
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet } from '@tanstack/react-router';
 import { guard, loginRoute } from './app/guard';
+import { useCallback, useMemo } from 'react';
 import { mount } from './app/mount';
+import { CommandBar } from './components/commands';
 import { Logo } from './components/Logo';
 import { Empty } from './components/states';
 import { UserMenu } from './components/UserMenu';
+import { findIn } from './features/admin/find';
 import type { ServerSearch } from './features/admin/Servers';
 
 const root = createRootRoute({ component: Outlet, notFoundComponent: () => <Empty title="Not found">There is no such page.</Empty> });
@@ -30,6 +33,9 @@ const shell = createRoute({
   errorComponent: ({ error }) => <Empty title="The console could not start">{error instanceof Error ? error.message : String(error)}</Empty>,
   component: function Shell() {
     const navigate = shell.useNavigate();
+    const go = useCallback((to: string) => void navigate({ to: to as '/' }), [navigate]);
+    const base = useMemo(() => [...NAV.map(({ to, label }) => ({ id: `page ${to}`, label, hint: 'Page', run: () => go(to) })), { id: 'portal', label: 'Portal', hint: 'Infrastructures and the designer', run: () => window.location.assign('/portal/') }], [go]);
+    const find = useMemo(() => findIn(go), [go]);
     return (
       <>
         <header className="topbar brandbar">
@@ -37,6 +43,7 @@ const shell = createRoute({
             <Logo />
           </Link>
           <Group gap="md">
+            <CommandBar base={base} find={find} />
             <UserMenu onLogout={() => void navigate({ to: '/login' })} other={{ label: 'Portal', href: '/portal/' }} />
           </Group>
         </header>

@@ -79,8 +79,10 @@ fn steps(site: &Site, machine: &Machine, task: &Task) -> Result<()> {
         before = after;
         match step {
             Step::Inventory => {
-                report.tell(0, 1, "reading the hardware, listening for neighbours")?;
-                let all: HardwareInventory = inventory::collect(&machine.root, machine.listen);
+                // Cables are what discovery is for; an installation does not wait for switches to speak.
+                let listen = if task.task == TaskKind::Discover { machine.listen } else { Duration::ZERO };
+                report.tell(0, 1, "reading the hardware")?;
+                let all: HardwareInventory = inventory::collect(&machine.root, listen);
                 site.inventory(&all)?;
             }
             Step::Wipe { disks } => {

@@ -5,19 +5,25 @@ use std::time::Duration;
 use async_trait::async_trait;
 use model::bmc::{BootTarget, HardwareInventory, PowerAction, PowerState};
 
-use crate::{Access, BmcError, Boot, Identify, Inventory, Power, Redfish};
+use crate::{Access, BmcError, Boot, Identify, Inventory, Ipmi, Power, Redfish};
 
 /// The protocol of a BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Redfish over HTTPS.
     Redfish,
+    /// IPMI 2.0 over the network.
+    Ipmi,
 }
 
 impl Kind {
-    /// The protocol that an address names, and the address without it.
+    /// The protocol that an address names (`ipmi://10.0.0.7`), and the address without it. Redfish where it names none.
     pub fn of(address: &str) -> (Self, &str) {
-        (Self::Redfish, address)
+        match address.split_once("://") {
+            Some(("ipmi", rest)) => (Self::Ipmi, rest),
+            Some(("redfish" | "https", rest)) => (Self::Redfish, rest),
+            _ => (Self::Redfish, address),
+        }
     }
 }
 
@@ -25,12 +31,15 @@ impl Kind {
 pub enum Driver {
     /// Redfish.
     Redfish(Box<Redfish>),
+    /// IPMI.
+    Ipmi(Box<Ipmi>),
 }
 
 /// A driver for that protocol. Nothing is sent yet.
 pub fn open(kind: Kind, access: Access) -> Result<Driver, BmcError> {
     match kind {
         Kind::Redfish => Ok(Driver::Redfish(Box::new(Redfish::new(access)?))),
+        Kind::Ipmi => Ok(Driver::Ipmi(Box::new(Ipmi::new(access)?))),
     }
 }
 
@@ -38,15 +47,17 @@ macro_rules! either {
     ($self:ident, $driver:ident => $call:expr) => {
         match $self {
             Driver::Redfish($driver) => $call,
+            Driver::Ipmi($driver) => $call,
         }
     };
 }
 
 impl Driver {
-    /// SHA-256 (hex) of the certificate that it has shown, once there was contact.
+    /// SHA-256 (hex) of the certificate that it has shown, once there was contact. IPMI has none: both ends prove that they know the password.
     pub fn fingerprint(&self) -> Option<String> {
         match self {
             Self::Redfish(d) => d.fingerprint(),
+            Self::Ipmi(_) => None,
         }
     }
 
@@ -54,6 +65,7 @@ impl Driver {
     pub fn refused_fingerprint(&self) -> Option<String> {
         match self {
             Self::Redfish(d) => d.refused_fingerprint(),
+            Self::Ipmi(_) => None,
         }
     }
 
@@ -97,5 +109,17 @@ impl Inventory for Driver {
 impl Identify for Driver {
     async fn identify(&self, on: bool) -> Result<(), BmcError> {
         either!(self, d => d.identify(on).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_its_protocol() {
+        assert_eq!(Kind::of("ipmi://10.0.0.7:6230"), (Kind::Ipmi, "10.0.0.7:6230"));
+        assert_eq!(Kind::of("10.0.0.7"), (Kind::Redfish, "10.0.0.7"));
+        assert_eq!(Kind::of("https://bmc-7"), (Kind::Redfish, "bmc-7"));
     }
 }

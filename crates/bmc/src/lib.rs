@@ -5,6 +5,7 @@
 mod driver;
 mod error;
 mod inventory;
+pub mod ipmi;
 mod quirks;
 pub mod redfish;
 
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 pub use driver::{Driver, Kind, open};
 pub use error::BmcError;
+pub use ipmi::Ipmi;
 pub use redfish::Redfish;
 
 /// How to reach a BMC, with the password in clear.

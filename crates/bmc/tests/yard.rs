@@ -85,8 +85,7 @@ async fn another_certificate_is_refused_with_words() {
     let yard = yard(2, 2).await;
     let open = |access: Access| match bmc::open(Kind::Redfish, access).unwrap() {
         Driver::Redfish(driver) => driver,
-        #[allow(unreachable_patterns, reason = "other protocols")]
-        _ => unreachable!(),
+        Driver::Ipmi(_) => unreachable!(),
     };
     let driver = open(access(&yard, 0));
     assert_eq!(driver.fingerprint(), None);

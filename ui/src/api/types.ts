@@ -29,7 +29,7 @@ export type Infrastructure = Sure<'Infrastructure', 'id' | 'revision' | 'label' 
   config: { revision?: number; label?: string; deployType?: DeployType; deployStatus?: DeployStatus; infrastructureDeployId?: number | null };
   statistics?: JobCounts | null;
 };
-export type GroupConfig = Sure<'ServerInstanceGroupConfiguration', 'revision' | 'label' | 'instanceCount' | 'defaultServerTypeId' | 'deployType' | 'deployStatus'> & May<'ServerInstanceGroupConfiguration', 'osTemplateId' | 'hostname'>;
+export type GroupConfig = Sure<'ServerInstanceGroupConfiguration', 'revision' | 'label' | 'instanceCount' | 'defaultServerTypeId' | 'deployType' | 'deployStatus'> & May<'ServerInstanceGroupConfiguration', 'osTemplateId' | 'hostname' | 'customVariables'>;
 export type ServerInstanceGroup = Sure<'ServerInstanceGroup', 'id' | 'revision' | 'label' | 'infrastructureId' | 'instanceCount' | 'defaultServerTypeId' | 'serviceStatus'> & May<'ServerInstanceGroup', 'osTemplateId' | 'hostname'> & { config?: GroupConfig };
 export interface NetworkAllocation {
   vlanId?: number | null;
@@ -50,7 +50,7 @@ export interface LogicalNetwork {
   annotations?: Record<string, string>;
   lastAppliedLogicalNetworkProfileId?: number | null;
   config: { revision: number; deployType: DeployType; deployStatus: DeployStatus; mtu?: number | null };
-  vlan?: { vlans: NetworkAllocation[] } | null;
+  vlan?: { vlans: NetworkAllocation[]; vlanAllocationStrategies?: { kind: string; vlanId?: number | null }[] } | null;
   ipv4?: { subnets: NetworkAllocation[]; subnetAllocationStrategies?: { kind: string; prefixLength?: number | null; subnetPoolIds?: number[] }[] } | null;
 }
 export interface GroupConnection {
@@ -65,6 +65,7 @@ export type ServerInstance = Sure<'ServerInstance', 'id' | 'label' | 'groupId' |
   config: { deployType: DeployType; deployStatus: DeployStatus; serverId?: number | null };
   allocatedServerInfo?: { id: number; vendor: string; model?: string } | null;
   allocatedNetworkConfig?: Record<string, unknown> | null;
+  meta?: { addresses?: { logicalNetworkId: number; address: string }[] } | null;
 };
 export type InstanceCredentials = May<'ServerInstanceCredentials', 'username' | 'initialPassword' | 'publicSshKey'>;
 export type ServerType = Sure<'ServerType', 'id' | 'name' | 'ramGbytes' | 'processorCount' | 'processorCoreCount' | 'networkInterfaceCount' | 'networkInterfaceSpeeds' | 'processorNames' | 'diskCount' | 'serverClass'> & May<'ServerType', 'label' | 'gpuCount'>;

@@ -27,7 +27,7 @@ export function toastError(title: string, error: unknown) {
 export function Toasts() {
   const list = useToasts((s) => s.list);
   return (
-    <div aria-live="polite" style={{ position: 'fixed', right: 16, bottom: 16, zIndex: 400, display: 'grid', gap: 8, width: 360 }}>
+    <div aria-live="polite" style={{ position: 'fixed', right: 16, bottom: 'var(--sy-toast-bottom, 16px)', zIndex: 400, display: 'grid', gap: 8, width: 360 }}>
       {list.map((t) => (
         <Notification key={t.id} role={t.kind === 'error' ? 'alert' : 'status'} title={t.title} color={t.kind === 'error' ? 'red' : 'steel'} withBorder onClose={() => drop(t.id)} closeButtonProps={{ 'aria-label': 'Dismiss' }}>
           {t.text}

@@ -56,8 +56,8 @@ export function EventList({ limit, search, severity, paused }: { limit: number; 
               {e.title}
             </Text>
             <Text size="sm" c="dimmed" style={{ overflowWrap: 'anywhere' }}>
-              {e.message}
-              {e.userEmailAuthenticated ? ` · ${e.userEmailAuthenticated}` : ''}
+              {e.message === e.title ? '' : e.message}
+              {e.userEmailAuthenticated ? `${e.message === e.title ? 'by' : ' ·'} ${e.userEmailAuthenticated}` : ''}
             </Text>
           </div>
         </li>

@@ -79,7 +79,8 @@ export function Overview() {
                 </Link>
                 <Text size="sm" c="dimmed">
                   {s.connected ? 'connected' : 'not connected'}
-                  {s.version ? ` · ${s.version}` : ''} · seen <Ago at={s.lastSeen} />
+                  {s.version ? ` · ${s.version}` : ''}
+                  {!s.connected && <> · seen <Ago at={s.lastSeen} /></>}
                 </Text>
               </li>
             ))}

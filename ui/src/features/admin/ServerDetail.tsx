@@ -40,7 +40,7 @@ export function ServerDetail() {
         <section className="panel pad">
           <Title order={2} mb="sm">Inventory</Title>
           <Facts of={[
-            ['Processor', s.processorName ? `${s.processorCount ?? 1} × ${s.processorName}, ${count(s.processorCoreCount)} cores` : `${count(s.processorCount)} × ${count(s.processorCoreCount)} cores`],
+            ['Processor', s.processorName ? `${s.processorCount ?? 1} × ${s.processorName}, ${count(s.processorCoreCount)} cores each` : `${count(s.processorCount)} × ${count(s.processorCoreCount)} cores`],
             ['Memory', s.ramGbytes ? `${count(s.ramGbytes)} GB` : null],
             ['GPUs', count(s.gpuCount ?? 0)],
             ['UUID', <span key="u" className="mono">{s.serverUUID}</span>],

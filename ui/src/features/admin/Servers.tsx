@@ -42,15 +42,15 @@ export function Servers() {
   const list = useList<Server>('/servers', { search: search.q, 'filter.serverStatus': search.status, 'filter.serverTypeId': search.type, 'filter.powerStatus': search.power, sortBy: search.sort ?? 'serverId:ASC' }, { kind: KIND });
   const name = (id: number | null | undefined) => types.data?.data.find((t) => t.id === id)?.name ?? (id ? `type ${id}` : '–');
   const columns: Column<Server>[] = [
-    { id: 'serial', title: 'Serial', width: 'minmax(150px, 1.2fr)', sort: 'serialNumber', cell: (s) => <Link to="/servers/$id" params={{ id: String(s.serverId) }} className="link mono">{s.serialNumber || `server ${s.serverId}`}</Link> },
+    { id: 'serial', title: 'Serial', width: 'minmax(130px, 1.2fr)', sort: 'serialNumber', cell: (s) => <Link to="/servers/$id" params={{ id: String(s.serverId) }} className="link mono">{s.serialNumber || `server ${s.serverId}`}</Link> },
     { id: 'status', title: 'State', width: '140px', sort: 'serverStatus', cell: (s) => <Status value={s.serverStatus} /> },
     { id: 'power', title: 'Power', width: '90px', sort: 'powerStatus', cell: (s) => <Status value={s.powerStatus} /> },
     { id: 'type', title: 'Type', width: 'minmax(120px, 1fr)', cell: (s) => name(s.serverTypeId) },
     { id: 'model', title: 'Model', width: 'minmax(170px, 1.3fr)', sort: 'model', cell: (s) => [s.vendor, s.model].filter(Boolean).join(' ') || '–' },
-    { id: 'rack', title: 'Rack', width: '90px', cell: (s) => (s.rackName ? `${s.rackName}${s.rackPositionLowerUnit ? ` U${s.rackPositionLowerUnit}` : ''}` : '–') },
-    { id: 'bmc', title: 'Management', width: '140px', sort: 'managementAddress', cell: (s) => <span className="mono">{s.managementAddress || '–'}</span> },
+    { id: 'rack', title: 'Rack', width: '80px', cell: (s) => (s.rackName ? `${s.rackName}${s.rackPositionLowerUnit ? ` U${s.rackPositionLowerUnit}` : ''}` : '–') },
+    { id: 'bmc', title: 'Management', width: '165px', sort: 'managementAddress', cell: (s) => <span className="mono">{s.managementAddress || '–'}</span> },
     { id: 'alloc', title: 'Used by', width: 'minmax(130px, 1fr)', cell: (s) => s.allocationInfo ? <Text size="sm" truncate>{s.allocationInfo.infrastructure?.label ?? ''} / {s.allocationInfo.instanceLabel}</Text> : '–' },
-    { id: 'tags', title: 'Tags', width: 'minmax(90px, 0.7fr)', cell: (s) => s.tags?.map((t) => <Badge key={t} variant="light" color="gray" mr={4}>{t}</Badge>) },
+    ...(list.rows.some((s) => s.tags?.length) ? [{ id: 'tags', title: 'Tags', width: 'minmax(90px, 0.7fr)', cell: (s: Server) => s.tags?.map((t) => <Badge key={t} variant="light" color="gray" mr={4}>{t}</Badge>) }] : []),
   ];
   return (
     <Page

@@ -51,7 +51,7 @@ function SiteCard({ site, state, enrol }: { site: Site; state?: Overview['sites'
             {agents.data.map((a, i) => (
               <Table.Tr key={a.agentConnectedInfo?.agentId ?? i}>
                 <Table.Td>{a.agentConnectedInfo?.hostname || a.agentConnectedInfo?.agentId || a.siteName}</Table.Td>
-                <Table.Td><Status value={a.connected === false ? 'offline' : 'connected'} label={a.connected === false ? 'Not connected' : 'Connected'} /></Table.Td><Table.Td>{a.agentVersion}</Table.Td><Table.Td className="mono">{a.agentSeenIpAddress}</Table.Td><Table.Td>{a.capabilities?.join(', ') || '–'}</Table.Td><Table.Td className="num">{clock(a.clockSkewMilliseconds)}</Table.Td><Table.Td><Ago at={a.agentSeenTimestamp} /></Table.Td>
+                <Table.Td><Status value={a.connected === false ? 'offline' : 'connected'} label={a.connected === false ? 'Not connected' : 'Connected'} /></Table.Td><Table.Td>{a.agentVersion}</Table.Td><Table.Td className="mono">{a.agentSeenIpAddress}</Table.Td><Table.Td>{a.capabilities?.join(', ') || '–'}</Table.Td><Table.Td className="num">{clock(a.clockSkewMilliseconds)}</Table.Td><Table.Td>{a.connected ? 'now' : <Ago at={a.agentSeenTimestamp} />}</Table.Td>
               </Table.Tr>
             ))}
           </Table.Tbody>

@@ -11,6 +11,8 @@ import { type Column, DataTable, NoRows } from './DataTable';
 import { useList } from './list';
 import { Facts, Page } from './Page';
 
+const DRIVERS: Record<string, string> = { cumulus_linux: 'Cumulus Linux', cumulus: 'Cumulus Linux' };
+const driver = (name: string) => DRIVERS[name] ?? words(name);
 const KIND = /^(network_device|switch|job)/;
 export function Switches() {
   const list = useList<NetworkDevice>('/network-devices', { sortBy: 'id:ASC' }, { kind: KIND });
@@ -18,7 +20,7 @@ export function Switches() {
     { id: 'name', title: 'Name', width: 'minmax(140px, 1fr)', cell: (d) => <Link to="/switches/$id" params={{ id: String(d.id) }} className="link">{d.identifierString || d.id}</Link> },
     { id: 'status', title: 'State', width: '130px', cell: (d) => <Status value={d.status} /> },
     { id: 'role', title: 'Role', width: '100px', cell: (d) => words(d.position) },
-    { id: 'driver', title: 'Operating system', width: 'minmax(140px, 1fr)', cell: (d) => words(d.driver) },
+    { id: 'driver', title: 'Operating system', width: 'minmax(140px, 1fr)', cell: (d) => driver(d.driver) },
     { id: 'address', title: 'Management', width: 'minmax(150px, 1fr)', cell: (d) => <span className="mono">{d.managementAddress}</span> },
     { id: 'loopback', title: 'Loopback', width: '140px', cell: (d) => <span className="mono">{d.loopbackAddressIpv4 || '–'}</span> },
     { id: 'asn', title: 'ASN', width: '100px', cell: (d) => <span className="num">{d.asn || '–'}</span> },
@@ -46,7 +48,7 @@ export function SwitchDetail() {
   const state = (p: SwitchPort) => p.driverDumpCachedJson?.operStatus ?? 'unknown';
   const columns: Column<SwitchPort>[] = [
     { id: 'name', title: 'Port', width: '110px', cell: (p) => <span className="mono">{p.interfaceName}</span> },
-    { id: 'state', title: 'Link', width: '100px', cell: (p) => <Status value={state(p)} /> },
+    { id: 'state', title: 'Link', width: '100px', cell: (p) => <Status value={state(p) === 'down' ? 'off' : state(p)} label={words(state(p))} /> },
     { id: 'speed', title: 'Speed', width: '80px', cell: (p) => speed(p.driverDumpCachedJson?.speedMbps) },
     { id: 'untagged', title: 'Untagged', width: '100px', cell: (p) => <span className="num">{p.driverDumpCachedJson?.untaggedVlan ?? '–'}</span> },
     { id: 'tagged', title: 'Tagged', width: 'minmax(120px, 1fr)', cell: (p) => <span className="num">{p.driverDumpCachedJson?.taggedVlans?.join(', ') || '–'}</span> },
@@ -57,7 +59,7 @@ export function SwitchDetail() {
   return (
     <Page title={d.identifierString || `Switch ${d.id}`} sub={<Group gap={8}><Link to="/switches" className="link">Switches</Link> · {words(d.position)} <Status value={d.status} /></Group>}>
       <section className="panel pad" style={{ marginBottom: 16 }}>
-        <Facts of={[['Operating system', words(d.driver)], ['Management', <span key="m" className="mono">{d.managementAddress}:{d.managementPort}</span>], ['Loopback', <span key="l" className="mono">{d.loopbackAddressIpv4}</span>], ['ASN', d.asn], ['Rack', d.datacenterRack], ['Serial', <span key="s" className="mono">{d.serialNumber}</span>]]} />
+        <Facts of={[['Operating system', driver(d.driver)], ['Management', <span key="m" className="mono">{d.managementAddress}:{d.managementPort}</span>], ['Loopback', d.loopbackAddressIpv4 ? <span key="l" className="mono">{d.loopbackAddressIpv4}</span> : null], ['ASN', d.asn || null], ['Rack', d.datacenterRack], ['Serial', <span key="s" className="mono">{d.serialNumber}</span>]]} />
       </section>
       {ports.rows.length > 0 && (
         <section className="panel pad" style={{ marginBottom: 16 }}>

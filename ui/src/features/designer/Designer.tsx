@@ -7,6 +7,7 @@ import { ReactFlowProvider } from '@xyflow/react';
 import { useEffect, useMemo, useRef, useState } from 'react';
 import { api } from '../../api/client';
 import type { Infrastructure } from '../../api/types';
+import { useCommands } from '../../components/commands';
 import { plural } from '../../components/format';
 import { Empty, ErrorCard, Loading } from '../../components/states';
 import { Status } from '../../components/status';
@@ -17,12 +18,14 @@ import { osName, typeName, useCatalogue } from './catalogue';
 import { DesignerProvider, type View } from './context';
 import { isDone, isFailed, useDeploy } from './deploy/live';
 import { PlanDialog } from './deploy/PlanDialog';
+import { deployedDoc } from './model/deployed';
 import { diffOf } from './model/diff';
 import type { Key } from './model/doc';
 import { load, startAutosave, validate } from './model/persist';
 import type { Rule } from './model/rules';
 import { difference } from './model/sync';
-import { arrange, redo, undo, useDesigner } from './model/store';
+import { arrange, redo, select, undo, useDesigner } from './model/store';
+import { ConflictDialog } from './panels/ConflictDialog';
 import { ConnectDialog } from './panels/ConnectDialog';
 import { Drawer } from './panels/Drawer';
 import { Inspector } from './panels/Inspector';
@@ -66,7 +69,15 @@ export function Designer({ id }: { id: number }) {
     load(id).catch(setFailure);
     return startAutosave();
   }, [id, attempt]);
-  useEffect(() => useDesigner.setState({ locked: Boolean(ongoing) || Boolean(infra.data?.designIsLocked) }), [ongoing, infra.data?.designIsLocked]);
+  const looking = view === 'deployed';
+  useEffect(() => useDesigner.setState({ locked: Boolean(ongoing) || Boolean(infra.data?.designIsLocked) || looking }), [ongoing, infra.data?.designIsLocked, looking]);
+  const { instances } = deploy;
+  const { doc: drawn, facts: known, ids } = state;
+  useEffect(() => {
+    if (looking) useDesigner.setState({ shown: deployedDoc(drawn, known, ids, instances) });
+    else if (useDesigner.getState().shown) useDesigner.setState({ shown: null });
+  }, [looking, drawn, known, ids, instances]);
+  useEffect(() => () => useDesigner.setState({ shown: null, conflict: null }), []);
 
   // The end of a deploy changes what is deployed: everything shown is asked anew.
   const was = useRef(false);
@@ -120,6 +131,26 @@ export function Designer({ id }: { id: number }) {
   const empty = !Object.keys(doc.groups).length && !Object.keys(doc.networks).length;
   const failed = deploy.jobs.filter(isFailed).length;
 
+  useCommands(
+    useMemo(() => {
+      const element = [...Object.entries(doc.groups), ...Object.entries(doc.networks)].map(([key, e]) => ({ id: key, label: e.label, hint: doc.groups[key] ? 'Server group of this design' : 'Network of this design', run: () => select(key) }));
+      const action = (label: string, run: () => void, keys?: string) => ({ id: label, label, hint: 'Designer', keys, run });
+      return [
+        action('Add to the design', () => setAddOpen(true), 'A'),
+        action('Undo', undo, 'Ctrl Z'),
+        action('Redo', redo, 'Ctrl Y'),
+        action('Arrange', arrange, 'Shift L'),
+        action('Validate', () => { setTab('problems'); void validate(); }),
+        action('Show the design', () => setView('design')),
+        action('Show what changes', () => setView('diff'), 'D'),
+        action('Show what is deployed', () => setView('deployed')),
+        action('Show as YAML', () => setTab('yaml')),
+        action('Show jobs', () => setTab('jobs')),
+        ...element,
+      ];
+    }, [doc.groups, doc.networks]),
+  );
+
   const cancel = useMutation({
     mutationFn: () => api.post(`/infrastructures/${id}/actions/cancel-deploy`),
     onSuccess: () => client.invalidateQueries({ queryKey: ['infrastructure', id] }),
@@ -159,7 +190,7 @@ export function Designer({ id }: { id: number }) {
             <SaveMark saving={saving === 'idle' && dirty ? 'saving' : saving} />
           </Group>
           <Group gap={6} wrap="nowrap">
-            <SegmentedControl size="xs" aria-label="View" value={view} onChange={(v) => setView(v as View)} data={[{ value: 'design', label: 'Design' }, { value: 'diff', label: 'Changes' }]} />
+            <SegmentedControl size="xs" aria-label="View" value={view} onChange={(v) => setView(v as View)} data={[{ value: 'design', label: 'Design' }, { value: 'diff', label: 'Changes' }, { value: 'deployed', label: 'Deployed' }]} />
             <Tool label={past.length ? `Undo: ${past.at(-1)?.label}` : 'Nothing to undo'} off={!past.length || locked} onClick={undo} icon={<IconArrowBackUp size={18} />} name="Undo" />
             <Tool label={future.length ? `Redo: ${future.at(-1)?.label}` : 'Nothing to redo'} off={!future.length || locked} onClick={redo} icon={<IconArrowForwardUp size={18} />} name="Redo" />
             <Tool label="Arrange (Shift+L)" off={locked || empty} onClick={arrange} icon={<IconLayoutGrid size={18} />} name="Arrange" />
@@ -179,7 +210,8 @@ export function Designer({ id }: { id: number }) {
           <Outline addOpen={addOpen} setAddOpen={setAddOpen} />
           <main className="sy-stage" aria-label="Canvas">
             <ReactFlowProvider><Canvas /></ReactFlowProvider>
-            {empty && (
+            {looking && <div className="sy-looking" role="status">What runs now. Nothing can be changed here. <Button size="compact-xs" variant="white" onClick={() => setView('design')}>Back to the design</Button></div>}
+            {empty && !looking && (
               <div className="sy-empty">
                 <div>
                 <Empty icon={<IconLayoutGrid size={40} />} title="An empty design" action={<Button onClick={() => setAddOpen(true)} disabled={locked}>Add a server group</Button>}>
@@ -194,6 +226,7 @@ export function Designer({ id }: { id: number }) {
         <Drawer tab={tab} setTab={setTab} jobs={deploy.jobs} group={deploy.group} />
       </div>
       <ConnectDialog from={connectFrom} close={() => setConnectFrom(null)} />
+      <ConflictDialog />
       <PlanDialog infrastructure={infrastructure} opened={planOpen} close={() => setPlanOpen(false)} />
       <Modal opened={revertOpen} onClose={() => setRevertOpen(false)} title={<b>Discard all changes?</b>}>
         <Text size="sm">The design goes back to what is deployed. This cannot be undone.</Text>

@@ -4,7 +4,7 @@ import type { Catalogue } from './catalogue';
 import type { Key } from './model/doc';
 import type { GroupLive } from './deploy/live';
 
-export type View = 'design' | 'diff';
+export type View = 'design' | 'diff' | 'deployed';
 export interface DesignerContext {
   infrastructure: Infrastructure;
   catalogue: Catalogue;

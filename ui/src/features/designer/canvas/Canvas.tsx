@@ -8,7 +8,7 @@ import { defaultNetwork } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { isGroup, linkKey, type Position } from '../model/doc';
 import { CARD, RAIL, railWidth } from '../model/layout';
-import { connectToNew, move, select, selectLink, useDesigner } from '../model/store';
+import { connectToNew, move, select, selectLink, shownDoc, useDesigner } from '../model/store';
 import { connectAndTell } from '../tell';
 import { DropEdge } from './DropEdge';
 import { GroupNode } from './GroupNode';
@@ -20,7 +20,7 @@ const edgeTypes = { drop: DropEdge };
 export function Canvas() {
   const { catalogue } = useDesignerContext();
   const scheme = useComputedColorScheme('light');
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const selection = useDesigner((s) => s.selection);
   const link = useDesigner((s) => s.link);
   const locked = useDesigner((s) => s.locked);

@@ -1,12 +1,12 @@
 import { EdgeLabelRenderer, type EdgeProps } from '@xyflow/react';
 import { memo } from 'react';
 import { linkKey } from '../model/doc';
-import { useDesigner } from '../model/store';
+import { shownDoc, useDesigner } from '../model/store';
 import { dropOf, railStyle } from './rails';
 
 /** One connection; the dot says on which rail it ends, the label whether it is tagged. */
 export const DropEdge = memo(function DropEdge({ source, target, selected }: EdgeProps) {
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const link = doc.links[linkKey(source, target)];
   const drop = link && dropOf(doc, source, target);
   if (!drop) return null;

@@ -8,20 +8,20 @@ import { useDesignerContext } from '../context';
 import { diffOf, SIGN } from '../model/diff';
 import { linksOf } from '../model/doc';
 import { judge } from '../model/rules';
-import { editGroup, useDesigner } from '../model/store';
+import { editGroup, shownDoc, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 
 /** Whether the element under an ongoing drag may take it, and why not. */
 export function useTarget(id: string) {
   const from = useConnection((c) => (c.inProgress ? c.fromNode.id : null));
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const rules = useDesigner((s) => s.rules);
   return from && from !== id ? judge(rules, doc, from, id) : null;
 }
 
 export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
   const { infrastructure, catalogue, live, openConnect, view } = useDesignerContext();
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const facts = useDesigner((s) => s.facts[id]);
   const locked = useDesigner((s) => s.locked);
   const group = doc.groups[id];

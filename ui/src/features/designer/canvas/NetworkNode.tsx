@@ -4,7 +4,7 @@ import { memo } from 'react';
 import { useDesignerContext } from '../context';
 import { diffOf, SIGN } from '../model/diff';
 import { railWidth } from '../model/layout';
-import { useDesigner } from '../model/store';
+import { shownDoc, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 import { useTarget } from './GroupNode';
 import { railStyle } from './rails';
@@ -12,7 +12,7 @@ import { railStyle } from './rails';
 /** A network is a rail: a pill at the left and a line over all cards, to which groups drop their cables. */
 export const NetworkNode = memo(function NetworkNode({ id, selected }: NodeProps) {
   const { view } = useDesignerContext();
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const facts = useDesigner((s) => s.facts[id]);
   const locked = useDesigner((s) => s.locked);
   const target = useTarget(id);

@@ -8,7 +8,7 @@ import { words } from '../../../components/format';
 import { osName, typeName } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { useDesigner } from '../model/store';
-import { describe, fieldTitle, listings, type Names, waitsFor, worthSaying } from './words';
+import { describe, fieldTitle, inOrder, listings, type Names, waitsFor, worthSaying } from './words';
 
 const SIGNS: Record<string, [string, string]> = { create: ['+ new', 'mark-added'], edit: ['~ changed', 'mark-changed'], delete: ['− removed', 'mark-removed'] };
 const MOST = 100;
@@ -103,7 +103,7 @@ export function PlanDetails({ plan }: { plan: Plan }) {
 
 function Change({ change: c, names }: { change: PlanChange; names: Names }) {
   const [sign, cls] = SIGNS[c.op] ?? [`~ ${words(c.op)}`, 'mark-changed'];
-  const said = c.fields.filter((f) => worthSaying(c.label, f));
+  const said = c.fields.filter((f) => worthSaying(c.label, f)).sort(inOrder);
   const lines = said.filter((f) => f.field !== 'networkConfig').map((f) => ({ field: f.field, before: describe(f.field, f.before, names), after: describe(f.field, f.after, names), was: f.before !== null && f.before !== undefined }));
   const config = said.find((f) => f.field === 'networkConfig');
   return (

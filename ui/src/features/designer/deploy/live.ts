@@ -15,6 +15,8 @@ export interface GroupLive {
 }
 export const isDone = (job: Job) => job.status === 'returned_success' || job.status === 'skipped' || job.status === 'thrown_error_silenced';
 export const isFailed = (job: Job) => job.status === 'thrown_error';
+/** One and the same empty list, so that effects on it rest. */
+const NONE: never[] = [];
 const TERMINAL = /^(returned_success|skipped|thrown_error|thrown_error_silenced)$/;
 
 /** A report over the list that came from REST; a late report never takes a finished job back. */
@@ -98,7 +100,7 @@ export function useDeploy(infrastructureId: number, ongoing: boolean, ids: Reado
     for (const [key, list] of buckets) out.set(key, summarise(list));
     return out;
   }, [jobs.data, instances.data, ids, ongoing]);
-  return { group, jobs: jobs.data ?? [], instances: instances.data ?? [], live };
+  return { group, jobs: jobs.data ?? NONE, instances: instances.data ?? NONE, live };
 }
 
 export function summarise(list: Job[]): GroupLive {

@@ -69,6 +69,10 @@ export function describe(field: string, value: unknown, names: Names): string[] 
   }
 }
 
+/** Wishes before what was taken for them. */
+const ORDER = ['label', 'instanceCount', 'serverTypeId', 'osTemplateId', 'serverId', 'username', 'vlanStrategy', 'vlan', 'ipv4Strategies', 'subnets', 'addresses', 'connections', 'ports'];
+export const inOrder = (a: { field: string }, b: { field: string }) => (ORDER.indexOf(a.field) + 1 || 99) - (ORDER.indexOf(b.field) + 1 || 99);
+
 /** A field of a change that says no more than the row's title is left out. */
 export const worthSaying = (label: string, field: { field: string; before: unknown; after: unknown }) => !(field.field === 'label' && nothing(field.before) && field.after === label) && !(nothing(field.before) && nothing(field.after));
 

@@ -2,7 +2,7 @@ import type { Doc, Key, Position } from './doc';
 
 /** Sizes in canvas units (px at zoom 1). */
 export const CARD = { width: 264, height: 172, gap: 48 };
-export const RAIL = { height: 44, pitch: 68, left: 0, pill: 208 };
+export const RAIL = { height: 44, pitch: 68, left: 0, pill: 232 };
 const COLUMNS = 4;
 const GRID = 8;
 export const snap = (v: number) => Math.round(v / GRID) * GRID;

@@ -132,6 +132,8 @@ async function run(op: Op): Promise<void> {
     case 'update-network': {
       if (!same(op.from.addresses, op.to.addresses)) return replaceNetwork(op.key, op.to);
       const now = await api.get<LogicalNetwork>(`/logical-networks/${ids[op.key]}`);
+      const named = networkDoc(now);
+      if (named.label !== op.from.label && named.label !== op.to.label && (await askWhich(op.to, named)) === 'theirs') return takeTheirs({ networks: { [op.key]: { ...op.from, ...named } } });
       const made = await api.patch<LogicalNetwork>(`/logical-networks/${ids[op.key]}`, { label: op.to.label, name: op.to.label }, now.revision);
       return remember(op.key, ids[op.key], { network: { ...now, ...made } });
     }
@@ -149,7 +151,7 @@ async function run(op: Op): Promise<void> {
       // A connection write also moves the group's revision, so the number is taken fresh; foreign edits are found by comparing fields.
       const now = await api.get<ServerInstanceGroup>(`/server-instance-groups/${ids[op.key]}`);
       const theirs = groupDoc(now);
-      if (!theirs.deleted && !op.from.deleted && !same(theirs, op.from)) throw new ApiError(412, `${theirs.label} was changed elsewhere`, null, null);
+      if (!theirs.deleted && !op.from.deleted && !same(theirs, op.from) && !same(theirs, op.to) && (await askWhich(op.to, theirs)) === 'theirs') return takeTheirs({ groups: { [op.key]: theirs } });
       const config = await api.patch<ServerInstanceGroup['config']>(`/server-instance-groups/${ids[op.key]}/config`, groupBody(op.to), now.config?.revision ?? now.revision);
       return remember(op.key, ids[op.key], { group: { ...(facts[op.key]?.group ?? now), config: config ?? now.config } });
     }
@@ -184,6 +186,28 @@ async function replaceNetwork(key: Key, to: NetworkDoc): Promise<void> {
   set((s) => ({ ids: { ...s.ids, [key]: made.id }, facts: { ...s.facts, [key]: { network: { ...made, ...named } } } }));
 }
 
+/** Asks the person; the answer is awaited by the write that found the difference. */
+const askWhich = (mine: GroupDoc | NetworkDoc, theirs: GroupDoc | NetworkDoc) =>
+  new Promise<'mine' | 'theirs'>((resolve) =>
+    set({
+      conflict: {
+        mine,
+        theirs,
+        decide: (choice) => {
+          set({ conflict: null });
+          resolve(choice);
+        },
+      },
+    }),
+  );
+/** What they made of it becomes the design here too; undo does not bring back what it was before. */
+function takeTheirs({ groups, networks }: { groups?: Doc['groups']; networks?: Doc['networks'] }) {
+  const merge = (doc: Doc): Doc => ({ ...doc, groups: { ...doc.groups, ...groups }, networks: { ...doc.networks, ...networks } });
+  set((s) => ({ doc: merge(s.doc), saved: merge(s.saved), past: [], future: [] }));
+  throw new Settled();
+}
+class Settled extends Error {}
+
 let busy = false;
 async function save() {
   if (busy) return;
@@ -202,6 +226,7 @@ async function save() {
         set({ saved: settle(get().saved, op, target) });
         failures = 0;
       } catch (error) {
+        if (error instanceof Settled) continue;
         const status = error instanceof ApiError ? error.status : 0;
         if (status === 0 || status >= 500 || status === 401) {
           failures += 1;
@@ -282,9 +307,11 @@ export function startAutosave(): () => void {
 
 /** Resolves when nothing is left to save (before a plan is asked for). */
 export async function flush(): Promise<void> {
-  const deadline = Date.now() + 15_000;
+  let deadline = Date.now() + 15_000;
   while (busy || difference(get().saved, get().doc).length) {
     if (!busy) void save();
+    // A person who is asked something may take their time.
+    if (get().conflict) deadline = Date.now() + 15_000;
     if (Date.now() > deadline) throw new Error('The design could not be saved; check the connection and try again.');
     await new Promise((resolve) => setTimeout(resolve, 60));
   }

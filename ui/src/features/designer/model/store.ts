@@ -14,6 +14,12 @@ export interface Facts {
   group?: ServerInstanceGroup;
   network?: LogicalNetwork;
 }
+/** An element that someone else changed while it was changed here. */
+export interface Conflict {
+  mine: GroupDoc | NetworkDoc;
+  theirs: GroupDoc | NetworkDoc;
+  decide: (choice: 'mine' | 'theirs') => void;
+}
 export interface DesignerState {
   infrastructureId: number;
   doc: Doc;
@@ -29,6 +35,9 @@ export interface DesignerState {
   rules: Rule[];
   problems: Problem[];
   saving: 'idle' | 'saving' | 'waiting';
+  /** What is drawn in place of the design, for looking only: what runs now. */
+  shown: Doc | null;
+  conflict: Conflict | null;
   locked: boolean;
   loaded: boolean;
 }
@@ -36,13 +45,16 @@ const LIMIT = 200;
 
 export const useDesigner = create<DesignerState>(() => ({
   infrastructureId: 0, doc: EMPTY, saved: EMPTY, ids: {}, facts: {}, past: [], future: [], selection: null, link: null,
-  rules: DEFAULT_RULES, problems: [], saving: 'idle', locked: false, loaded: false,
+  rules: DEFAULT_RULES, problems: [], saving: 'idle', shown: null, conflict: null, locked: false, loaded: false,
 }));
 const get = useDesigner.getState;
 const set = useDesigner.setState;
 
+/** The drawing on the screen: the design, or what runs when that is looked at. */
+export const shownDoc = (s: DesignerState): Doc => s.shown ?? s.doc;
+
 let counter = 0;
-const newKey = (kind: 'g' | 'n') => `${kind}:new-${Date.now().toString(36)}-${counter++}`;
+export const newKey = (kind: 'g' | 'n') => `${kind}:new-${Date.now().toString(36)}-${counter++}`;
 
 /** Every change of the design is one step that can be undone, positions included. */
 export function apply(label: string, change: (doc: Doc) => Doc) {

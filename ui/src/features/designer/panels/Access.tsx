@@ -1,5 +1,5 @@
-import { Button, Code, CopyButton, Group, Stack, Text } from '@mantine/core';
-import { IconEye } from '@tabler/icons-react';
+import { ActionIcon, Button, Code, CopyButton, Group, Stack, Text } from '@mantine/core';
+import { IconCheck, IconCopy, IconEye } from '@tabler/icons-react';
 import { useMutation } from '@tanstack/react-query';
 import { api } from '../../../api/client';
 import type { InstanceCredentials, ServerInstance } from '../../../api/types';
@@ -81,15 +81,15 @@ function Secret({ label, value }: { label: string; value: string | null | undefi
   if (!value) return null;
   return (
     <Group gap={6} wrap="nowrap">
-      <Text size="xs" c="dimmed" w={60}>
+      <Text size="xs" c="dimmed" w={60} style={{ flex: 'none' }}>
         {label}
       </Text>
       <Code style={{ overflowWrap: 'anywhere' }}>{value}</Code>
       <CopyButton value={value}>
         {({ copied, copy }) => (
-          <Button size="compact-xs" variant="subtle" aria-label={`Copy ${label}`} onClick={copy}>
-            {copied ? 'Copied' : 'Copy'}
-          </Button>
+          <ActionIcon size={24} ml="auto" variant="subtle" aria-label={copied ? `${label} copied` : `Copy ${label}`} onClick={copy}>
+            {copied ? <IconCheck size={15} /> : <IconCopy size={15} />}
+          </ActionIcon>
         )}
       </CopyButton>
     </Group>

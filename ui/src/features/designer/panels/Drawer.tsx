@@ -1,5 +1,7 @@
 import { Button, ScrollArea, Tabs, Text } from '@mantine/core';
+import { lazy, Suspense, useEffect } from 'react';
 import type { Job, JobGroup } from '../../../api/types';
+import { Loading } from '../../../components/states';
 import { JobTable } from '../../jobs/JobTable';
 import { osName, typeName } from '../catalogue';
 import { useDesignerContext } from '../context';
@@ -8,6 +10,8 @@ import { diffOf, SIGN } from '../model/diff';
 import { select, useDesigner } from '../model/store';
 import { keyOfProblem } from '../problems';
 
+const YamlPanel = lazy(() => import('./YamlPanel'));
+
 export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTab: (tab: string | null) => void; jobs: Job[]; group: JobGroup | undefined }) {
   const { catalogue } = useDesignerContext();
   const { doc, facts, ids, problems } = useDesigner();
@@ -15,6 +19,13 @@ export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTa
     .map((key) => ({ key, label: (doc.groups[key] ?? doc.networks[key]).label, kind: doc.groups[key] ? 'Server group' : 'Network', diff: diffOf(doc, facts[key], key, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) }) }))
     .filter((c) => c.diff.mark !== 'same');
   const failed = jobs.filter(isFailed).length;
+  // Messages stand above the drawer: they must not cover the buttons of its rows.
+  const open = Boolean(tab);
+  useEffect(() => {
+    const { style } = document.documentElement;
+    style.setProperty('--sy-toast-bottom', open ? '268px' : '52px');
+    return () => void style.removeProperty('--sy-toast-bottom');
+  }, [open]);
   return (
     <section className="sy-drawer" aria-label="Problems, changes and jobs">
       {tab && (
@@ -30,6 +41,7 @@ export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTa
             Jobs{jobs.length ? ` (${jobs.length})` : ''}
             {failed ? <span className="bad"> · {failed} failed</span> : ''}
           </Tabs.Tab>
+          <Tabs.Tab value="yaml">YAML</Tabs.Tab>
         </Tabs.List>
         {tab && (
           <ScrollArea h={210} viewportProps={{ tabIndex: 0, 'aria-label': 'Details' }}>
@@ -68,6 +80,11 @@ export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTa
             </Tabs.Panel>
             <Tabs.Panel value="jobs">
               {group ? <JobTable jobs={jobs} compact /> : <Text c="dimmed" size="sm" p="sm">No deploy yet.</Text>}
+            </Tabs.Panel>
+            <Tabs.Panel value="yaml" p="sm">
+              <Suspense fallback={<Loading />}>
+                <YamlPanel />
+              </Suspense>
             </Tabs.Panel>
           </ScrollArea>
         )}

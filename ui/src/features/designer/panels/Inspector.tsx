@@ -8,12 +8,12 @@ import { useDesignerContext } from '../context';
 import { diffOf } from '../model/diff';
 import { AUTOMATIC, type Key, labelProblem, linkKey, linksOf } from '../model/doc';
 import { untaggedProblem } from '../model/rules';
-import { disconnect, duplicate, editGroup, editLink, editNetwork, isDeployed, remove, restore, select, selectLink, useDesigner } from '../model/store';
+import { disconnect, duplicate, editGroup, editLink, editNetwork, isDeployed, remove, restore, select, selectLink, shownDoc, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 import { Access } from './Access';
 
 export function Inspector({ instances }: { instances: ServerInstance[] }) {
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const selection = useDesigner((s) => s.selection);
   const link = useDesigner((s) => s.link);
   const groups = Object.values(doc.groups);
@@ -60,7 +60,7 @@ function LabelInput({ value, disabled, onCommit, label = 'Label' }: { value: str
 }
 
 function Head({ kind, id, extra }: { kind: string; id: Key; extra?: React.ReactNode }) {
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const element = doc.groups[id] ?? doc.networks[id];
   const { openConnect } = useDesignerContext();
   const locked = useDesigner((s) => s.locked);
@@ -104,7 +104,7 @@ function ProblemList({ id }: { id: Key }) {
 
 function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[] }) {
   const { infrastructure, catalogue } = useDesignerContext();
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const facts = useDesigner((s) => s.facts[id]);
   const serverId = useDesigner((s) => s.ids[id]);
   const locked = useDesigner((s) => s.locked);
@@ -182,7 +182,7 @@ function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[
 }
 
 function Connections({ id }: { id: Key }) {
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const links = linksOf(doc, id);
   const { openConnect } = useDesignerContext();
   const locked = useDesigner((s) => s.locked);
@@ -206,7 +206,7 @@ function Connections({ id }: { id: Key }) {
 }
 
 function NetworkInspector({ id }: { id: Key }) {
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const facts = useDesigner((s) => s.facts[id]?.network);
   const locked = useDesigner((s) => s.locked);
   const network = doc.networks[id];
@@ -241,7 +241,7 @@ const SIZES = [20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
 const size = (prefix: number) => `/${prefix} · up to ${plural(2 ** (32 - prefix) - 3, 'server')}`;
 
 function AddressChoice({ id }: { id: Key }) {
-  const network = useDesigner((s) => s.doc.networks[id]);
+  const network = useDesigner((s) => shownDoc(s).networks[id]);
   const locked = useDesigner((s) => s.locked);
   const profile = useDesigner((s) => s.facts[id]?.network?.lastAppliedLogicalNetworkProfileId);
   const { addresses } = network;
@@ -258,7 +258,7 @@ function AddressChoice({ id }: { id: Key }) {
 }
 
 function LinkInspector({ id }: { id: string }) {
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const locked = useDesigner((s) => s.locked);
   const link = doc.links[id];
   const group = doc.groups[link.group];
@@ -289,7 +289,7 @@ function LinkInspector({ id }: { id: string }) {
       <Select label="MTU" allowDeselect={false} disabled={locked} data={['1500', '9000', '9216'].concat(['1500', '9000', '9216'].includes(String(link.mtu)) ? [] : [String(link.mtu)])} value={String(link.mtu)} onChange={(v) => v && editLink(id, { mtu: Number(v) })} />
       <Select label="Redundancy" description="Two ports of each server as a bond" allowDeselect={false} disabled={locked} data={[{ value: 'none', label: 'None' }, { value: 'active-backup', label: 'Active-backup' }, { value: 'active-active', label: 'Active-active (LACP)' }]} value={link.redundancy ?? 'none'} onChange={(v) => editLink(id, { redundancy: v === 'none' ? null : (v as 'active-backup') })} />
       <Text size="sm" c="dimmed">
-        {group ? `${plural(group.instanceCount, 'server')}: their switch ports change at the next deploy.` : ''}
+        {group ? `The switch ports of ${plural(group.instanceCount, 'server')} change at the next deploy.` : ''}
       </Text>
     </Stack>
   );

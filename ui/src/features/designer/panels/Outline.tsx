@@ -4,13 +4,13 @@ import { defaultNetwork, osName, typeName } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { diffOf, SIGN } from '../model/diff';
 import { type Key, linkKey, linksOf } from '../model/doc';
-import { addGroup, addNetwork, select, selectLink, useDesigner } from '../model/store';
+import { addGroup, addNetwork, select, selectLink, shownDoc, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 
 /** The palette and, below it, the design as a tree: everything on the canvas can be reached here. */
 export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen: (open: boolean) => void }) {
   const { catalogue } = useDesignerContext();
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const locked = useDesigner((s) => s.locked);
   const free = catalogue.shared.filter((n) => !Object.values(doc.networks).some((d) => d.shared && d.label === n.label));
   const template = catalogue.templates[0]?.id ?? null;
@@ -81,7 +81,7 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
 
 function Row({ id }: { id: Key }) {
   const { catalogue, openConnect } = useDesignerContext();
-  const doc = useDesigner((s) => s.doc);
+  const doc = useDesigner(shownDoc);
   const facts = useDesigner((s) => s.facts[id]);
   const selected = useDesigner((s) => s.selection === id);
   const link = useDesigner((s) => s.link);
