@@ -189,6 +189,34 @@ entities! {
         infrastructure_id: Option<i64>, user_id: Option<i64>, server_id: Option<i64>, job_id: Option<i64>, site_id: Option<i64>, account_id: Option<i64>,
         actor_id: Option<i64>, actor_email: Option<String>, request_id: Option<String>, context: Json,
     } index(InfrastructureId, SiteId, ServerId);
+    /// Why and since when a user is suspended; `ended_at` closes one.
+    user_suspension = "user_suspension" { user_id: i64, kind: String, public_comment: String, private_comment: Option<String>, ended_at: Option<String> } index(UserId);
+    /// Secrets for templates; the value is sealed.
+    secret = "secret" { name: String, user_id_owner: i64, usage: Option<String>, value: String } unique(UserIdOwner Name);
+    /// Variables for templates.
+    variable = "variable" { name: String, user_id_owner: i64, usage: Option<String>, value: Json } unique(UserIdOwner Name);
+    /// DNS zones.
+    dns_zone = "dns_zone" {
+        label: String, description: Option<String>, zone_name: String, zone_type: String, soa_email: String, soa_serial: i64, ttl: i64, name_servers: Json, is_default: bool,
+        status: String, tags: Json, created_by: i64, updated_by: Option<i64>,
+    } unique(ZoneName);
+    /// Names in DNS zones.
+    dns_record_set = "dns_record_set" {
+        zone_id: i64, zone_name: String, site_id: Option<i64>, infrastructure_id: Option<i64>, name: String, kind: String, ttl: i64, records: Json, status: String, tags: Json,
+        created_by: i64, updated_by: Option<i64>,
+    } unique(ZoneId Name Kind) index(InfrastructureId);
+    /// Endpoints: things on switch ports that nobody here manages.
+    endpoint = "endpoint" { site_id: i64, name: String, label: String, external_id: Option<String> } unique(SiteId Label);
+    /// Switch ports that endpoints are on.
+    endpoint_interface = "endpoint_interface" { endpoint_id: i64, network_device_id: i64, port: String, mac_address: Option<String> } unique(NetworkDeviceId Port) index(EndpointId);
+    /// Secrets that new switches are given, by serial number or MAC address; the value is sealed.
+    network_device_secret = "network_device_secret" { site_id: i64, mac_address_or_serial_number: String, secret_name: String, value: String } unique(SiteId MacAddressOrSerialNumber SecretName);
+    /// Texts that configure switches, by family (`bgp`, `link_aggregation`); `selector` is all that they are chosen by.
+    network_device_template = "network_device_template" {
+        family: String, action: String, network_device_driver: String, execution_type: String, library_label: String, preparation: Option<String>, configuration: String,
+        network_type: Option<String>, network_device_position: Option<String>, remote_network_device_position: Option<String>, bgp_numbering: Option<String>,
+        bgp_link_configuration: Option<String>, aggregation_type: Option<String>, selector: String,
+    } unique(Selector) index(Family);
     /// Jobs on a schedule.
     cron_job = "cron_job" { label: String, function: String, params: Json, schedule: String, disabled: bool, wait_for_completion: bool, extra: Json };
 }
