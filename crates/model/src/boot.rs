@@ -45,4 +45,7 @@ pub struct InstallSpec {
     /// Variables for templates, by name: custom variables of every level merged, nearest wins.
     #[serde(default)]
     pub variables: serde_json::Map<String, serde_json::Value>,
+    /// Volumes and shares of the new system.
+    #[serde(default, skip_serializing_if = "crate::storage::InstanceStorage::is_empty")]
+    pub storage: crate::storage::InstanceStorage,
 }

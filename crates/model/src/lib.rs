@@ -14,6 +14,7 @@ pub mod order;
 pub mod secret;
 pub mod server;
 pub mod snapshot;
+pub mod storage;
 pub mod switch;
 pub mod template;
 pub mod validate;

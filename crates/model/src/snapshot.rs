@@ -10,7 +10,7 @@ use crate::{Id, Mac, bmc::BmcEndpoint, switch::SwitchEndpoint, template::ImageRe
 /// One versioned fact. `key` names it for ever (`server/12`); a `None` value removes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotItem {
-    /// `server/ID`, `network_device/ID`, `dhcp_pool/ID`, `image/SHA256`, `settings/site`.
+    /// `server/ID`, `network_device/ID`, `dhcp_pool/ID`, `image/SHA256`, `settings/site`, `storage/ID`.
     pub key: String,
     /// Generation at which this value was set; grows over the whole site.
     pub generation: i64,
@@ -32,6 +32,8 @@ pub enum Fact {
     Image(ImageRef),
     /// Settings of the site.
     Settings(SiteSettings),
+    /// A storage.
+    Storage(crate::storage::StorageTarget),
 }
 
 /// A server as its site sees it.

@@ -65,6 +65,7 @@ fn session(task: TaskKind, user_data: Option<&str>) -> BootSession {
         ssh_keys: vec!["ssh-ed25519 AAAA me".into()],
         network_config: json!({"version": 2, "ethernets": {}}),
         variables: json!({"motd": "hi", "hostname": "forged"}).as_object().unwrap().clone(),
+        storage: model::storage::InstanceStorage::default(),
     };
     BootSession {
         job_id: 5,

@@ -301,6 +301,7 @@ impl<'a> Dag<'a> {
                 ssh_keys: self.work.input.ssh_keys.clone(),
                 network_config: state.network_config.clone(),
                 variables: group.design.variables.clone(),
+                storage: model::storage::InstanceStorage::default(),
             },
         };
         let install = self.push(Node {

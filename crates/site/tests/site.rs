@@ -355,6 +355,7 @@ impl Rig {
                     "addresses": [format!("10.77.0.{}/24", 220 + server_id)],
                 }}}),
                 variables: Default::default(),
+                storage: Default::default(),
             },
         })
         .unwrap()

@@ -181,6 +181,31 @@ entities! {
     } index(InfrastructureId, GroupId);
     /// Connections of groups to logical networks.
     network_connection = "network_connection" { group_id: i64, logical_network_id: i64, design: Json, deployed: Json } unique(GroupId LogicalNetworkId) index(LogicalNetworkId);
+    /// Storages: arrays and storage nodes.
+    storage = "storage" {
+        site_id: i64, name: String, driver: String, technologies: Json, protocol: Option<String>, status: String, operation_mode: String, address: String, port: Option<i64>,
+        username: String, password: Option<String>, private_key: Option<String>, tls_fingerprint: Option<String>, fabric_id: Option<i64>, user_id: Option<i64>,
+        in_maintenance: bool, is_experimental: bool, options: Json, facts: Json, tags: Json, extra: Json,
+    } unique(SiteId Name) index(Status, FabricId);
+    /// Ports of storages, as last seen, and the switch port behind each.
+    storage_interface = "storage_interface" {
+        storage_id: i64, name: String, node_ids: Json, protocols: Json, address: String, port: i64, is_uplink: bool, use_for_deploys: bool, network_device_port_id: Option<i64>,
+    } unique(StorageId Name);
+    /// Drives, drive groups, file shares and buckets of infrastructures, told apart by `kind`.
+    storage_element = "storage_element" {
+        infrastructure_id: i64, kind: String, label: String, service_status: String, deploy_type: String, deploy_status: String, deploy_id: Option<i64>, storage_id: Option<i64>,
+        design: Json, deployed: Json, state: Json, secret: Option<String>, meta: Json, extra: Json,
+    } index(InfrastructureId Kind, StorageId Kind);
+    /// Snapshots of storage elements.
+    storage_snapshot = "storage_snapshot" { element_id: i64, name: String, status: String, taken_at: Option<String>, extra: Json } unique(ElementId Name);
+    /// Resource pools: who may use which servers and subnet pools.
+    resource_pool = "resource_pool" { label: String, description: String } unique(Label);
+    /// Users of a resource pool.
+    resource_pool_user = "resource_pool_user" { pool_id: i64, user_id: i64 } unique(PoolId UserId) index(UserId);
+    /// Servers of a resource pool.
+    resource_pool_server = "resource_pool_server" { pool_id: i64, server_id: i64 } unique(PoolId ServerId) index(ServerId);
+    /// Subnet pools of a resource pool.
+    resource_pool_subnet = "resource_pool_subnet" { pool_id: i64, subnet_id: i64 } unique(PoolId SubnetId) index(SubnetId);
     /// Stored plans.
     deploy_plan = "deploy_plan" { infrastructure_id: i64, infrastructure_revision: i64, status: String, plan: Json, deploy_id: Option<i64> } index(InfrastructureId);
     /// What happened.
