@@ -1,0 +1,1 @@
+//! Storage drivers: arrays and storage nodes behind a small set of traits.
