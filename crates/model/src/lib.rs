@@ -6,7 +6,9 @@
 pub mod agent;
 pub mod bmc;
 pub mod boot;
+pub mod cleaning;
 pub mod deploy;
+pub mod firmware;
 pub mod job;
 pub mod link;
 pub mod network;

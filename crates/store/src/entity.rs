@@ -77,8 +77,8 @@ entities! {
         email: String, display_name: String, password_hash: String, account_id: i64, role: String, access_level: String,
         is_blocked: bool, is_suspended: bool, is_archived: bool, totp_secret: Option<String>, totp_enabled: bool, last_login_at: Option<String>, extra: Json,
     } unique(Email) index(AccountId);
-    /// Browser sessions; only a hash of the token is kept.
-    session = "session" { token_hash: String, user_id: i64, csrf: String, expires_at: String } unique(TokenHash) index(UserId);
+    /// Browser sessions; only a hash of the token is kept. A `pending` one still owes its second factor.
+    session = "session" { token_hash: String, user_id: i64, csrf: String, expires_at: String, pending: bool, attempts: i64 } unique(TokenHash) index(UserId);
     /// API keys; a hash to find them, and the key sealed for its owner.
     api_key = "api_key" { key_hash: String, user_id: i64, name: String, sealed: String } unique(KeyHash) index(UserId);
     /// Roles.
@@ -107,16 +107,27 @@ entities! {
         server_type_id: Option<i64>, status: String, status_reason: Option<String>, power: String, power_at: String, registration_profile_id: Option<i64>,
         ram_gb: i64, processor_count: i64, core_count: i64, disk_count: i64, gpu_count: i64, inventory: Json, tags: Json, comments: Option<String>,
         administration_state: String, dhcp_status: String, registered_at: Option<String>, allocated_at: Option<String>, rack: Option<String>, extra: Json,
+        cleanup_policy_id: Option<i64>, maintenance: Option<String>, bmc_next_password: Option<String>,
     } unique(BmcAddress) index(SiteId Status, ServerTypeId, Serial);
     /// Network interfaces of servers, and the switch port behind each.
     server_interface = "server_interface" {
-        server_id: i64, position: i64, name: String, mac: String, speed_mbps: i64, network_device_id: Option<i64>, network_device_port: Option<String>,
+        server_id: i64, position: i64, name: String, mac: String, speed_mbps: i64, link_up: Option<bool>, network_device_id: Option<i64>, network_device_port: Option<String>,
     } unique(Mac) index(ServerId, NetworkDeviceId);
     /// Server types: hardware classes.
     server_type = "server_type" {
         name: String, label: String, description: Option<String>, ram_gb: i64, processor_count: i64, core_count: i64, core_mhz: i64, processor_names: Json,
         disk_count: i64, nic_count: i64, nic_speeds: Json, gpu_count: i64, gpu_info: Json, signature: String, extra: Json,
     } unique(Name, Signature);
+    /// Which disks of servers are erased when they are given back, and how.
+    server_cleanup_policy = "server_cleanup_policy" { label: String, settings: Json } unique(Label);
+    /// What was erased from a server, how, when, and how that was checked. It outlives its server.
+    cleaning_certificate = "cleaning_certificate" {
+        server_id: i64, site_id: i64, server_name: String, job_id: i64, finished_at: String, succeeded: bool, policy: Option<String>, method: String, reason: Option<String>, disks: Json,
+    } unique(JobId FinishedAt) index(ServerId);
+    /// Machines that ask for an address or boot, and that nobody has registered.
+    unknown_machine = "unknown_machine" {
+        site_id: i64, mac: String, address: Option<String>, circuit_id: Option<String>, vendor_class: Option<String>, kind: String, last_seen_at: String, server_id: Option<i64>,
+    } unique(SiteId Mac) index(LastSeenAt);
     /// Registration profiles.
     server_registration_profile = "server_registration_profile" { name: String, settings: Json } unique(Name);
     /// Credentials tried for BMCs of a site that nobody named.
@@ -242,6 +253,46 @@ entities! {
         network_type: Option<String>, network_device_position: Option<String>, remote_network_device_position: Option<String>, bgp_numbering: Option<String>,
         bgp_link_configuration: Option<String>, aggregation_type: Option<String>, selector: String,
     } unique(Selector) index(Family);
+    /// Firmware catalogs: what a vendor offers.
+    firmware_catalog = "firmware_catalog" {
+        name: String, description: Option<String>, vendor: String, vendor_id: Option<String>, vendor_url: Option<String>, vendor_release_timestamp: Option<String>,
+        update_type: String, vendor_server_types: Json, vendor_configuration: Json,
+    } unique(Name);
+    /// Firmware images of catalogs.
+    firmware_binary = "firmware_binary" {
+        catalog_id: i64, external_id: Option<String>, name: String, package_id: Option<String>, package_version: Option<String>, reboot_required: bool, update_severity: String,
+        vendor_info_url: Option<String>, vendor_download_url: String, cache_download_url: Option<String>, vendor_release_timestamp: Option<String>,
+        supported_devices: Json, supported_systems: Json, vendor: Json, sha256: Option<String>, size: Option<i64>,
+    } index(CatalogId);
+    /// Firmware baselines: versions that servers should have.
+    firmware_baseline = "firmware_baseline" { name: String, description: Option<String>, catalog: Json, minimum_versions: Json } unique(Name);
+    /// Firmware policies: which updates are made, and who is asked.
+    firmware_policy = "firmware_policy" { label: String, user_id_owner: i64, status: String, action: String, rules: Json } unique(Label);
+    /// Groups of servers that a firmware policy is about; none: servers that nobody uses.
+    firmware_policy_group = "firmware_policy_group" { policy_id: i64, server_instance_group_id: i64 } unique(PolicyId ServerInstanceGroupId) index(ServerInstanceGroupId);
+    /// When firmware updates may begin by themselves; one row.
+    firmware_configuration = "firmware_configuration" { name: String, activated: bool, start_time: Option<String>, end_time: Option<String> } unique(Name);
+    /// Parts of servers with firmware, as their BMC told.
+    server_component = "server_component" {
+        server_id: i64, external_id: String, name: String, kind: String, firmware_version: Option<String>, firmware_updateable: bool, firmware_target_version: Option<String>,
+        available_versions: Json, info: Json, needs_confirmation: bool, firmware_update_timestamp: Option<String>, firmware_scheduled_timestamp: Option<String>,
+        firmware_status: String, failure: Option<String>,
+    } unique(ServerId ExternalId) index(FirmwareScheduledTimestamp);
+    /// Questions to owners of servers in use: may their firmware be updated?
+    firmware_confirmation = "firmware_confirmation" {
+        server_id: i64, server_instance_id: Option<i64>, infrastructure_id: Option<i64>, account_id: Option<i64>, status: String, reason: String, updates: Json, due_at: String,
+        start_at: Option<String>, answered_by: Option<i64>, campaign_id: Option<i64>, job_group_id: Option<i64>,
+    } index(ServerId, AccountId, Status);
+    /// Firmware campaigns: many servers in waves.
+    firmware_campaign = "firmware_campaign" {
+        label: String, baseline_id: Option<i64>, policy_id: Option<i64>, status: String, reason: Option<String>, wave: i64, waves: i64, tolerated_failures: i64, user_id_owner: i64,
+    } index(Status);
+    /// Servers of firmware campaigns.
+    firmware_campaign_server = "firmware_campaign_server" { campaign_id: i64, server_id: i64, wave: i64, status: String, reason: Option<String>, job_group_id: Option<i64> } unique(CampaignId ServerId) index(JobGroupId, ServerId);
+    /// Bootable images that people bring.
+    custom_iso = "custom_iso" {
+        label: String, name: String, kind: String, access_url: String, username: Option<String>, is_public: bool, user_id_owner: i64, account_id: i64, modified_by: Option<i64>,
+    } unique(AccountId Label);
     /// Jobs on a schedule.
     cron_job = "cron_job" { label: String, function: String, params: Json, schedule: String, disabled: bool, wait_for_completion: bool, extra: Json };
 }
