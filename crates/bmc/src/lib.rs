@@ -120,6 +120,16 @@ pub enum Health {
 }
 
 impl Health {
+    /// The word that we use everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Unknown => "unknown",
+        }
+    }
+
     fn of(word: Option<&str>) -> Self {
         match word {
             Some("OK") => Self::Ok,
@@ -188,6 +198,8 @@ pub trait EventLog: Send + Sync {
 pub trait BiosSettings: Send + Sync {
     /// In force.
     async fn bios(&self) -> Result<BTreeMap<String, Value>, BmcError>;
+    /// What will be otherwise after the next reset.
+    async fn pending_bios(&self) -> Result<BTreeMap<String, Value>, BmcError>;
     /// To be in force after the next reset; what is so already is not written. Whether anything was.
     async fn set_bios(&self, wanted: &BTreeMap<String, Value>) -> Result<bool, BmcError>;
 }
@@ -204,4 +216,68 @@ pub trait BmcReset: Send + Sync {
 pub trait Accounts: Send + Sync {
     /// Gives our own account another password and logs in with it.
     async fn change_password(&self, new: &Clear) -> Result<(), BmcError>;
+}
+
+/// An image of firmware, in one form or both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateImage {
+    /// Its name, as vendors give it: some BMCs look at the ending.
+    pub name: String,
+    /// Here, to be pushed.
+    pub file: Option<std::path::PathBuf>,
+    /// Where the BMC can fetch it.
+    pub url: Option<String>,
+}
+
+/// How an update stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// It goes on.
+    Running {
+        /// 0 to 100.
+        percent: u8,
+        /// What is being done.
+        words: String,
+    },
+    /// Written; takes effect at the next restart of the server.
+    Staged,
+    /// Ended well; the version tells whether anything came of it.
+    Done,
+    /// Ended badly.
+    Failed(String),
+    /// The BMC knows nothing of it any more, as after its own restart.
+    Forgotten,
+}
+
+/// Firmware of all parts.
+#[async_trait]
+pub trait FirmwareUpdate: Send + Sync {
+    /// What runs, and how images are taken.
+    async fn firmware(&self) -> Result<model::firmware::Inventory, BmcError>;
+    /// Hands an image over for one part. Answers by what the update is asked after. What needs a restart of the server waits for it.
+    async fn start_update(&self, component: &str, image: &UpdateImage) -> Result<String, BmcError>;
+    /// An update that goes on, whoever began it.
+    async fn running_update(&self) -> Result<Option<String>, BmcError>;
+    /// How it stands.
+    async fn update_progress(&self, update: &str) -> Result<Progress, BmcError>;
+}
+
+/// Order in which the firmware looks for something to boot.
+#[async_trait]
+pub trait BootOrder: Send + Sync {
+    /// As it is, with what each option stands for.
+    async fn boot_order(&self) -> Result<model::firmware::BootOrder, BmcError>;
+    /// Changes it. Read back, where it takes effect at once. What it becomes, at the next restart at the latest.
+    async fn set_boot_order(&self, order: &[String]) -> Result<(), BmcError>;
+}
+
+/// What a BMC tells others about itself, and how it is made new.
+#[async_trait]
+pub trait Reporting: Send + Sync {
+    /// Switches its SNMP agent on. Whether anything had to be changed.
+    async fn enable_snmp(&self) -> Result<bool, BmcError>;
+    /// Has it send its events to a syslog server at `address:port`. Whether anything had to be changed.
+    async fn syslog(&self, target: &str) -> Result<bool, BmcError>;
+    /// Settings of firmware and BMC as from the factory; address and accounts stay. What was reset.
+    async fn factory_reset(&self) -> Result<Vec<&'static str>, BmcError>;
 }

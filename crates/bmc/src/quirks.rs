@@ -11,6 +11,8 @@ mod supermicro;
 use model::bmc::{Disk, Nic};
 use serde_json::Value;
 
+use crate::Progress;
+
 /// Peculiarities of a vendor.
 pub(crate) trait Quirks: Send + Sync {
     /// Name, for messages and tests.
@@ -84,6 +86,48 @@ pub(crate) trait Quirks: Send + Sync {
     /// A drive of such a controller.
     fn own_disk(&self, _drive: &Value) -> Option<Disk> {
         None
+    }
+    /// Ways of handing an image over, the best first.
+    fn update_ways(&self) -> &'static [&'static str] {
+        &["multipart_push", "http_push", "pull"]
+    }
+    /// Whether an entry of the firmware inventory is what runs, not a spare copy or a former version.
+    fn is_installed(&self, _id: &str) -> bool {
+        true
+    }
+    /// An id of a part that stays the same over updates.
+    fn component_id(&self, id: &str, _entry: &Value) -> String {
+        id.to_owned()
+    }
+    /// A version without what does not belong to it.
+    fn version(&self, version: &str) -> String {
+        version.to_owned()
+    }
+    /// What an update is aimed at, by the part's kind and its path in the firmware inventory.
+    fn update_target(&self, _kind: &str, path: &str) -> Option<String> {
+        Some(path.to_owned())
+    }
+    /// More parameters of an update.
+    fn update_parameters(&self, _kind: &str, _parameters: &mut Value) {}
+    /// Whether an update can wait for the next restart although the service does not say so.
+    fn applies_on_reset(&self) -> bool {
+        false
+    }
+    /// Whether the protocol is named beside the URL of an image.
+    fn update_protocol(&self) -> bool {
+        true
+    }
+    /// Where progress is told when there are no tasks.
+    fn own_update(&self) -> Option<&'static str> {
+        None
+    }
+    /// How an update stands, by that resource.
+    fn update_state(&self, _resource: &Value) -> Option<Progress> {
+        None
+    }
+    /// Whether a task waits for the server's restart.
+    fn waits_for_restart(&self, _task: &Value) -> bool {
+        false
     }
     /// A collection of network adapters in the vendor's own part of the tree.
     fn own_adapters(&self, _system: &Value) -> Option<String> {

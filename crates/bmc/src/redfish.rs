@@ -7,6 +7,8 @@ mod manager;
 mod media;
 mod power;
 mod sensors;
+mod settings;
+mod update;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -228,6 +230,26 @@ impl Redfish {
         Ok(all)
     }
 
+    /// The URL of a path of this BMC. A link that leads elsewhere is refused: our token goes nowhere else.
+    fn url(&self, path: &str) -> Result<String, BmcError> {
+        if !path.starts_with('/') || path.starts_with("//") {
+            return Err(self.odd(format!("a link to {path:?}"), "a link that is no path"));
+        }
+        Ok(format!("{}{path}", self.base))
+    }
+
+    /// A request with our login on it; opens a session where there is none.
+    async fn signed(&self, request: reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, BmcError> {
+        let mut login = self.login.lock().await;
+        if matches!(*login, Login::Unknown) {
+            self.log_in(&mut login).await?;
+        }
+        Ok(match &*login {
+            Login::Session { token, .. } => request.header("X-Auth-Token", token),
+            _ => request.basic_auth(&self.access.username, Some(&self.password().0)),
+        })
+    }
+
     async fn once(
         &self,
         method: &Method,
@@ -235,20 +257,7 @@ impl Redfish {
         body: Option<&Value>,
         etag: Option<&str>,
     ) -> Result<Answer, BmcError> {
-        if !path.starts_with('/') || path.starts_with("//") {
-            return Err(self.odd(format!("{method} {path}"), "a link that is no path"));
-        }
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
-        {
-            let mut login = self.login.lock().await;
-            if matches!(*login, Login::Unknown) {
-                self.log_in(&mut login).await?;
-            }
-            request = match &*login {
-                Login::Session { token, .. } => request.header("X-Auth-Token", token),
-                _ => request.basic_auth(&self.access.username, Some(&self.password().0)),
-            };
-        }
+        let mut request = self.signed(self.http.request(method.clone(), self.url(path)?)).await?;
         if let Some(body) = body {
             request = request.json(body);
         }

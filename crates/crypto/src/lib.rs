@@ -1,6 +1,7 @@
 //! Everything cryptographic, and the only crate that knows which TLS provider we use (ring).
 
 pub mod ca;
+pub mod hmac;
 pub mod password;
 pub mod seal;
 pub mod signature;

@@ -4,7 +4,7 @@ use aes::{
     Aes128,
     cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit},
 };
-use ring::hmac;
+use crypto::hmac::{self, Hash};
 
 /// Payload of an IPMI message.
 pub(super) const IPMI: u8 = 0x00;
@@ -37,10 +37,10 @@ impl Suite {
         }
     }
 
-    fn algorithm(self) -> hmac::Algorithm {
+    fn hash(self) -> Hash {
         match self {
-            Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            Self::Sha256 => hmac::HMAC_SHA256,
+            Self::Sha1 => Hash::Sha1,
+            Self::Sha256 => Hash::Sha256,
         }
     }
 
@@ -53,11 +53,7 @@ impl Suite {
     }
 
     pub(super) fn mac(self, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
-        let mut context = hmac::Context::with_key(&hmac::Key::new(self.algorithm(), key));
-        for part in parts {
-            context.update(part);
-        }
-        context.sign().as_ref().to_vec()
+        hmac::sign(self.hash(), key, parts)
     }
 }
 

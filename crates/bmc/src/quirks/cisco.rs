@@ -14,6 +14,10 @@ impl Quirks for Cisco {
     fn media_protocol(&self) -> bool {
         true
     }
+    /// Images are fetched, never taken.
+    fn update_ways(&self) -> &'static [&'static str] {
+        &["pull"]
+    }
     fn logs(&self) -> &'static [&'static str] {
         &["SEL", "CIMC"]
     }

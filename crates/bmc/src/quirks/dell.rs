@@ -29,6 +29,28 @@ impl Quirks for Dell {
             .iter()
             .any(|m| message_id.ends_with(m))
     }
+    /// `Installed-` is what runs; `Previous-` can be gone back to, `Available-` is in the store, `Current-` is the older word.
+    fn is_installed(&self, id: &str) -> bool {
+        ["Previous-", "Available-", "Rollback-"].iter().all(|p| !id.starts_with(p))
+    }
+    /// Ids are `Installed-COMPONENT-VERSION__FQDD`: with every update another one.
+    fn component_id(&self, id: &str, entry: &Value) -> String {
+        let Some((begin, fqdd)) = id.split_once("__") else { return id.to_owned() };
+        let number = text(entry, "SoftwareId").or_else(|| begin.split('-').nth(1).map(str::to_owned));
+        number.map_or_else(|| fqdd.to_owned(), |n| format!("{n}__{fqdd}"))
+    }
+    /// The image says itself what it is for; a target is not looked at, and refused by some releases.
+    fn update_target(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
+    /// With `Immediate`, the standard's default, the iDRAC restarts the server by itself.
+    fn applies_on_reset(&self) -> bool {
+        true
+    }
+    /// A job that is `Scheduled` looks like a running task.
+    fn waits_for_restart(&self, task: &Value) -> bool {
+        task.pointer("/Oem/Dell/JobState").and_then(Value::as_str) == Some("Scheduled")
+    }
     /// LIC501/LIC503: a licence is missing.
     fn hint(&self, _: u16, answer: &Value) -> Option<&'static str> {
         let licence = answer.to_string().contains("IDRAC.")

@@ -7,7 +7,10 @@ use model::{
 use serde_json::Value;
 
 use super::Quirks;
-use crate::inventory::{number, text};
+use crate::{
+    Progress,
+    inventory::{number, text},
+};
 
 pub(super) struct Hpe;
 
@@ -38,6 +41,38 @@ impl Quirks for Hpe {
     }
     fn hint(&self, _: u16, answer: &Value) -> Option<&'static str> {
         answer.to_string().contains("LicenseKeyRequired").then_some("the iLO needs an Advanced licence for this")
+    }
+    /// `HttpPushUri` wants a cookie and a form of its own; the pull is the standard's.
+    fn update_ways(&self) -> &'static [&'static str] {
+        &["pull"]
+    }
+    /// The action knows the URL alone.
+    fn update_protocol(&self) -> bool {
+        false
+    }
+    fn update_target(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
+    /// There is no task: the update service itself says how far it is.
+    fn own_update(&self) -> Option<&'static str> {
+        Some("/redfish/v1/UpdateService")
+    }
+    fn update_state(&self, resource: &Value) -> Option<Progress> {
+        let own = resource.pointer("/Oem/Hpe").or_else(|| resource.pointer("/Oem/Hp"))?;
+        let percent = u8::try_from(Ord::min(number(own, "/FlashProgressPercent"), 100)).unwrap_or(100);
+        let said = own.pointer("/Result/MessageId").and_then(Value::as_str).unwrap_or("no reason given");
+        Some(match own.get("State").and_then(Value::as_str).unwrap_or_default() {
+            "Complete" => Progress::Done,
+            "Error" => Progress::Failed(said.to_owned()),
+            "Idle" | "" => Progress::Forgotten,
+            word => Progress::Running { percent, words: word.to_lowercase() },
+        })
+    }
+    /// The version of the iLO comes as `1.58 Sep 15 2023`, that of the ROM as `U32 v2.44 (03/17/2023)`.
+    fn version(&self, version: &str) -> String {
+        let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let words = version.split(' ').take_while(|w| !w.starts_with('(') && !months.contains(w));
+        words.collect::<Vec<_>>().join(" ")
     }
     /// Smart Array controllers stand in `SmartStorage`, not in `Storage`, up to iLO 5 with Gen10 controllers.
     fn own_storage(&self, system: &Value) -> Option<String> {

@@ -18,6 +18,14 @@ impl Quirks for Lenovo {
     fn logs(&self) -> &'static [&'static str] {
         &["PlatformLog", "StandardLog", "ActiveLog", "SEL"]
     }
+    /// The spare BMC is brought up to date by the BMC itself.
+    fn is_installed(&self, id: &str) -> bool {
+        !id.ends_with("-Backup") && !id.ends_with("-Pending")
+    }
+    /// A target is for the spare BMC alone; the image says what else it is for.
+    fn update_target(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
     fn hint(&self, _: u16, answer: &Value) -> Option<&'static str> {
         let licence = answer.to_string().to_lowercase().contains("feature key");
         licence.then_some("the XClarity Controller needs an Enterprise licence (feature on demand key) for this")

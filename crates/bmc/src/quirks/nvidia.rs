@@ -31,6 +31,10 @@ impl Quirks for Nvidia {
     fn boot_path<'a>(&self, system: &'a Value) -> Option<&'a str> {
         system.pointer("/@Redfish.Settings/SettingsObject/@odata.id").and_then(Value::as_str)
     }
+    /// An image holds parts of the whole tray: what it is for is said, or all of it is written.
+    fn update_parameters(&self, _: &str, parameters: &mut Value) {
+        parameters["ForceUpdate"] = false.into();
+    }
     fn logs(&self) -> &'static [&'static str] {
         &["SEL", "EventLog"]
     }

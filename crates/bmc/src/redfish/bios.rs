@@ -28,6 +28,18 @@ impl BiosSettings for Redfish {
         Ok(all.map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 
+    async fn pending_bios(&self) -> Result<BTreeMap<String, Value>, BmcError> {
+        let bios = self.bios_resource().await?;
+        let Some(path) = bios.pointer("/@Redfish.Settings/SettingsObject").and_then(link) else {
+            return Ok(BTreeMap::new());
+        };
+        let settings = self.get(path).await?;
+        // Some list all settings there, some only what was changed.
+        let all = settings.get("Attributes").and_then(Value::as_object).into_iter().flatten();
+        let other = all.filter(|(k, v)| !v.is_null() && bios["Attributes"].get(*k) != Some(*v));
+        Ok(other.map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
     async fn set_bios(&self, wanted: &BTreeMap<String, Value>) -> Result<bool, BmcError> {
         let bios = self.bios_resource().await?;
         let now = &bios["Attributes"];
