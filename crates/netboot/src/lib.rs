@@ -9,6 +9,7 @@ pub mod backend;
 pub mod dhcp;
 pub mod http;
 pub mod memory;
+pub mod ra;
 pub mod render;
 pub mod tftp;
 pub mod token;

@@ -23,6 +23,8 @@ pub struct SiteConfig {
     pub address: String,
     /// Where DHCP listens. Default `0.0.0.0:67`.
     pub dhcp: String,
+    /// Network interface that DHCP keeps to. Router solicitations of firmware are answered there too. Default: any, and none.
+    pub dhcp_interface: String,
     /// Where TFTP listens. Default `0.0.0.0:69`.
     pub tftp: String,
     /// Where HTTP listens. Default `0.0.0.0:8090`.
@@ -43,6 +45,7 @@ impl Default for SiteConfig {
             token: None,
             address: "127.0.0.1".into(),
             dhcp: "0.0.0.0:67".into(),
+            dhcp_interface: String::new(),
             tftp: "0.0.0.0:69".into(),
             http: "0.0.0.0:8090".into(),
             boot_dir: "/usr/lib/steelyard/boot".into(),
@@ -60,6 +63,7 @@ impl SiteConfig {
             ("GLOBAL", &mut self.global),
             ("ADDRESS", &mut self.address),
             ("DHCP", &mut self.dhcp),
+            ("DHCP_INTERFACE", &mut self.dhcp_interface),
             ("TFTP", &mut self.tftp),
             ("HTTP", &mut self.http),
             ("KERNEL_ARGUMENTS", &mut self.kernel_arguments),

@@ -23,6 +23,7 @@ use link::{Queue, client::GLOBAL};
 use netboot::{
     dhcp::{BootFiles, DhcpConfig, DhcpServer, Identity},
     http::{HttpConfig, HttpState},
+    ra::RouterAdvertiser,
     tftp::{Source, TftpConfig, TftpServer},
 };
 use store::Database;
@@ -99,7 +100,8 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
     let boot_files = BootFiles::default();
     let address = config.address()?;
     let identity = Identity { server_id: address, tftp_server: address, http_base: http_base.clone(), boot_files };
-    let dhcp_config = DhcpConfig::new(config.dhcp_address()?, identity);
+    let interface = Some(config.dhcp_interface.clone()).filter(|i| !i.is_empty());
+    let dhcp_config = DhcpConfig { interface: interface.clone(), ..DhcpConfig::new(config.dhcp_address()?, identity) };
     let dhcp = DhcpServer::bind(dhcp_config, site.clone(), Arc::new(lease::LeaseStore { db: db.clone() })).await?;
     let tftp =
         TftpServer::bind(TftpConfig::new(config.tftp_address()?), Source::Directory(config.boot_dir.clone())).await?;
@@ -131,6 +133,11 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         }
     });
     tasks.spawn(dhcp.run(shutdown.clone()));
+    match interface.map(|i| RouterAdvertiser::bind(&i)) {
+        Some(Ok(advertiser)) => _ = tasks.spawn(advertiser.run(shutdown.clone())),
+        Some(Err(error)) => tracing::warn!("{error}"),
+        None => {}
+    }
     tasks.spawn(tftp.run(shutdown.clone()));
 
     // After each commit that a report was written in, the line is woken; progress is written a little later than it is told.
