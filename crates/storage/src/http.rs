@@ -1,0 +1,1 @@
+//! REST over TLS, as arrays speak it.
