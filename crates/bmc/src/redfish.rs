@@ -307,8 +307,11 @@ impl Redfish {
     ) -> Result<Answer, BmcError> {
         let mut pause = Duration::from_millis(200);
         let mut last = None;
-        for attempt in 0..TRIES {
-            if attempt > 0 {
+        let mut renewed = false;
+        let mut left = TRIES;
+        while left > 0 {
+            left -= 1;
+            if last.is_some() {
                 tokio::time::sleep(pause).await;
                 pause *= 3;
             }
@@ -328,10 +331,13 @@ impl Redfish {
                         },
                         _ => BmcError::Unauthorized(self.address()),
                     };
-                    if matches!(*login, Login::Basic { because: None }) || last.is_some() {
+                    // A session may have ended, with the BMC's restart for one. A fresh one that is refused is a wrong login.
+                    if matches!(*login, Login::Basic { because: None }) || renewed {
                         return Err(error);
                     }
                     *login = Login::Unknown;
+                    renewed = true;
+                    left += 1;
                     last = Some(error);
                 }
                 Ok(a)

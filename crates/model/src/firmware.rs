@@ -287,9 +287,8 @@ fn parts(text: &str) -> Vec<Part> {
     while let Some(first) = rest.chars().next() {
         let digits = first.is_ascii_digit();
         let letters = first.is_alphabetic();
-        let end = rest
-            .find(|c: char| if digits { !c.is_ascii_digit() } else { !c.is_alphabetic() })
-            .unwrap_or(rest.len());
+        let end =
+            rest.find(|c: char| if digits { !c.is_ascii_digit() } else { !c.is_alphabetic() }).unwrap_or(rest.len());
         if digits {
             all.push(Part::Number(rest[..end].parse().unwrap_or(u128::MAX)));
         } else if letters {
@@ -335,7 +334,8 @@ mod tests {
     fn images_read_in_both_forms() {
         let url: Image = serde_json::from_str(r#"{"url":"http://a/b"}"#).unwrap();
         assert_eq!(url, Image::Url { url: "http://a/b".into() });
-        let checked: Image = serde_json::from_str(r#"{"sha256":"aa","size":1,"format":"raw","url":"http://a"}"#).unwrap();
+        let checked: Image =
+            serde_json::from_str(r#"{"sha256":"aa","size":1,"format":"raw","url":"http://a"}"#).unwrap();
         assert!(matches!(checked, Image::Checked(_)));
     }
 }

@@ -99,6 +99,8 @@ pub struct YardConfig {
     pub boot_retry_seconds: f64,
     /// Time in which a BMC does not answer after its reset. Default 2.0.
     pub bmc_reset_seconds: f64,
+    /// Time that a BMC takes to write an image of firmware. Default 2.0.
+    pub firmware_seconds: f64,
     /// Time that a switch takes to apply a revision. Default 0.3.
     pub switch_apply_seconds: f64,
     /// Disk write speed in megabits per second. Default none: as fast as the network.
@@ -142,6 +144,7 @@ impl Default for YardConfig {
             dhcp_timeout_seconds: 1.0,
             boot_retry_seconds: 2.0,
             bmc_reset_seconds: 2.0,
+            firmware_seconds: 2.0,
             switch_apply_seconds: 0.3,
             image_mbps: None,
             persist: None,
@@ -192,6 +195,7 @@ impl YardConfig {
             ("dhcp_timeout_seconds", self.dhcp_timeout_seconds),
             ("boot_retry_seconds", self.boot_retry_seconds),
             ("bmc_reset_seconds", self.bmc_reset_seconds),
+            ("firmware_seconds", self.firmware_seconds),
             ("switch_apply_seconds", self.switch_apply_seconds),
         ] {
             if !(0.0..=3600.0).contains(&seconds) {

@@ -29,7 +29,7 @@ pub enum Face {
     Tftp,
     /// HTTP requests of firmware, iPXE and installer. Operations: `GET path`.
     Http,
-    /// Requests to the BMC, `METHOD path`, and the firmware's choice of a boot source, `BOOT`.
+    /// Requests to the BMC, `METHOD path`, the firmware's choice of a boot source, `BOOT`, and the writing of firmware, `UPDATE`.
     Redfish,
     /// Requests to a switch, `METHOD path`, and its applying of a revision, `APPLY revision`.
     Nvue,
@@ -83,6 +83,8 @@ pub enum Action {
     },
     /// A boot override is accepted and then not followed.
     IgnoreBootOverride,
+    /// The BMC restarts in the middle of a firmware update, which is lost.
+    RestartBmc,
 }
 
 /// Which devices and operations a rule is about. What is left out matches everything.
@@ -123,13 +125,14 @@ pub struct FaultRule {
 }
 
 /// Named faults and what they do.
-pub const PRESETS: [(&str, &str); 14] = [
+pub const PRESETS: [(&str, &str); 15] = [
     ("bmc_hangs", "BMCs take requests and never answer"),
     ("bmc_slow", "BMCs answer after two seconds"),
     ("bmc_errors", "BMCs answer 503"),
     ("bmc_garbage", "BMCs answer with a body that is no JSON"),
     ("bmc_lies_power", "BMCs report the power state before the last change"),
     ("bmc_ignores_boot_override", "firmware does not follow the boot override"),
+    ("bmc_restarts_in_update", "BMCs restart in the middle of a firmware update, once"),
     ("dhcp_silent", "DHCP messages of servers are lost"),
     ("tftp_fails", "TFTP requests of servers are lost"),
     ("image_cut_at_90", "image downloads end after 90 percent, once"),
@@ -163,6 +166,7 @@ pub fn preset(name: &str) -> Option<FaultRule> {
             None,
         ),
         "bmc_ignores_boot_override" => rule(Face::Redfish, Some("BOOT"), Action::IgnoreBootOverride, None),
+        "bmc_restarts_in_update" => rule(Face::Redfish, Some("UPDATE"), Action::RestartBmc, Some(1)),
         "dhcp_silent" => rule(Face::Dhcp, None, Action::Drop, None),
         "tftp_fails" => rule(Face::Tftp, None, Action::Drop, None),
         "image_cut_at_90" => rule(Face::Http, Some("GET */images/*"), Action::Truncate { percent: 90 }, Some(1)),
@@ -248,7 +252,9 @@ impl Faults {
                 continue;
             }
             // A rule for one thing only must not be used up by another operation on the same face.
-            if matches!(rule.action, Action::IgnoreBootOverride) != (operation == "BOOT") {
+            if matches!(rule.action, Action::IgnoreBootOverride) != (operation == "BOOT")
+                || matches!(rule.action, Action::RestartBmc) != (operation == "UPDATE")
+            {
                 continue;
             }
             rule.hits += 1;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{YardError, fault::Action};
 
 /// Longest body that a device reads.
-const BODY_LIMIT: usize = 1 << 20;
+const BODY_LIMIT: usize = 16 << 20;
 /// Longest time for which a hanging request is kept.
 const HANG: Duration = Duration::from_mins(10);
 
@@ -187,7 +187,7 @@ async fn answer<D: Device>(device: Arc<D>, request: Request<Incoming>) -> Result
             Action::Truncate { percent } => cut = Some(Cut::Percent(percent)),
             Action::DisconnectAfter { bytes } => cut = Some(Cut::Bytes(bytes)),
             Action::Lie { pointer, value } => lies.push((pointer, value)),
-            Action::IgnoreBootOverride => {}
+            Action::IgnoreBootOverride | Action::RestartBmc => {}
         }
     }
     let mut reply = match instead {

@@ -1,13 +1,11 @@
 //! `/redfish/v1/Managers`: the BMC itself, its network port, virtual media, event log.
 
-use std::time::Duration;
-
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{Answer, Bmc, Media, body, collection, error::Fault, healthy, ok, read_only};
 use crate::{
+    hardware::Vendor,
     httpd::{Incomer, Reply},
     topology::mac_text,
 };
@@ -29,6 +27,7 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
     if request.method == Method::POST {
         return match rest {
             ["Actions", "Manager.Reset"] => reset(bmc, request),
+            ["Actions", "Manager.ResetToDefaults"] if vendor != Vendor::Nvidia => defaults(bmc, request),
             ["VirtualMedia", slot, "Actions", "VirtualMedia.InsertMedia"] => insert(bmc, request, slot),
             ["VirtualMedia", slot, "Actions", "VirtualMedia.EjectMedia"] => eject(bmc, request, slot),
             ["LogServices", "Sel", "Actions", "LogService.ClearLog"] => {
@@ -38,20 +37,30 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
             _ => Err(Fault::method(&request.method)),
         };
     }
+    if request.method == Method::PATCH && rest == ["NetworkProtocol"] {
+        return protocols(bmc, request);
+    }
     read_only(request)?;
     let link = |name: &str| json!({"@odata.id": format!("{base}/{name}")});
     match rest {
         [] => ok(&json!({
             "@odata.id": base, "@odata.type": "#Manager.v1_17_0.Manager", "Id": id, "Name": "Manager",
-            "ManagerType": "BMC", "Model": vendor.manager_model(), "FirmwareVersion": vendor.manager_firmware(),
+            "ManagerType": "BMC", "Model": vendor.manager_model(), "FirmwareVersion": super::update::version(bmc, "BMC"),
             "UUID": spec.uuid.to_string(), "PowerState": "On", "Status": healthy(),
             "EthernetInterfaces": link("EthernetInterfaces"), "VirtualMedia": link("VirtualMedia"),
-            "LogServices": link("LogServices"),
+            "LogServices": link("LogServices"), "NetworkProtocol": link("NetworkProtocol"),
             "Links": {"ManagerForServers": [{"@odata.id": format!("/redfish/v1/Systems/{}", vendor.system_id())}],
                 "ManagerForChassis": [{"@odata.id": format!("/redfish/v1/Chassis/{}", vendor.chassis_id())}]},
-            "Actions": {"#Manager.Reset": {"target": format!("{base}/Actions/Manager.Reset"),
-                "ResetType@Redfish.AllowableValues": ["GracefulRestart", "ForceRestart"]}},
+            "Actions": actions(vendor, &base),
         })),
+        ["NetworkProtocol"] => {
+            let snmp = bmc.server.with(|state| state.kept.bmc.snmp);
+            ok(
+                &json!({"@odata.id": format!("{base}/NetworkProtocol"), "@odata.type": "#ManagerNetworkProtocol.v1_9_0.ManagerNetworkProtocol",
+                "Id": "NetworkProtocol", "Name": "Manager Network Protocol", "Status": healthy(), "HTTPS": {"ProtocolEnabled": true, "Port": 443},
+                "SNMP": {"ProtocolEnabled": snmp, "Port": 161}}),
+            )
+        }
         ["EthernetInterfaces"] => {
             let path = format!("{base}/EthernetInterfaces");
             collection(&path, "EthernetInterfaceCollection", "Ethernet Interfaces", &["eth0".to_owned()])
@@ -121,16 +130,51 @@ fn reset(bmc: &Bmc, request: &Incomer) -> Answer {
     if !["GracefulRestart", "ForceRestart"].contains(&kind.as_str()) {
         return Err(Fault::parameter("Manager.Reset", "ResetType", &kind));
     }
-    let pause = Duration::from_secs_f64(bmc.world.config.bmc_reset_seconds);
     // Sessions end with the reset; accounts and the state of the server stay. The answer still gets out.
-    bmc.change(|state| {
-        state.sessions.clear();
-        state.kept.bmc.resets += 1;
-        state.bmc_down_until = Some(Instant::now() + pause);
-        state.sel("OK", "The management controller was reset");
-    });
-    bmc.world.events.push(&bmc.server.spec.serial, "power", "BMC reset");
+    super::update::restart_bmc(bmc, "The management controller was reset");
     Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Without words for what is kept, NVIDIA's has no such action.
+fn actions(vendor: Vendor, base: &str) -> Value {
+    let mut all = json!({"#Manager.Reset": {"target": format!("{base}/Actions/Manager.Reset"),
+        "ResetType@Redfish.AllowableValues": ["GracefulRestart", "ForceRestart"]}});
+    if vendor != Vendor::Nvidia {
+        all["#Manager.ResetToDefaults"] = json!({"target": format!("{base}/Actions/Manager.ResetToDefaults"),
+            "ResetType@Redfish.AllowableValues": ["ResetAll", "PreserveNetworkAndUsers"]});
+    }
+    all
+}
+
+fn defaults(bmc: &Bmc, request: &Incomer) -> Answer {
+    let kind = body(request)?.get("ResetType").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let all = match kind.as_str() {
+        "ResetAll" => true,
+        "PreserveNetworkAndUsers" => false,
+        _ => return Err(Fault::parameter("Manager.ResetToDefaults", "ResetType", &kind)),
+    };
+    let factory = super::BmcState::factory(&bmc.world.config);
+    bmc.change(|state| {
+        let kept = &mut state.kept.bmc;
+        kept.snmp = false;
+        kept.syslog.clear();
+        if all {
+            kept.accounts = factory.accounts;
+        }
+    });
+    super::update::restart_bmc(bmc, "The management controller was put back to factory settings");
+    Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+fn protocols(bmc: &Bmc, request: &Incomer) -> Answer {
+    for (name, value) in body(request)? {
+        match (name.as_str(), value.get("ProtocolEnabled").and_then(Value::as_bool)) {
+            ("SNMP", Some(on)) => bmc.change(|state| state.kept.bmc.snmp = on),
+            ("SNMP", None) => return Err(Fault::kind("SNMP")),
+            _ => return Err(Fault::unknown(&name)),
+        }
+    }
+    bmc.done()
 }
 
 fn insert(bmc: &Bmc, request: &Incomer, slot: &str) -> Answer {

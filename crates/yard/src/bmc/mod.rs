@@ -1,10 +1,12 @@
 //! A Redfish BMC: one HTTPS service per server, on the server's one state.
 
+pub mod bios;
 pub mod chassis;
 pub mod error;
 pub mod manager;
 pub mod service;
 pub mod system;
+pub mod update;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -95,6 +97,29 @@ pub struct BmcState {
     pub asset_tag: String,
     /// Resets so far.
     pub resets: u64,
+    /// Versions of parts that were written since the factory, by part.
+    #[serde(default)]
+    pub firmware: BTreeMap<String, String>,
+    /// Versions that wait for the next self test.
+    #[serde(default)]
+    pub staged: BTreeMap<String, String>,
+    /// Updates, oldest first.
+    #[serde(default)]
+    pub tasks: Vec<update::Task>,
+    #[serde(default)]
+    next_task: u64,
+    /// Settings of the firmware.
+    #[serde(default = "bios::factory")]
+    pub bios: BTreeMap<String, Value>,
+    /// Settings that wait for the next self test.
+    #[serde(default)]
+    pub bios_pending: BTreeMap<String, Value>,
+    /// SNMP agent is on.
+    #[serde(default)]
+    pub snmp: bool,
+    /// Where events are sent, by syslog.
+    #[serde(default)]
+    pub syslog: Vec<String>,
     next_entry: u64,
 }
 
@@ -114,6 +139,14 @@ impl BmcState {
             indicator: "Off".into(),
             asset_tag: String::new(),
             resets: 0,
+            firmware: BTreeMap::new(),
+            staged: BTreeMap::new(),
+            tasks: Vec::new(),
+            next_task: 0,
+            bios: bios::factory(),
+            bios_pending: BTreeMap::new(),
+            snmp: false,
+            syslog: Vec::new(),
             next_entry: 1,
         }
     }
@@ -276,7 +309,9 @@ impl Bmc {
             Some((&"Systems", rest)) => system::route(self, request, rest),
             Some((&"Chassis", rest)) => chassis::route(self, request, rest),
             Some((&"Managers", rest)) => manager::route(self, request, rest),
-            Some((&("SessionService" | "AccountService" | "UpdateService"), _)) => {
+            Some((&"UpdateService", rest)) => update::route(self, request, rest),
+            Some((&"TaskService", rest)) => update::tasks(self, request, rest),
+            Some((&("SessionService" | "AccountService" | "EventService"), _)) => {
                 service::route(self, request, rest, user)
             }
             _ => Err(Fault::missing(&request.path)),

@@ -1,4 +1,4 @@
-//! Service root, sessions, accounts, firmware inventory.
+//! Service root, sessions, accounts, subscriptions.
 
 use hyper::{Method, StatusCode, header};
 use rand::Rng;
@@ -15,7 +15,7 @@ use crate::{
 
 const SESSIONS_PATH: &str = "/redfish/v1/SessionService/Sessions";
 const ACCOUNTS_PATH: &str = "/redfish/v1/AccountService/Accounts";
-const FIRMWARE_PATH: &str = "/redfish/v1/UpdateService/FirmwareInventory";
+const SUBSCRIPTIONS: &str = "/redfish/v1/EventService/Subscriptions";
 
 /// `GET /redfish/v1`, without authentication.
 pub fn root(bmc: &Bmc) -> Answer {
@@ -36,6 +36,7 @@ pub fn root(bmc: &Bmc) -> Answer {
         "AccountService": {"@odata.id": "/redfish/v1/AccountService"},
         "SessionService": {"@odata.id": "/redfish/v1/SessionService"},
         "UpdateService": {"@odata.id": "/redfish/v1/UpdateService"},
+        "EventService": {"@odata.id": "/redfish/v1/EventService"}, "Tasks": {"@odata.id": "/redfish/v1/TaskService"},
         "Links": {"Sessions": {"@odata.id": SESSIONS_PATH}},
         "ProtocolFeaturesSupported": {"FilterQuery": false, "SelectQuery": false, "OnlyMemberQuery": false,
             "ExpandQuery": {"ExpandAll": false, "Levels": false, "Links": false, "NoLinks": false}},
@@ -90,6 +91,7 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str], user: &str) -> Answer 
     match rest {
         ["SessionService", "Sessions", id] => return one_session(bmc, request, id),
         ["AccountService", "Accounts"] if request.method == Method::POST => return create_account(bmc, request),
+        ["EventService", "Subscriptions"] if request.method == Method::POST => return subscribe(bmc, request),
         ["AccountService", "Accounts", id] => return account(bmc, request, id, user),
         _ => read_only(request)?,
     }
@@ -111,19 +113,23 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str], user: &str) -> Answer 
                 bmc.server.with(|state| state.kept.bmc.accounts.iter().map(|account| account.id.clone()).collect());
             collection(ACCOUNTS_PATH, "ManagerAccountCollection", "Accounts Collection", &ids)
         }
-        ["UpdateService"] => ok(&json!({
-            "@odata.id": "/redfish/v1/UpdateService", "@odata.type": "#UpdateService.v1_11_0.UpdateService",
-            "Id": "UpdateService", "Name": "Update Service", "ServiceEnabled": true, "Status": healthy(),
-            "FirmwareInventory": {"@odata.id": FIRMWARE_PATH}})),
-        ["UpdateService", "FirmwareInventory"] => {
-            let ids: Vec<String> = firmware(bmc).into_iter().map(|(id, ..)| id.to_owned()).collect();
-            collection(FIRMWARE_PATH, "SoftwareInventoryCollection", "Firmware Inventory", &ids)
+        ["EventService"] => ok(&json!({
+            "@odata.id": "/redfish/v1/EventService", "@odata.type": "#EventService.v1_9_0.EventService", "Id": "EventService",
+            "Name": "Event Service", "ServiceEnabled": true, "Status": healthy(), "Subscriptions": {"@odata.id": SUBSCRIPTIONS}})),
+        ["EventService", "Subscriptions"] => {
+            let count = bmc.server.with(|state| state.kept.bmc.syslog.len());
+            let ids: Vec<String> = (1..=count).map(|n| n.to_string()).collect();
+            collection(SUBSCRIPTIONS, "EventDestinationCollection", "Event Subscriptions", &ids)
         }
-        ["UpdateService", "FirmwareInventory", id] => {
-            let found = firmware(bmc).into_iter().find(|(known, ..)| known == id);
-            let Some((id, name, version)) = found else { return Err(Fault::missing(&request.path)) };
-            ok(&json!({"@odata.id": format!("{FIRMWARE_PATH}/{id}"), "Id": id, "Name": name, "Version": version,
-                "@odata.type": "#SoftwareInventory.v1_4_0.SoftwareInventory", "Updateable": true, "Status": healthy()}))
+        ["EventService", "Subscriptions", id] => {
+            let list = bmc.server.with(|state| state.kept.bmc.syslog.clone());
+            let n: Option<usize> = id.parse().ok();
+            let found = n.and_then(|n| list.get(n.checked_sub(1)?)).ok_or_else(|| Fault::missing(&request.path))?;
+            ok(
+                &json!({"@odata.id": format!("{SUBSCRIPTIONS}/{id}"), "@odata.type": "#EventDestination.v1_13_0.EventDestination",
+                "Id": id, "Name": "Event Subscription", "Destination": found, "Protocol": "SyslogUDP",
+                "SubscriptionType": "Syslog", "Context": ""}),
+            )
         }
         _ => Err(Fault::missing(&request.path)),
     }
@@ -145,17 +151,19 @@ fn one_session(bmc: &Bmc, request: &Incomer, id: &str) -> Answer {
     }
 }
 
-fn firmware(bmc: &Bmc) -> Vec<(&'static str, &'static str, &'static str)> {
-    let model = bmc.server.spec.model;
-    let mut list = vec![
-        ("BMC", model.vendor.manager_model(), model.vendor.manager_firmware()),
-        ("BIOS", "BIOS", model.bios),
-        ("NIC.1", model.nic_model, "22.36.1010"),
-    ];
-    if let Some(gpu) = model.gpu {
-        list.push(("GPU.1", gpu.model, "96.00.89.00.01"));
+/// Events by syslog; other kinds of subscription are not simulated.
+fn subscribe(bmc: &Bmc, request: &Incomer) -> Answer {
+    let body = body(request)?;
+    let text = |name: &str| body.get(name).and_then(Value::as_str).ok_or_else(|| Fault::required(name));
+    let (destination, protocol) = (text("Destination")?.to_owned(), text("Protocol")?);
+    if !protocol.starts_with("Syslog") || !destination.starts_with("syslog://") {
+        return Err(Fault::value("Protocol", protocol));
     }
-    list
+    let n = bmc.change(|state| {
+        state.kept.bmc.syslog.push(destination);
+        state.kept.bmc.syslog.len()
+    });
+    Ok(Reply::empty(StatusCode::CREATED).with(header::LOCATION, format!("{SUBSCRIPTIONS}/{n}")))
 }
 
 fn show(account: &Account) -> Value {

@@ -39,6 +39,7 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
             }
             return reset(bmc, request);
         }
+        ["Bios", rest @ ..] => return super::bios::route(bmc, request, &format!("{base}/Bios"), rest),
         _ => read_only(request)?,
     }
     let missing = || Fault::missing(&request.path);
@@ -226,7 +227,7 @@ fn show(bmc: &Bmc, base: &str) -> Value {
         "AssetTag": kept.bmc.asset_tag, "UUID": spec.uuid.to_string(),
         "HostName": kept.os.map(|os| os.hostname).unwrap_or_default(),
         "PowerState": if kept.on { "On" } else { "Off" }, "IndicatorLED": kept.bmc.indicator,
-        "LocationIndicatorActive": kept.bmc.indicator != "Off", "BiosVersion": model.bios,
+        "LocationIndicatorActive": kept.bmc.indicator != "Off", "BiosVersion": super::update::version(bmc, "BIOS"), "Bios": {"@odata.id": format!("{base}/Bios")},
         "BootProgress": {"LastState": progress}, "Boot": boot_view,
         "ProcessorSummary": {"Count": model.sockets, "CoreCount": model.sockets as u32 * model.cores,
             "LogicalProcessorCount": model.sockets as u32 * model.threads, "Model": model.cpu, "Status": healthy()},

@@ -38,7 +38,10 @@ struct Task {
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Step {
     Inventory,
-    Wipe,
+    Wipe {
+        #[serde(default)]
+        plan: Value,
+    },
     WriteImage {
         url: String,
         sha256: String,
@@ -142,7 +145,8 @@ impl Agent<'_> {
             }
             self.run.world.events.push(&self.run.server.spec.serial, "boot", format!("task {}", task.kind));
             self.run.console(format!("task {}: {} steps", task.kind, task.steps.len()));
-            let result = self.steps(&task.steps).await;
+            let mut erased = Vec::new();
+            let result = self.steps(&task, &mut erased).await;
             let (ok, error) = match result {
                 Ok(()) => (true, Value::Null),
                 Err(Trouble::Dead) => return Err(Trouble::Dead),
@@ -151,7 +155,9 @@ impl Agent<'_> {
                     (false, Value::from(error))
                 }
             };
-            let answer = self.call(Method::POST, "/agent/v1/done", Some(json!({"ok": ok, "error": error}))).await?;
+            let answer = self
+                .call(Method::POST, "/agent/v1/done", Some(json!({"ok": ok, "error": error, "erased": erased})))
+                .await?;
             return Ok(match answer.get("next").and_then(Value::as_str) {
                 Some("power_off") => Next::PowerOff,
                 Some("reboot") => Next::Reboot,
@@ -165,7 +171,8 @@ impl Agent<'_> {
         self.call(Method::POST, "/agent/v1/progress", Some(body)).await.map(|_| ())
     }
 
-    async fn steps(&self, steps: &[Value]) -> Result<(), Trouble> {
+    async fn steps(&self, task: &Task, erased: &mut Vec<Value>) -> Result<(), Trouble> {
+        let steps = &task.steps;
         for (index, value) in steps.iter().enumerate() {
             let kind = value.get("kind").and_then(Value::as_str).unwrap_or("?").to_owned();
             let step: Step =
@@ -188,8 +195,11 @@ impl Agent<'_> {
                     let inventory = inventory(self.run);
                     self.call(Method::POST, "/agent/v1/inventory", Some(inventory)).await?;
                 }
-                Step::Wipe => {
+                Step::Wipe { plan } => {
                     self.run.with(|state| state.kept.disk = None);
+                    if task.kind == "clean" {
+                        erased.extend(self.erased(&plan));
+                    }
                 }
                 Step::WriteImage { url, sha256, size } => self.write_image(index + 1, &url, &sha256, size).await?,
                 Step::Seed { url } => self.seed(&url).await?,
@@ -206,6 +216,31 @@ impl Agent<'_> {
             self.progress(index + 1, 100, &kind).await?;
         }
         Ok(())
+    }
+
+    /// What the installer tells of each disk after cleaning.
+    fn erased(&self, plan: &Value) -> Vec<Value> {
+        let disks = inventory(self.run).get("disks").and_then(Value::as_array).cloned().unwrap_or_default();
+        let kept =
+            |list: &str, value: &Value| plan.get(list).and_then(Value::as_array).is_some_and(|l| l.contains(value));
+        let field = |disk: &Value, name: &str| disk.get(name).cloned().unwrap_or_default();
+        disks
+            .iter()
+            .map(|d| {
+                let left = kept("keep", &field(d, "serial")) || kept("keep_media", &field(d, "media"));
+                let nvme = d.get("media").and_then(Value::as_str) == Some("nvme");
+                let method = match (left, nvme) {
+                    (true, _) => "left alone: the cleanup policy says so",
+                    (false, true) => "NVMe format with erasure of user data",
+                    (false, false) => "discarded",
+                };
+                let size = d.get("size_gb").and_then(Value::as_u64).unwrap_or(0) * 1_000_000_000;
+                json!({
+                    "name": field(d, "name"), "serial": field(d, "serial"), "model": field(d, "model"), "size": size, "erased": !left,
+                    "method": method, "verified": (!left).then_some("read back in full, all zero"),
+                })
+            })
+            .collect()
     }
 
     fn on_disk(&self, change: impl FnOnce(&mut Disk)) -> Result<(), Trouble> {

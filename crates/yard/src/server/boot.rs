@@ -130,7 +130,10 @@ impl Run {
 pub async fn sequence(run: &Run) {
     loop {
         run.enter(Stage::Post, "firmware self test");
-        run.with(|state| state.boots += 1);
+        run.with(|state| {
+            state.boots += 1;
+            crate::bmc::update::self_test(state);
+        });
         run.world.events.count("boots");
         sleep(Duration::from_secs_f64(run.world.config.post_seconds)).await;
         match boot(run).await {

@@ -181,7 +181,9 @@ impl Kept {
 
 impl Server {
     /// A server in this state; a running system goes on running.
-    pub fn new(spec: ServerSpec, kept: Kept) -> Self {
+    pub fn new(spec: ServerSpec, mut kept: Kept) -> Self {
+        // Nobody goes on writing firmware.
+        kept.bmc.tasks.retain(|task| task.state != "Running");
         let stage = match (&kept.on, &kept.os) {
             (false, _) => Stage::Off,
             (true, Some(_)) => Stage::OsUp,

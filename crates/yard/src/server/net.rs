@@ -186,7 +186,7 @@ impl Port {
                 }
                 Action::Truncate { percent } => cut = Some((Some(u64::from(percent)), 0)),
                 Action::DisconnectAfter { bytes } => cut = Some((None, bytes as u64)),
-                Action::Lie { .. } | Action::IgnoreBootOverride => {}
+                Action::Lie { .. } | Action::IgnoreBootOverride | Action::RestartBmc => {}
             }
         }
         if !self.online() {
