@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -56,17 +56,76 @@ pub fn fingerprint(pem: &str) -> Result<String, CryptoError> {
 pub fn pinned(authority: &str) -> Result<ClientConfig, CryptoError> {
     let provider = rustls::crypto::CryptoProvider::get_default()
         .ok_or_else(|| CryptoError::Bad("no TLS provider is installed".into()))?;
-    let verifier = Pinned { authority: authority.to_ascii_lowercase(), provider: provider.clone() };
+    let verifier = Pinned { authority: authority.to_ascii_lowercase(), signatures: Signatures(provider.clone()) };
     let mut config =
         ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 
+/// Checks that the other end has the key of the certificate that it shows.
+#[derive(Debug)]
+struct Signatures(Arc<rustls::crypto::CryptoProvider>);
+
+impl Signatures {
+    fn check(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+        version: ProtocolVersion,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        if version == ProtocolVersion::TLSv1_2 {
+            rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+        } else {
+            rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+        }
+    }
+
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What a verifier does once a key was proved.
+type Proved<V> = fn(&V, &CertificateDer<'_>) -> Result<(), rustls::Error>;
+
+/// The signature methods of a verifier that has `signatures`; `$after` sees the certificate whose key was proved.
+macro_rules! signature_methods {
+    ($after:expr) => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            let valid = self.signatures.check(message, certificate, signed, ProtocolVersion::TLSv1_2)?;
+            let after: Proved<Self> = $after;
+            after(self, certificate).map(|()| valid)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            let valid = self.signatures.check(message, certificate, signed, ProtocolVersion::TLSv1_3)?;
+            let after: Proved<Self> = $after;
+            after(self, certificate).map(|()| valid)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.signatures.schemes()
+        }
+    };
+}
+
 #[derive(Debug)]
 struct Pinned {
     authority: String,
-    provider: Arc<rustls::crypto::CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl ServerCertVerifier for Pinned {
@@ -84,33 +143,14 @@ impl ServerCertVerifier for Pinned {
             intermediates.iter().find(|c| token::equal(&token::digest(c), &self.authority)).ok_or_else(unknown)?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.signatures.0.clone())
             .build()
             .map_err(|_| unknown())?
             .verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    // The certificate itself was checked: there is nothing to remember.
+    signature_methods!(|_, _| Ok(()));
 }
 
 /// The certificates that a device has shown, kept by whoever talks to it.
@@ -143,7 +183,8 @@ impl Shown {
 /// that one; with a pin (SHA-256 in hex) only the pinned one. `shown` tells which it was.
 pub fn device(pin: Option<&str>, shown: Arc<Shown>) -> Result<ClientConfig, CryptoError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Device { pin: pin.map(str::to_ascii_lowercase), shown, provider: provider.clone() };
+    let signatures = Signatures(provider.clone());
+    let verifier = Device { pin: pin.map(str::to_ascii_lowercase), shown, signatures };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| CryptoError::bad("TLS client", e))?
@@ -160,7 +201,7 @@ pub fn device(pin: Option<&str>, shown: Arc<Shown>) -> Result<ClientConfig, Cryp
 struct Device {
     pin: Option<String>,
     shown: Arc<Shown>,
-    provider: Arc<rustls::crypto::CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl Device {
@@ -203,33 +244,7 @@ impl ServerCertVerifier for Device {
         })
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let valid = rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)?;
-        self.proved(cert)?;
-        Ok(valid)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let valid = rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)?;
-        self.proved(cert)?;
-        Ok(valid)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    signature_methods!(Self::proved);
 }
 
 #[cfg(test)]
