@@ -5,6 +5,7 @@ use std::{path::PathBuf, thread::sleep, time::Duration};
 use model::{
     agent::{Done, Next, Step, Task, TaskKind},
     bmc::HardwareInventory,
+    cleaning::ErasedDisk,
 };
 
 use crate::{
@@ -37,14 +38,15 @@ pub fn run(site: &Site, machine: &Machine) -> Result<Next> {
             Ok(task) => task,
             Err(Error::Dead) => return Err(Error::Dead),
             // What was asked cannot be understood: the site hears it rather than wait for its deadline.
-            Err(Error::Failed(why)) => return site.done(&Done { ok: false, error: Some(why) }),
+            Err(Error::Failed(why)) => return site.done(&Done { error: Some(why), ..Done::default() }),
         };
         if task.task == TaskKind::Wait {
             sleep(Duration::from_secs(task.retry_after.unwrap_or(5).clamp(1, LONGEST_WAIT)));
             continue;
         }
         say(format_args!("task {:?} of {} steps", task.task, task.steps.len()));
-        let error = match steps(site, machine, &task) {
+        let mut erased = Vec::new();
+        let error = match steps(site, machine, &task, &mut erased) {
             Ok(()) => None,
             Err(Error::Dead) => return Err(Error::Dead),
             Err(Error::Failed(why)) => {
@@ -52,7 +54,7 @@ pub fn run(site: &Site, machine: &Machine) -> Result<Next> {
                 Some(why)
             }
         };
-        return site.done(&Done { ok: error.is_none(), error });
+        return site.done(&Done { ok: error.is_none(), error, erased });
     }
 }
 
@@ -67,7 +69,7 @@ fn weight(step: &Step) -> u32 {
     }
 }
 
-fn steps(site: &Site, machine: &Machine, task: &Task) -> Result<()> {
+fn steps(site: &Site, machine: &Machine, task: &Task, erased: &mut Vec<ErasedDisk>) -> Result<()> {
     let whole: u32 = task.steps.iter().map(weight).sum();
     let mut before = 0;
     let found = inventory::disks(&machine.root);
@@ -85,14 +87,14 @@ fn steps(site: &Site, machine: &Machine, task: &Task) -> Result<()> {
                 let all: HardwareInventory = inventory::collect(&machine.root, listen);
                 site.inventory(&all)?;
             }
-            Step::Wipe { disks } => {
+            Step::Wipe { disks, plan } if task.task == TaskKind::Clean => {
+                let plan = plan.clone().unwrap_or_default();
+                wipe::clean(machine.disks.select(disks, &found)?, &found, &plan, erased, &mut report)?;
+            }
+            Step::Wipe { disks, .. } => {
                 let mut results = Vec::new();
                 for device in machine.disks.select(disks, &found)? {
-                    results.push(if task.task == TaskKind::Clean {
-                        wipe::thorough(&device, &mut report)?
-                    } else {
-                        wipe::quick(&device, &mut report)?
-                    });
+                    results.push(wipe::quick(&device, &mut report)?);
                     let _ = device.reread_partitions();
                 }
                 report.tell(1, 1, &results.join("; "))?;

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use model::{
+    bmc::Disk,
+    cleaning::{CleanPlan, ErasedDisk, WipeMethod},
+};
+
 use crate::{
     device::{CHUNK, Device},
     error::{Error, Result},
@@ -55,28 +60,90 @@ fn slices(device: &Device, mut each: impl FnMut(u64, u64) -> Result<()>) -> Resu
     Ok(())
 }
 
-/// For cleaning: the first method that the disk has and whose result holds when read back. Returns which.
-pub fn thorough(device: &Device, report: &mut Reporter<'_>) -> Result<String> {
+/// For cleaning: every disk that the plan does not leave alone. What became of each is told, also when one of them fails: the others are
+/// erased all the same.
+pub fn clean(
+    devices: Vec<Device>,
+    found: &[Disk],
+    plan: &CleanPlan,
+    told: &mut Vec<ErasedDisk>,
+    report: &mut Reporter<'_>,
+) -> Result<()> {
+    let mut failures = Vec::new();
+    for device in devices {
+        let known = found.iter().find(|d| d.name == device.name);
+        let serial = known.and_then(|d| d.serial.clone());
+        let mut disk = ErasedDisk {
+            name: device.name.clone(),
+            serial: serial.clone(),
+            model: known.and_then(|d| d.model.clone()),
+            size: device.size,
+            ..ErasedDisk::default()
+        };
+        let kept = serial.is_some_and(|s| plan.keep.iter().any(|k| k.eq_ignore_ascii_case(&s)))
+            || known.is_some_and(|d| plan.keep_media.contains(&d.media));
+        if kept {
+            disk.method = "left alone: the cleanup policy says so".into();
+            told.push(disk);
+            continue;
+        }
+        match thorough(&device, plan.method, report) {
+            Ok((how, verified)) => {
+                disk.erased = true;
+                disk.method = how.into();
+                disk.verified = Some(verified);
+            }
+            Err(Error::Dead) => return Err(Error::Dead),
+            Err(Error::Failed(why)) => {
+                disk.method = format!("{} failed", plan.method.as_str());
+                disk.error = Some(why.clone());
+                failures.push(why);
+            }
+        }
+        told.push(disk);
+        let _ = device.reread_partitions();
+    }
+    if failures.is_empty() {
+        let count = told.iter().filter(|d| d.erased).count();
+        return report.tell(1, 1, &format!("{count} of {} disks erased", told.len()));
+    }
+    Err(Error::Failed(failures.join("; ")))
+}
+
+/// Erases one disk and reads it back. `Auto` takes the first method that the disk has and whose result holds; another method is the only
+/// one tried. Returns how, and how that was checked.
+fn thorough(device: &Device, method: WipeMethod, report: &mut Reporter<'_>) -> Result<(&'static str, String)> {
     let name = &device.name;
     let gib = (device.size >> 20) as f64 / 1024.0;
     let size = device.size;
-    if name.starts_with("nvme") {
+    let auto = method == WipeMethod::Auto;
+    if matches!(method, WipeMethod::NvmeFormat | WipeMethod::SecureErase) || (auto && name.starts_with("nvme")) {
         report.tell(0, 1, &format!("{name}: NVMe format with erasure of user data, {gib:.1} GiB"))?;
-        match device.nvme_format() {
+        let why = match device.nvme_format() {
             Ok(()) => match verify(device, report)? {
-                Ok(read) => return Ok(format!("{name}: NVMe format with erasure of user data; {read}")),
-                Err(why) => say(format_args!("{name}: formatted, but {why}; trying otherwise")),
+                Ok(read) => return Ok(("NVMe format with erasure of user data", read)),
+                Err(why) => format!("formatted, but {why}"),
             },
-            Err(e) => say(format_args!("{name}: cannot be formatted: {e}")),
+            Err(e) => format!("the disk cannot erase itself by a command that we know: {e}"),
+        };
+        if !auto {
+            return Err(Error::Failed(format!("{name}: {why}; choose another method in the cleanup policy")));
         }
+        say(format_args!("{name}: {why}; trying otherwise"));
     }
-    report.tell(0, 1, &format!("{name}: discarding {gib:.1} GiB"))?;
-    match slices(device, |at, length| device.discard(at, length).map_err(|e| e.to_string().into())) {
-        Ok(()) => match verify(device, report)? {
-            Ok(read) => return Ok(format!("{name}: discarded; {read}")),
-            Err(why) => say(format_args!("{name}: discarded, but {why}; overwriting")),
-        },
-        Err(e) => say(format_args!("{name}: cannot discard: {e}; overwriting")),
+    if auto || method == WipeMethod::Discard {
+        report.tell(0, 1, &format!("{name}: discarding {gib:.1} GiB"))?;
+        let why = match slices(device, |at, length| device.discard(at, length).map_err(|e| e.to_string().into())) {
+            Ok(()) => match verify(device, report)? {
+                Ok(read) => return Ok(("discarded", read)),
+                Err(why) => format!("discarded, but {why}"),
+            },
+            Err(e) => format!("cannot discard: {e}"),
+        };
+        if !auto {
+            return Err(Error::Failed(format!("{name}: {why}; choose another method in the cleanup policy")));
+        }
+        say(format_args!("{name}: {why}; overwriting"));
     }
     slices(device, |at, length| {
         // Half of the way is the reading.
@@ -84,7 +151,7 @@ pub fn thorough(device: &Device, report: &mut Reporter<'_>) -> Result<String> {
         device.zero(at, length)
     })?;
     match verify(device, report)? {
-        Ok(read) => Ok(format!("{name}: overwritten with zeros; {read}")),
+        Ok(read) => Ok(("overwritten with zeros", read)),
         Err(why) => Err(Error::Failed(format!("disk {name} was overwritten with zeros, but {why}; replace the disk"))),
     }
 }

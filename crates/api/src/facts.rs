@@ -3,7 +3,10 @@
 //! A fact that has not changed makes no new generation. A sealed password never comes out twice the same, so the old ciphertext is kept
 //! for as long as it holds the same secret.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::Ipv4Addr,
+};
 
 use crypto::Sealer;
 use ipnet::Ipv4Net;
@@ -16,7 +19,7 @@ use model::{
     switch::SwitchEndpoint,
     template::ImageRef,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::Value;
 use store::{
     entity::{
@@ -64,7 +67,12 @@ impl From<FactsError> for ApiError {
 /// data is on it.
 pub fn in_use(server: &servers::Model, held: bool) -> bool {
     let status = ServerStatus::parse(&server.status);
-    held || status.is_some_and(ServerStatus::holds_tenant_data) || server.administration_state == "unmanaged"
+    held || status.is_some_and(ServerStatus::holds_tenant_data) || hands_off(server)
+}
+
+/// Whether a server is in production outside of this platform: it is read, and never touched.
+pub fn hands_off(server: &servers::Model) -> bool {
+    server.administration_state != "managed"
 }
 
 /// A server's name for people: its serial number, or where its BMC is.
@@ -85,8 +93,13 @@ pub async fn server<C: ConnectionTrait>(txn: &C, sealer: &Sealer, server_id: Id)
         .order_by_asc(server_interface::Column::Position)
         .all(txn)
         .await?;
-    let held =
-        server_instance::Entity::find().filter(server_instance::Column::ServerId.eq(server_id)).count(txn).await? > 0;
+    let holder = server_instance::Entity::find()
+        .select_only()
+        .column(server_instance::Column::Id)
+        .filter(server_instance::Column::ServerId.eq(server_id))
+        .into_tuple::<i64>()
+        .one(txn)
+        .await?;
     let bmc = match (&row.bmc_address, &row.bmc_username, &row.bmc_password) {
         (Some(address), Some(username), Some(password)) => Some(BmcEndpoint {
             address: address.clone(),
@@ -101,7 +114,9 @@ pub async fn server<C: ConnectionTrait>(txn: &C, sealer: &Sealer, server_id: Id)
         name: server_name(&row),
         bmc,
         macs: macs.into_iter().map(|i| i.mac).collect(),
-        in_use: in_use(&row, held),
+        in_use: in_use(&row, holder.is_some()),
+        instance_id: holder,
+        hands_off: hands_off(&row),
         reservations: Vec::new(),
     };
     put(txn, row.site_id, &key, Fact::Server(fact)).await
@@ -161,8 +176,16 @@ pub async fn settings<C: ConnectionTrait>(txn: &C, site_id: Id) -> Result<(), Fa
         dns_servers: words("DNSServers").iter().filter_map(|a| a.parse().ok()).collect(),
         ntp_servers: words("NTPServers"),
         power_poll_seconds: None,
+        circuits: circuits(&row.config),
     };
     put(txn, site_id, "settings/site", Fact::Settings(settings)).await
+}
+
+/// Fixed addresses by circuit id: the site's `serverPolicy.dhcpOption82ToIPMapping`. What is no address is passed over.
+pub fn circuits(config: &Value) -> BTreeMap<String, Ipv4Addr> {
+    let map = config["serverPolicy"]["dhcpOption82ToIPMapping"].as_object();
+    let entries = map.into_iter().flatten();
+    entries.filter_map(|(circuit, a)| Some((circuit.trim().to_owned(), a.as_str()?.trim().parse().ok()?))).collect()
 }
 
 /// The site that a subnet serves machines of: its tag `dhcp-site`.

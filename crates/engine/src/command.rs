@@ -31,6 +31,12 @@ impl Engine {
             | JobCommand::Confirm { job_id } => {
                 let (group, job) = Self::lock_job(&txn, *job_id).await?.ok_or(EngineError::NotFound("job", *job_id))?;
                 may(&group, &job, &command)?;
+                if matches!(command, JobCommand::Retry { .. }) && Self::superseded_in(&txn, &job).await? {
+                    return Err(EngineError::Refused(format!(
+                        "job {job_id} is too old to be repeated: {} {} was given newer orders since and may serve somebody else now; order the work anew",
+                        job.target_kind, job.target_id
+                    )));
+                }
                 if job.site_id == self.inner.config.owner {
                     told.extend(self.apply(&txn, job, &command).await?);
                 } else if let (Some(site), Some(dispatcher)) = (job.site_id, &self.inner.dispatcher) {
@@ -167,9 +173,6 @@ fn may(group: &job_group::Model, job: &job::Model, command: &JobCommand) -> Resu
             }
             JobStatus::Running => refuse("it runs; kill it first"),
             JobStatus::Skipped => refuse("its dependants went on without it"),
-            _ if is_stale(job) => {
-                refuse("it is too old to be repeated, the server may serve somebody else now; order the work anew")
-            }
             _ => Ok(()),
         },
         JobCommand::Skip { .. } if !job.can_be_skipped => refuse("it cannot be skipped, what follows needs its result"),
@@ -182,12 +185,4 @@ fn may(group: &job_group::Model, job: &job::Model, command: &JobCommand) -> Resu
         JobCommand::Confirm { .. } if !job.requires_confirmation => refuse("it waits for no confirmation"),
         _ => Ok(()),
     }
-}
-
-/// Orders of deploys are numbered, and newer ones make older ones void. A person's order for a server has no number: it is not
-/// repeated an hour after it ended.
-fn is_stale(job: &job::Model) -> bool {
-    job.target_kind == "server"
-        && job.generation == 0
-        && job.finished_at.as_deref().is_some_and(|end| end < time::in_seconds(-3600).as_str())
 }

@@ -19,6 +19,11 @@ use crate::{
     entity::{job, job_dependency, job_group, object_generation},
 };
 
+/// The kind of object whose orders are all numbered.
+const NUMBERED: &str = "server";
+/// The number of orders for a server that no deploy has taken yet.
+const BEFORE_DEPLOYS: i64 = -1;
+
 /// A group to be made.
 #[derive(Clone, Debug, Default)]
 pub struct NewGroup {
@@ -56,6 +61,10 @@ impl Engine {
         jobs: Vec<JobSpec>,
     ) -> Result<Created, EngineError> {
         check(&jobs)?;
+        let mut jobs = jobs;
+        for spec in &mut jobs {
+            Self::number(txn, spec).await?;
+        }
         let row = job_group::ActiveModel {
             kind: Set(group.kind.clone()),
             description: Set(group.description.clone()),
@@ -179,6 +188,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Deploys number their orders for a server. An order of a person takes the number of the newest of them, so that whatever is ordered
+    /// later makes it void, however long it waits to be tried again: the server may serve somebody else by then.
+    async fn number(txn: &DatabaseTransaction, spec: &mut JobSpec) -> Result<(), EngineError> {
+        let target = &mut spec.target;
+        if target.kind != NUMBERED {
+            return Ok(());
+        }
+        if target.generation == 0 {
+            let key = (target.kind.clone(), target.id);
+            let newest = object_generation::Entity::find_by_id(key).one(txn).await?;
+            target.generation = newest.map_or(BEFORE_DEPLOYS, |g| g.generation);
+            return Ok(());
+        }
+        // One that is older than the newest is refused where it would be carried out.
+        match Self::fence(txn, spec).await {
+            Ok(()) | Err(EngineError::Stale { .. }) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
     /// Refuses an order that is older than one already taken for the same object.
     async fn fence(txn: &DatabaseTransaction, spec: &JobSpec) -> Result<(), EngineError> {
         let target = &spec.target;
@@ -215,12 +244,13 @@ impl Engine {
 
     /// Whether newer orders for the same object were taken since this job was.
     pub(crate) async fn superseded(&self, job: &job::Model) -> Result<bool, sea_orm::DbErr> {
-        if job.generation == 0 {
-            return Ok(false);
-        }
+        Self::superseded_in(&self.inner.db.write, job).await
+    }
+
+    pub(crate) async fn superseded_in<C: ConnectionTrait>(db: &C, job: &job::Model) -> Result<bool, sea_orm::DbErr> {
         let key = (job.target_kind.clone(), job.target_id);
-        let found = object_generation::Entity::find_by_id(key).one(&self.inner.db.write).await?;
-        Ok(found.is_some_and(|g| g.generation > job.generation))
+        let found = object_generation::Entity::find_by_id(key).one(db).await?;
+        Ok(job.generation != 0 && found.is_some_and(|g| g.generation > job.generation))
     }
 
     async fn insert_job<C: ConnectionTrait>(

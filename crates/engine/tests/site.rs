@@ -209,3 +209,44 @@ async fn a_site_part_must_not_wait_for_what_runs_elsewhere() {
     drop(txn);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn an_old_order_of_a_person_is_void_once_a_deploy_has_the_server() {
+    let world = World::new().await;
+    let order = |key: &str, generation: i64, payload| {
+        let mut spec = at_site(spec(key, &[], payload));
+        spec.target = model::job::Target { kind: "server".into(), id: 12, generation };
+        spec
+    };
+    let retry = |job_id| JobCommand::Retry { job_id, even_if_successful: false };
+    // Before any deploy: it fails, and may be tried again.
+    let early = world.global.group(vec![order("early", 0, json!({"fail": 1, "fatal": true}))]).await.job_ids["early"];
+    world.until(early, JobStatus::ThrownError).await;
+    world.global.engine.command(retry(early)).await.unwrap();
+    world.until(early, JobStatus::ReturnedSuccess).await;
+    let waiting =
+        world.global.group(vec![order("waiting", 0, json!({"fail": 1, "fatal": true}))]).await.job_ids["waiting"];
+    world.until(waiting, JobStatus::ThrownError).await;
+    // A deploy takes the server. An order of a person that is given now is good, also beside the deploy's.
+    let deploy = world.global.group(vec![order("deploy", 7, json!({}))]).await.job_ids["deploy"];
+    world.until(deploy, JobStatus::ReturnedSuccess).await;
+    let now = world.global.group(vec![order("now", 0, json!({"fail": 1, "fatal": true}))]).await.job_ids["now"];
+    world.until(now, JobStatus::ThrownError).await;
+    let second = world.global.group(vec![order("second", 7, json!({}))]).await.job_ids["second"];
+    world.until(second, JobStatus::ReturnedSuccess).await;
+    // What was ordered before is refused at both ends, in words.
+    for engine in [&world.global.engine, &world.site.engine] {
+        let refused = engine.command(retry(waiting)).await.unwrap_err().to_string();
+        assert!(refused.contains("may serve somebody else now"), "{refused}");
+    }
+    // The next deploy makes void what was good until then.
+    let next = world.global.group(vec![order("next", 8, json!({}))]).await.job_ids["next"];
+    world.until(next, JobStatus::ReturnedSuccess).await;
+    assert!(world.global.engine.command(retry(now)).await.is_err());
+    // An order of an older deploy comes too late altogether.
+    let late = world.global.group(vec![order("late", 7, json!({}))]).await.job_ids["late"];
+    world.until(late, JobStatus::ThrownError).await;
+    let log = world.site.step.log();
+    assert!(["waiting", "now", "late"].iter().all(|key| !log.iter().any(|l| l == key)), "{log:?}");
+    world.stop().await;
+}

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bmc::HardwareInventory;
+use crate::{
+    bmc::HardwareInventory,
+    cleaning::{CleanPlan, ErasedDisk},
+};
 
 /// The task of one boot session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub enum Step {
     Wipe {
         /// `all`, `first`, or a device name.
         disks: String,
+        /// How, and which disks are left alone; absent: all, by the quickest method that holds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<CleanPlan>,
     },
     /// Stream an image to a disk, checking its digest on the way.
     WriteImage {
@@ -79,13 +85,16 @@ pub struct Progress {
 }
 
 /// The end of a task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Done {
     /// Whether every step succeeded.
     pub ok: bool,
     /// What went wrong.
     #[serde(default)]
     pub error: Option<String>,
+    /// After a cleaning, also one that failed: what became of each disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub erased: Vec<ErasedDisk>,
 }
 
 /// What the machine does after the task.

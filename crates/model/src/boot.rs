@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Id, Mac, agent::TaskKind, secret::Sealed, template::OsInstall};
+use crate::{Id, Mac, agent::TaskKind, cleaning::CleanPlan, secret::Sealed, template::OsInstall};
 
 /// A request to boot one server from the network for one purpose. The site makes a token for it; the session ends when
 /// the agent reports done, when the job is killed, or at its deadline.
@@ -19,6 +19,9 @@ pub struct BootSession {
     /// For `install`: what to install.
     #[serde(default)]
     pub install: Option<InstallSpec>,
+    /// For `clean`: how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean: Option<CleanPlan>,
     /// Bearer token of this session (hex, 32 bytes of entropy). Empty until the site has made it.
     #[serde(default)]
     pub token: String,

@@ -99,6 +99,9 @@ pub enum Observed {
         address: Option<String>,
         /// Option 82 circuit id, when relayed.
         circuit_id: Option<String>,
+        /// Vendor class that it named (option 60): tells BMCs from hosts.
+        #[serde(default)]
+        vendor_class: Option<String>,
     },
     /// The operating system on a server said that it is up.
     OsUp {

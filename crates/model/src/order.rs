@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Id, bmc::PowerAction, boot::InstallSpec, switch::SwitchPatch};
+use crate::{Id, bmc::PowerAction, boot::InstallSpec, cleaning::CleanPlan, secret::Sealed, switch::SwitchPatch};
 
 /// A DAG fragment that a site works through alone: the site part of a job group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,11 +85,68 @@ pub struct ServerStart {
     pub server_id: Id,
 }
 
-/// `server.clean`: boot the cleaning task, wait until all disks are erased, leave the server switched off.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// `server.clean`: boot the cleaning task, wait until all disks are erased, leave the server switched off. Returns `{"power": "off",
+/// "erased": [`[`crate::cleaning::ErasedDisk`]`]}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServerClean {
     /// The server.
     pub server_id: Id,
+    /// How.
+    #[serde(default)]
+    pub plan: CleanPlan,
+}
+
+/// `server.rotate_credentials`: give our account of the BMC another password, and prove it. The old one stays good until then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerRotateCredentials {
+    /// The server.
+    pub server_id: Id,
+    /// The new password, sealed for the site.
+    pub password: Sealed,
+}
+
+/// `server.scan`: ask each address of a range for a Redfish service. Returns [`ScanResult`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerScan {
+    /// First address.
+    pub first: std::net::Ipv4Addr,
+    /// Last address.
+    pub last: std::net::Ipv4Addr,
+    /// TCP port; 443 when absent.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Seconds that the whole scan may take.
+    pub deadline_seconds: u32,
+}
+
+/// What a scan found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScanResult {
+    /// What answered as a BMC.
+    pub found: Vec<ScannedBmc>,
+    /// Addresses that were asked.
+    pub asked: u32,
+    /// Whether the deadline came before the last address was asked.
+    pub cut_short: bool,
+}
+
+/// A BMC that a scan found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScannedBmc {
+    /// `address`, or `address:port` where the port is not 443.
+    pub address: String,
+    /// Manufacturer, as its service root says.
+    #[serde(default)]
+    pub vendor: Option<String>,
+    /// Product, as its service root says.
+    #[serde(default)]
+    pub product: Option<String>,
+    /// UUID of the service.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// SHA-256 (hex) of its certificate.
+    #[serde(default)]
+    pub tls_fingerprint: Option<String>,
 }
 
 /// `switch.discover`: read facts, ports and neighbours. Returns `{"facts": SwitchFacts, "state": SwitchState}`.
@@ -131,6 +188,8 @@ orders! {
     ServerInstall = "server.install",
     ServerStart = "server.start",
     ServerClean = "server.clean",
+    ServerRotateCredentials = "server.rotate_credentials",
+    ServerScan = "server.scan",
     SwitchDiscover = "switch.discover",
     SwitchApply = "switch.apply",
 }

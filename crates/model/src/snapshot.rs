@@ -1,6 +1,6 @@
 //! The site's own copy of all that its services need. It is enough for them, for ever, without the Global Controller.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub enum Fact {
 }
 
 /// A server as its site sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SiteServer {
     /// Server id.
     pub id: Id,
@@ -49,6 +49,12 @@ pub struct SiteServer {
     pub macs: Vec<Mac>,
     /// Whether a tenant's operating system is on it: then it boots its own disk, whatever else happens.
     pub in_use: bool,
+    /// The server instance that holds it. Only its own deploys may install, erase or switch it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<Id>,
+    /// In production outside of this platform: read, and never touched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hands_off: bool,
     /// Fixed addresses.
     #[serde(default)]
     pub reservations: Vec<Reservation>,
@@ -115,4 +121,7 @@ pub struct SiteSettings {
     /// Seconds between two looks at the same server's power.
     #[serde(default)]
     pub power_poll_seconds: Option<u32>,
+    /// Fixed addresses by the relay's circuit id (option 82): whoever asks from that port gets that address.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub circuits: BTreeMap<String, Ipv4Addr>,
 }

@@ -127,6 +127,7 @@ impl Directory for MemorySite {
             macs: vec![mac.clone()],
             task: TaskKind::Discover,
             install: None,
+            clean: None,
             token,
         };
         state.sessions.push((session.clone(), true));

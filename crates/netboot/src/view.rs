@@ -141,6 +141,7 @@ mod tests {
                 gateway: None,
                 hostname: None,
             }],
+            ..SiteServer::default()
         }
     }
 

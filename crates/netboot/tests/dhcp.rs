@@ -54,6 +54,7 @@ fn facts() -> Vec<Fact> {
                 gateway: Some(ip(1)),
                 hostname: Some("s1".into()),
             }],
+            ..SiteServer::default()
         }),
         Fact::DhcpPool(DhcpPool {
             id: 1,
@@ -67,7 +68,7 @@ fn facts() -> Vec<Fact> {
         Fact::Settings(SiteSettings {
             dns_servers: vec![ip(2)],
             ntp_servers: vec!["10.0.0.3".into(), "ntp.example".into()],
-            power_poll_seconds: None,
+            ..SiteSettings::default()
         }),
     ]
 }

@@ -42,7 +42,7 @@ fn server(in_use: bool) -> Fact {
         bmc: None,
         macs: vec![MAC.into()],
         in_use,
-        reservations: vec![],
+        ..SiteServer::default()
     })
 }
 
@@ -73,6 +73,7 @@ fn session(task: TaskKind, user_data: Option<&str>) -> BootSession {
         macs: vec![MAC.into()],
         task,
         install: (task == TaskKind::Install).then_some(install),
+        clean: None,
         token: token('a'),
     }
 }

@@ -243,7 +243,7 @@ impl<'a> Dag<'a> {
         self.push(Node {
             key: format!("clean/{subject}"),
             title: format!("Erase the disks of {}", self.server_name(server_id)),
-            payload: &ServerClean { server_id },
+            payload: &ServerClean { server_id, ..ServerClean::default() },
             depends_on: then,
             timeout_seconds: 4 * 3600,
             target: self.server_target(server_id),

@@ -61,6 +61,8 @@ pub mod boot_session {
         pub message: String,
         pub error: Option<String>,
         pub inventory: Json,
+        /// What the agent told of each disk that it erased.
+        pub erased: Json,
         /// When the agent was last heard, in seconds since 1970; 0 before its first word.
         pub heard_at: i64,
         pub begun_at: i64,

@@ -110,6 +110,7 @@ impl Site {
             message: Set(String::new()),
             error: Set(None),
             inventory: Set(Value::Null),
+            erased: Set(Value::Null),
             heard_at: Set(0),
             begun_at: Set(now()),
             password_hash: Set(password_hash),
@@ -216,7 +217,7 @@ impl Directory for Site {
 
     /// Unknown machines are told of, and boot their own disk.
     async fn discovery_session(&self, mac: &Mac) -> Result<Option<BootSession>, BackendError> {
-        let what = Observed::UnknownMachine { mac: mac.clone(), address: None, circuit_id: None };
+        let what = Observed::UnknownMachine { mac: mac.clone(), address: None, circuit_id: None, vendor_class: None };
         observe(self, &format!("unknown/{mac}"), what).await;
         Ok(None)
     }
@@ -253,6 +254,7 @@ impl SessionEvents for Site {
         let change = boot_session::ActiveModel {
             stage: Set(stage.as_str().into()),
             error: Set(error.map(|e| e.chars().take(2000).collect())),
+            erased: Set(serde_json::to_value(done.erased).map_err(BackendError::new)?),
             ..Default::default()
         };
         self.heard(session.job_id, change).await?;

@@ -102,6 +102,8 @@ struct Rig {
     link: SocketAddr,
     line: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
     next_job: Id,
+    /// The instance that orders are for.
+    ordered_for: Option<Id>,
 }
 
 impl Rig {
@@ -136,6 +138,7 @@ impl Rig {
             link: "127.0.0.1:0".parse().unwrap(),
             line: None,
             next_job: 1,
+            ordered_for: None,
         };
         rig.connect().await;
         rig
@@ -224,8 +227,7 @@ impl Rig {
                     tls_fingerprint: None,
                 }),
                 macs: Vec::new(),
-                in_use: false,
-                reservations: Vec::new(),
+                ..SiteServer::default()
             }));
         }
         for (i, switch) in yard.world().switches.iter().enumerate() {
@@ -277,7 +279,7 @@ impl Rig {
                         depends_on: if i > 0 { vec![format!("{}", i - 1)] } else { Vec::new() },
                         retry: RetryPolicy { max: 5, min_seconds: 1, max_seconds: 2 },
                         timeout_seconds: 60,
-                        refs: Default::default(),
+                        refs: model::job::JobRefs { instance_id: self.ordered_for, ..Default::default() },
                         can_be_skipped: true,
                         requires_confirmation: false,
                     },
@@ -405,7 +407,8 @@ async fn a_server_is_discovered_installed_started_and_cleaned() {
     })
     .await;
 
-    let jobs = rig.order(vec![(ServerClean::NAME, value(ServerClean { server_id: 1 }))]).await;
+    let jobs =
+        rig.order(vec![(ServerClean::NAME, value(ServerClean { server_id: 1, ..ServerClean::default() }))]).await;
     rig.succeeded(&jobs).await;
     assert_eq!(hostname(&yard, 0), None);
     site.stop().await;
@@ -510,7 +513,7 @@ async fn every_function_may_run_again() {
     assert_eq!(yard.world().servers[0].with(|s| s.boots), boots, "a server that runs is left alone");
     twice(&mut rig, ServerPowerStatus::NAME, value(ServerPowerStatus { server_id: 1 })).await;
     twice(&mut rig, ServerPower::NAME, power(PowerAction::ForceOff)).await;
-    twice(&mut rig, ServerClean::NAME, value(ServerClean { server_id: 1 })).await;
+    twice(&mut rig, ServerClean::NAME, value(ServerClean { server_id: 1, ..ServerClean::default() })).await;
     assert_eq!(hostname(&yard, 0), None);
     twice(&mut rig, SwitchDiscover::NAME, value(SwitchDiscover { network_device_id: 1 })).await;
     site.stop().await;
@@ -544,33 +547,83 @@ async fn without_a_line_machines_still_boot_after_a_restart() {
     yard.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_s_old_order_does_not_erase_a_server_in_use() {
-    let mut rig = Rig::new(6).await;
-    let yard = rig.yard(2).await;
-    rig.enter(&yard);
-    {
-        let mut facts = rig.global.facts.lock().unwrap();
-        let generation = facts.len() as i64 + 1;
-        let held = facts.iter_mut().find(|f| f.key == "server/1").unwrap();
+impl Rig {
+    /// Changes what the site knows of a server.
+    fn server_fact(&self, id: Id, change: impl FnOnce(&mut SiteServer)) {
+        let mut facts = self.global.facts.lock().unwrap();
+        let generation = facts.iter().map(|f| f.generation).max().unwrap_or(0) + 1;
+        let held = facts.iter_mut().find(|f| f.key == format!("server/{id}")).unwrap();
         held.generation = generation;
         if let Some(Fact::Server(server)) = &mut held.value {
-            server.in_use = true;
+            change(server);
         }
         facts.sort_by_key(|f| f.generation);
     }
-    let site = site::start(rig.site_config()).await.unwrap();
-    let jobs = [
-        (ServerClean::NAME, value(ServerClean { server_id: 1 })),
-        (ServerDiscover::NAME, value(ServerDiscover { server_id: 1 })),
-    ];
-    for (function, payload) in jobs {
-        let job = rig.order(vec![(function, payload)]).await[0];
-        rig.until(function, || rig.status(job) == Some(JobStatus::ThrownError)).await;
-        let error = rig.global.jobs.lock().unwrap()[&job].error.clone().unwrap();
-        assert!(error.contains("a tenant's operating system is on this server"), "{error}");
+
+    /// Ordered for an instance where one is named, and refused in those words.
+    async fn refused(&mut self, function: &str, payload: serde_json::Value, instance: Option<Id>, words: &str) {
+        self.ordered_for = instance;
+        let job = self.order(vec![(function, payload)]).await[0];
+        self.ordered_for = None;
+        self.until(function, || self.status(job) == Some(JobStatus::ThrownError)).await;
+        let error = self.global.jobs.lock().unwrap()[&job].error.clone().unwrap();
+        assert!(error.contains(words), "{function}: {error}");
     }
-    assert_eq!(yard.world().servers[0].with(|s| s.boots), 0, "never switched on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_in_use_is_touched_by_its_own_deploys_alone() {
+    let mut rig = Rig::new(6).await;
+    let yard = rig.yard(3).await;
+    rig.enter(&yard);
+    // One that an instance holds, one in production elsewhere.
+    rig.server_fact(1, |s| (s.in_use, s.instance_id) = (true, Some(41)));
+    rig.server_fact(2, |s| (s.in_use, s.hands_off) = (true, true));
+    let site = site::start(rig.site_config()).await.unwrap();
+    let clean = |server_id| value(ServerClean { server_id, ..ServerClean::default() });
+    let power =
+        |server_id, action| value(ServerPower { server_id, action, graceful_seconds: None, force_after: false });
+    let tenant = "a tenant's operating system is on this server";
+    rig.refused(ServerClean::NAME, clean(1), None, tenant).await;
+    rig.refused(ServerDiscover::NAME, value(ServerDiscover { server_id: 1 }), None, tenant).await;
+    let install = rig.install(&yard, 1);
+    rig.refused(ServerInstall::NAME, install.clone(), None, tenant).await;
+    // Orders of a deploy for another instance, which had the server once.
+    let void = "serves instance 41 now";
+    rig.refused(ServerClean::NAME, clean(1), Some(40), void).await;
+    rig.refused(ServerInstall::NAME, install, Some(40), void).await;
+    rig.refused(ServerPower::NAME, power(1, PowerAction::ForceOff), Some(40), void).await;
+    rig.refused(ServerStart::NAME, value(ServerStart { server_id: 1 }), Some(40), void).await;
+    let production = "in production outside of this platform";
+    rig.refused(ServerClean::NAME, clean(2), None, production).await;
+    rig.refused(ServerClean::NAME, clean(2), Some(41), production).await;
+    rig.refused(ServerDiscover::NAME, value(ServerDiscover { server_id: 2 }), None, production).await;
+    rig.refused(ServerPower::NAME, power(2, PowerAction::ForceOff), None, production).await;
+    rig.refused(ServerStart::NAME, value(ServerStart { server_id: 2 }), None, production).await;
+    // To be read it is there.
+    let read = rig.order(vec![(ServerInventory::NAME, value(ServerInventory { server_id: 2 }))]).await;
+    rig.succeeded(&read).await;
+    for n in [0, 1] {
+        assert_eq!(yard.world().servers[n].with(|s| s.boots), 0, "server {n} was never switched on");
+    }
+    // A job that works when its server passes to somebody else lets go of it.
+    let read = rig.order(vec![(ServerInventory::NAME, value(ServerInventory { server_id: 3 }))]).await;
+    rig.succeeded(&read).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let fault = format!("http://{}/faults", yard.admin_addr());
+    let slow = serde_json::json!({
+        "selector": {"id": yard.world().servers[2].spec.serial, "face": "agent", "operation": "STEP wipe"}, "action": {"type": "delay", "ms": 4000},
+    });
+    let sent = client.post(fault).json(&slow).send().await.unwrap();
+    assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+    let job = rig.order(vec![(ServerClean::NAME, clean(3))]).await[0];
+    rig.until("the server boots", || yard.world().servers[2].with(|s| s.boots) > 0).await;
+    rig.server_fact(3, |s| (s.in_use, s.instance_id) = (true, Some(43)));
+    rig.cut().await;
+    rig.connect().await;
+    rig.until("the job lets go", || rig.status(job) == Some(JobStatus::ThrownError)).await;
+    let error = rig.global.jobs.lock().unwrap()[&job].error.clone().unwrap();
+    assert!(error.contains(tenant), "{error}");
     site.stop().await;
     yard.shutdown().await;
 }

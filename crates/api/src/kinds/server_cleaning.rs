@@ -52,7 +52,7 @@ async fn clean(ctx: Ctx) -> Result<Reply, ApiError> {
         title: title.clone(),
         site_id: Some(after.site_id),
         target: Target { kind: "server".into(), id: after.id, generation: 0 },
-        payload: serde_json::to_value(ServerClean { server_id: after.id })?,
+        payload: serde_json::to_value(ServerClean { server_id: after.id, ..ServerClean::default() })?,
         depends_on: Vec::new(),
         retry: RetryPolicy { max: 2, min_seconds: 10, max_seconds: 60 },
         timeout_seconds: 7200,

@@ -114,7 +114,8 @@ pub async fn servers<C: ConnectionTrait>(
     let free = Condition::all()
         .add(server::Column::SiteId.eq(site_id))
         .add(server::Column::Status.eq(ServerStatus::Available.as_str()))
-        .add(server::Column::AdministrationState.ne("unmanaged"))
+        .add(server::Column::AdministrationState.eq("managed"))
+        .add(server::Column::Maintenance.is_null())
         .add(server::Column::ServerTypeId.is_in(types));
     let mine = Condition::any().add(free).add(server::Column::Id.is_in(held.iter().copied()));
     let rows = server::Entity::find()
@@ -160,7 +161,7 @@ pub async fn servers<C: ConnectionTrait>(
         .add(
             Condition::any()
                 .add(server::Column::Status.is_in(tenants))
-                .add(server::Column::AdministrationState.eq("unmanaged")),
+                .add(server::Column::AdministrationState.ne("managed")),
         );
     let occupied = server_interface::Entity::find()
         .select_only()

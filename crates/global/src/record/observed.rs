@@ -52,7 +52,7 @@ pub(super) async fn record(
             "network_device" => switch_certificate(db, sealer, site_id, id, &sha256).await,
             _ => Ok(()),
         },
-        Observed::UnknownMachine { mac, address, circuit_id } => {
+        Observed::UnknownMachine { mac, address, circuit_id, vendor_class: _ } => {
             stranger(db, site_id, &mac, address.as_deref(), circuit_id.as_deref()).await
         }
         Observed::OsUp { server_id } => {

@@ -24,12 +24,12 @@ pub fn task(session: &BootSession, http_base: &str) -> Task {
     let wait = Task { task: TaskKind::Wait, steps: Vec::new(), retry_after: Some(RETRY_AFTER) };
     let steps = match (session.task, &session.install) {
         (TaskKind::Discover, _) => vec![Step::Inventory, Step::Finish],
-        (TaskKind::Clean, _) => vec![Step::Wipe { disks: "all".into() }, Step::Finish],
+        (TaskKind::Clean, _) => vec![Step::Wipe { disks: "all".into(), plan: session.clean.clone() }, Step::Finish],
         (TaskKind::Install, Some(install)) => {
             let image = &install.os.image;
             vec![
                 Step::Inventory,
-                Step::Wipe { disks: "all".into() },
+                Step::Wipe { disks: "all".into(), plan: None },
                 Step::WriteImage {
                     url: format!("{http_base}/images/{}", image.sha256),
                     sha256: image.sha256.clone(),

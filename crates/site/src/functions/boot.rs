@@ -9,8 +9,10 @@ use model::{
     agent::TaskKind,
     bmc::{BootTarget, PowerAction, PowerState},
     boot::{BootSession, InstallSpec},
+    cleaning::{CleanPlan, ErasedDisk},
 };
 
+use super::guard::{Touch, permitted};
 use crate::{
     Site,
     entity::boot_session,
@@ -27,6 +29,23 @@ const SWITCH_OFF: i64 = 30;
 /// Time for a power change to show.
 const POWER: Duration = Duration::from_secs(90);
 
+/// What a server is booted for.
+pub(super) struct Work {
+    /// Purpose.
+    pub task: TaskKind,
+    /// For an installation: of what.
+    pub install: Option<InstallSpec>,
+    /// For a cleaning: how.
+    pub clean: Option<CleanPlan>,
+}
+
+impl Work {
+    /// A purpose without particulars.
+    pub(super) fn of(task: TaskKind) -> Self {
+        Self { task, install: None, clean: None }
+    }
+}
+
 /// How it stands.
 pub(super) enum Followed {
     /// Ask again later.
@@ -40,14 +59,19 @@ fn wait(reason: impl Into<String>) -> Followed {
 }
 
 /// One look; brings the matter forward where it can be.
-pub(super) async fn follow(
-    site: &Site,
-    ctx: &JobContext,
-    server_id: Id,
-    task: TaskKind,
-    install: Option<InstallSpec>,
-) -> Result<Followed, JobError> {
-    let server = site.server(server_id)?;
+pub(super) async fn follow(site: &Site, ctx: &JobContext, server_id: Id, work: Work) -> Result<Followed, JobError> {
+    let server = match permitted(site, ctx, server_id, Touch::Disks) {
+        Ok(server) => server,
+        Err(refused) => {
+            // Somebody else has the server now: its machine must not find our session when it boots.
+            if let Some(session) = site.session(ctx.id()).await?
+                && !matches!(session.stage(), Stage::Failed | Stage::Ended)
+            {
+                site.move_session(ctx.id(), Stage::Ended).await?;
+            }
+            return Err(refused);
+        }
+    };
     let bmc = site.bmc(&server)?;
     let session = match site.session(ctx.id()).await? {
         Some(session) if !matches!(session.stage(), Stage::Failed | Stage::Ended) => session,
@@ -62,8 +86,9 @@ pub(super) async fn follow(
                 job_id: ctx.id(),
                 server_id,
                 macs: server.macs.clone(),
-                task,
-                install,
+                task: work.task,
+                install: work.install,
+                clean: work.clean,
                 token: String::new(),
             };
             site.begin_session(wanted).await.map_err(JobError::retry)?
@@ -71,6 +96,8 @@ pub(super) async fn follow(
     };
     match session.stage() {
         Stage::Prepared => {
+            // The facts may have changed since this job began.
+            permitted(site, ctx, server_id, Touch::Disks)?;
             ctx.progress(1, "switching off");
             bmc.set_power(PowerAction::ForceOff).await.map_err(job_error)?;
             bmc.wait_for_power(PowerState::Off, POWER).await.map_err(job_error)?;
@@ -108,6 +135,7 @@ pub(super) async fn follow(
                 return Ok(Followed::Over(Box::new(session)));
             }
             if now() - session.heard_at > SWITCH_OFF {
+                permitted(site, ctx, server_id, Touch::Disks)?;
                 bmc.set_power(PowerAction::ForceOff).await.map_err(job_error)?;
             }
             ctx.progress(99, "waiting for the server to switch off");
@@ -117,14 +145,21 @@ pub(super) async fn follow(
     }
 }
 
-/// Ends a session whose agent reported a failure, with the error that it gave.
+/// Ends a session whose agent reported a failure, with the error that it gave and what became of each disk by then.
 pub(super) async fn failure(site: &Site, job_id: Id) -> Result<(), JobError> {
     if let Some(session) = site.session(job_id).await?
         && session.stage() == Stage::Failed
     {
         site.move_session(job_id, Stage::Ended).await?;
         let error = session.error.unwrap_or_default();
-        return Err(JobError::retry(format!("the boot image reports: {error}")));
+        let disks: Vec<ErasedDisk> = serde_json::from_value(session.erased).unwrap_or_default();
+        let list = disks.iter().map(|d| {
+            let name = d.serial.as_ref().map_or_else(|| d.name.clone(), |s| format!("{} ({s})", d.name));
+            format!("{name}: {}", d.error.as_ref().unwrap_or(&d.method))
+        });
+        let told = list.collect::<Vec<_>>().join("; ");
+        let told = if told.is_empty() { String::new() } else { format!(" [{told}]") };
+        return Err(JobError::retry(format!("the boot image reports: {error}{told}")));
     }
     Ok(())
 }

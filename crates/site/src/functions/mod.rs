@@ -1,6 +1,7 @@
 //! Job functions of a site, a file each. Each may be cut off anywhere and run again.
 
 mod boot;
+mod guard;
 mod server_clean;
 mod server_discover;
 mod server_identify;

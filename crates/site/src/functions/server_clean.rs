@@ -1,4 +1,4 @@
-//! `server.clean`: erases all disks.
+//! `server.clean`: erases disks, and tells what became of each.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use model::{
 };
 use serde_json::json;
 
-use super::boot::{Followed, failure, follow};
+use super::boot::{Followed, Work, failure, follow};
 use crate::Site;
 
 pub(super) struct ServerCleanFunction(pub(super) Arc<Site>);
@@ -23,17 +23,11 @@ impl JobFunction for ServerCleanFunction {
 
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerClean = ctx.payload()?;
-        // Deploys give servers back by numbered orders, of which old ones are void. An order of a person has no number: it may be an
-        // old one that is tried again, long after a tenant moved in.
-        if ctx.job.generation == 0 && self.0.server(order.server_id)?.in_use {
-            return Err(JobError::fatal(
-                "a tenant's operating system is on this server: it is not erased; free it first, then order the cleaning anew",
-            ));
-        }
         failure(&self.0, ctx.id()).await?;
-        match follow(&self.0, &ctx, order.server_id, TaskKind::Clean, None).await? {
+        let work = Work { clean: Some(order.plan), ..Work::of(TaskKind::Clean) };
+        match follow(&self.0, &ctx, order.server_id, work).await? {
             Followed::Wait(outcome) => Ok(outcome),
-            Followed::Over(_) => Ok(Outcome::Done(json!({"power": "off"}))),
+            Followed::Over(session) => Ok(Outcome::Done(json!({"power": "off", "erased": session.erased}))),
         }
     }
 }

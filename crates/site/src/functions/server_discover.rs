@@ -9,7 +9,7 @@ use model::{
     order::{Order, ServerDiscover},
 };
 
-use super::boot::{Followed, failure, follow};
+use super::boot::{Followed, Work, failure, follow};
 use crate::Site;
 
 pub(super) struct ServerDiscoverFunction(pub(super) Arc<Site>);
@@ -22,13 +22,8 @@ impl JobFunction for ServerDiscoverFunction {
 
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerDiscover = ctx.payload()?;
-        if self.0.server(order.server_id)?.in_use {
-            return Err(JobError::fatal(
-                "a tenant's operating system is on this server: it is not booted for discovery; free it first",
-            ));
-        }
         failure(&self.0, ctx.id()).await?;
-        match follow(&self.0, &ctx, order.server_id, TaskKind::Discover, None).await? {
+        match follow(&self.0, &ctx, order.server_id, Work::of(TaskKind::Discover)).await? {
             Followed::Wait(outcome) => Ok(outcome),
             Followed::Over(session) if session.inventory.is_object() => Ok(Outcome::Done(session.inventory)),
             Followed::Over(_) => Err(JobError::fatal("the boot image ended without an inventory")),

@@ -10,7 +10,7 @@ use model::{
 };
 use serde_json::json;
 
-use super::boot::{Followed, failure, follow};
+use super::boot::{Followed, Work, failure, follow};
 use crate::{Site, image::State};
 
 pub(super) struct ServerInstallFunction(pub(super) Arc<Site>);
@@ -35,7 +35,8 @@ impl JobFunction for ServerInstallFunction {
             State::Failing(why) => return waits(format!("the site cannot get the image yet: {why}")),
         }
         let answer = json!({"os": order.spec.os.name, "image": image.sha256, "hostname": order.spec.hostname});
-        match follow(&self.0, &ctx, order.server_id, TaskKind::Install, Some(order.spec)).await? {
+        let work = Work { install: Some(order.spec), ..Work::of(TaskKind::Install) };
+        match follow(&self.0, &ctx, order.server_id, work).await? {
             Followed::Wait(outcome) => Ok(outcome),
             Followed::Over(_) => Ok(Outcome::Done(answer)),
         }

@@ -11,6 +11,7 @@ use model::{
 };
 use serde_json::json;
 
+use super::guard::{Touch, permitted};
 use crate::Site;
 use crate::equipment::job_error;
 
@@ -27,7 +28,7 @@ impl JobFunction for ServerPowerFunction {
 
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerPower = ctx.payload()?;
-        let server = self.0.server(order.server_id)?;
+        let server = permitted(&self.0, &ctx, order.server_id, Touch::Power)?;
         let bmc = self.0.bmc(&server)?;
         ctx.progress(10, "asking the BMC");
         bmc.set_power(order.action).await.map_err(job_error)?;
@@ -43,6 +44,8 @@ impl JobFunction for ServerPowerFunction {
         let waited = bmc.wait_for_power(wanted, limit).await;
         if waited.is_err() && order.action == PowerAction::GracefulOff && order.force_after {
             ctx.progress(60, "the operating system did not follow: cutting the power");
+            // Minutes have passed since the order began.
+            permitted(&self.0, &ctx, order.server_id, Touch::Power)?;
             bmc.set_power(PowerAction::ForceOff).await.map_err(job_error)?;
             bmc.wait_for_power(PowerState::Off, POWER).await.map_err(job_error)?;
         } else {

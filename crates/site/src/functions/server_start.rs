@@ -11,6 +11,7 @@ use model::{
 };
 use serde_json::json;
 
+use super::guard::{Touch, permitted};
 use crate::Site;
 use crate::equipment::job_error;
 
@@ -24,7 +25,7 @@ impl JobFunction for ServerStartFunction {
 
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerStart = ctx.payload()?;
-        let bmc = self.0.bmc(&self.0.server(order.server_id)?)?;
+        let bmc = self.0.bmc(&permitted(&self.0, &ctx, order.server_id, Touch::Power)?)?;
         if bmc.power().await.map_err(job_error)? != PowerState::On {
             ctx.progress(10, "next boot from the disk");
             match bmc.boot_once(BootTarget::Disk).await {

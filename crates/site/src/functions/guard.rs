@@ -1,0 +1,36 @@
+//! Whether a job may touch a server at this moment: asked at its start, and again right before each step that cannot be taken back.
+
+use engine::{JobContext, JobError};
+use model::{Id, snapshot::SiteServer};
+
+use crate::Site;
+
+/// What a step does to whatever runs on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Touch {
+    /// Its disks or its boot: only for the instance that holds it, or when nobody does.
+    Disks,
+    /// Its power, which an administrator may switch too.
+    Power,
+}
+
+/// The server, if this job may do that to it. The facts may have changed since the job was ordered: an order may have waited for days.
+pub(super) fn permitted(site: &Site, ctx: &JobContext, server_id: Id, touch: Touch) -> Result<SiteServer, JobError> {
+    let server = site.server(server_id)?;
+    let name = &server.name;
+    if server.hands_off {
+        return Err(JobError::fatal(format!(
+            "server {name} is in production outside of this platform: it is read, and never booted, erased or switched"
+        )));
+    }
+    match (server.instance_id, ctx.job.instance_id) {
+        (Some(holder), Some(ordered_for)) if holder != ordered_for => Err(JobError::fatal(format!(
+            "server {name} serves instance {holder} now, and this order was given for instance {ordered_for}: it is void"
+        ))),
+        // Deploys name the instance that they work for. Orders of people do not.
+        (_, None) if touch == Touch::Disks && server.in_use => Err(JobError::fatal(format!(
+            "a tenant's operating system is on this server ({name}): it is neither erased nor booted from the network; free it first, then order the work anew"
+        ))),
+        _ => Ok(server),
+    }
+}
