@@ -70,7 +70,9 @@ impl Linux {
         let tid = match found {
             Some(found) => found.tid,
             None => {
-                let tid = targets.iter().map(|t| t.tid).fold(0, Ord::max) + 1;
+                let taken = targets.iter().map(|t| t.tid).collect();
+                let node = self.ssh.fingerprint().unwrap_or_default();
+                let tid = tgt::number(&node, name, &taken);
                 let config = tgt::config(&iqn, tid, &self.backing.path(Piece::Whole(name)), &BTreeSet::new(), &[]);
                 script = format!(
                     "{tgt} --op new --mode target --tid {tid} -T {}\n{}\n",

@@ -63,8 +63,11 @@ impl Linux {
     /// Takes a share out of service, runs the script and brings it back; the file handles that clients hold stay good.
     pub(super) async fn restore_share(&self, name: &str, restore: &str) -> Result<(), StorageError> {
         let (fragment, point) = (quote(&self.fragment(name)), quote(&self.mount_point(name)));
+        // Ganesha reads every file of its directory, whatever its name ends with.
+        let aside = quote(&format!("{}.aside/{name}.conf", self.settings.exports));
         let script = format!(
-            "if [ -e {fragment} ]; then mv {fragment} {fragment}.off; fi\n{reload}\n{unmount}\n{restore}\n{mount}\nif [ -e {fragment}.off ]; then mv {fragment}.off {fragment}; fi\n{reload}",
+            "mkdir -p {aside_dir}\nif [ -e {fragment} ]; then mv {fragment} {aside}; fi\n{reload}\n{unmount}\n{restore}\n{mount}\nif [ -e {aside} ]; then mv {aside} {fragment}; fi\n{reload}",
+            aside_dir = quote(&format!("{}.aside", self.settings.exports)),
             reload = self.reload(),
             unmount = unmount(&point),
             mount = self.mount(name),
@@ -150,7 +153,7 @@ impl File for Linux {
         let export = self.export(&name, self.export_id(&name).await?, &clients);
         let (dir, fragment) = (quote(&self.settings.exports), quote(&self.fragment(&name)));
         script.push_str(&format!(
-            "mkdir -p {dir}\nif [ \"$(cat {fragment} 2>/dev/null)\" != \"$(printf %s {e})\" ]; then printf %s {e} > {fragment}.new; mv {fragment}.new {fragment}; fi\n{}\n",
+            "mkdir -p {dir}\nif [ \"$(cat {fragment} 2>/dev/null)\" != \"$(printf %s {e})\" ]; then mkdir -p {dir}.aside; printf %s {e} > {dir}.aside/new; mv {dir}.aside/new {fragment}; fi\n{}\n",
             self.reload(),
             e = quote(&export),
         ));

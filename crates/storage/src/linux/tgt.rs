@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use model::secret::Clear;
+use sha2::{Digest, Sha256};
 
 /// Where our targets are named.
 const AUTHORITY: &str = "iqn.2026-01.io.steelyard";
@@ -12,9 +13,17 @@ pub(super) fn iqn(name: &str) -> String {
     format!("{AUTHORITY}:{name}")
 }
 
-/// The NAA identifier that tgt makes for the first logical unit of a target. Targets keep their number, so that it stays.
+/// The NAA identifier that tgt makes for the first logical unit of a target: it follows from the target's number alone.
 pub(super) fn naa(tid: u32) -> String {
-    format!("3{:015x}", (u64::from(tid) << 32) | 1)
+    format!("6{:0>31}", format!("e000000{tid:04x}0001"))
+}
+
+/// A number for a new target. Identifiers follow from it, so it comes from the node's and the volume's names: two nodes that count from 1
+/// would show volumes that look like paths to the same one.
+pub(super) fn number(node: &str, name: &str, taken: &BTreeSet<u32>) -> u32 {
+    let digest = Sha256::digest(format!("{node} {name}").as_bytes());
+    let wanted = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) & 0x0fff_ffff | 0x0100_0000;
+    (wanted..).find(|n| !taken.contains(n)).unwrap_or(wanted)
 }
 
 /// A session of an initiator.
@@ -191,6 +200,16 @@ Target 9: iqn.2001-04.org.example:other
             (false, true, true)
         );
         assert_eq!(parse("garbage\n  more: garbage"), vec![]);
+    }
+
+    #[test]
+    fn identifiers_follow_from_numbers() {
+        // As read from tgt 1.0.85.
+        assert_eq!(naa(1), "60000000000000000e00000000010001");
+        assert_eq!(naa(123_456_789), "6000000000000".to_owned() + "0e00000075bcd150001");
+        let first = number("n", "v", &BTreeSet::new());
+        assert_ne!(first, number("m", "v", &BTreeSet::new()));
+        assert_ne!(first, number("n", "v", &BTreeSet::from([first])));
     }
 
     #[test]
