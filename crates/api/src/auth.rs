@@ -32,24 +32,27 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .map(|(_, v)| v)
 }
 
-/// The caller of a request.
-pub async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
+/// What a request brings to say who calls, and whether a cookie brought it.
+pub fn credential(headers: &HeaderMap) -> Option<(&str, bool)> {
     let bearer = headers
         .get(header::AUTHORIZATION)
         .and_then(|h| h.to_str().ok())
         .and_then(|h| h.strip_prefix("Bearer ").or_else(|| h.strip_prefix("bearer ")));
-    let (token, from_cookie) = match (bearer, cookie(headers, SESSION_COOKIE)) {
-        (Some(token), _) => (token.trim(), false),
-        (None, Some(token)) => (token, true),
-        (None, None) => {
-            return Err(denied("log in first: send Authorization: Bearer with an API key or session token"));
-        }
-    };
+    bearer.map(|token| (token.trim(), false)).or_else(|| cookie(headers, SESSION_COOKIE).map(|token| (token, true)))
+}
+
+/// The caller of a request.
+pub async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let (token, from_cookie) = credential(headers)
+        .ok_or_else(|| denied("log in first: send Authorization: Bearer with an API key or session token"))?;
     let hash = crypto::token::hash(token);
     let db = &app.db().read;
     let found = session::Entity::find().filter(session::Column::TokenHash.eq(&hash)).one(db).await?;
     let (user_id, session_hash) = match found {
         Some(s) if s.expires_at < time::now() => return Err(denied("the session has expired; log in again")),
+        Some(s) if s.pending => {
+            return Err(denied("the code of your authenticator is still owed; send it to /login-2fa"));
+        }
         Some(s) => {
             let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
             if from_cookie
@@ -87,6 +90,7 @@ pub async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<C
         email: user.email,
         is_admin: is_admin(&user.access_level),
         permissions: serde_json::from_value(permissions).unwrap_or_default(),
+        is_suspended: user.is_suspended,
         session: session_hash,
     })
 }

@@ -29,6 +29,8 @@ pub struct Caller {
     pub is_admin: bool,
     /// Permissions of the role.
     pub permissions: HashSet<String>,
+    /// May look, and change nothing.
+    pub is_suspended: bool,
     /// Hash of the session token, when it is a browser session.
     pub session: Option<String>,
 }

@@ -138,6 +138,14 @@ pub fn permissions() -> Vec<&'static str> {
     all
 }
 
+/// The operations that a permission guards, sorted by id.
+pub fn guarded_by(permission: &str) -> Vec<&'static Operation> {
+    let mut all: Vec<_> =
+        OPERATIONS.values().filter(|o| matches!(o.permission, Permission::Need(p) if p == permission)).collect();
+    all.sort_by_key(|o| o.id);
+    all
+}
+
 fn word_of(v: &Value) -> &'static str {
     match v {
         Value::Null => "null",

@@ -121,6 +121,13 @@ async fn prepare(
             caller
         }
     };
+    if caller.is_suspended
+        && operation.method != "GET"
+        && operation.permission != Permission::Public
+        && operation.id != "logout"
+    {
+        return Err(ApiError::forbidden("you are suspended: you may look, but change nothing; ask an administrator"));
+    }
     let if_match = parse_if_match(&parts.headers)?;
     if operation.if_match_required && if_match.is_none() && !parts.headers.contains_key("if-match") {
         return Err(ApiError::new(

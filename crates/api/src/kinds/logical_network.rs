@@ -202,7 +202,7 @@ async fn update_config(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Tagged(wire(&after)["config"].clone(), after.revision))
 }
 
-fn check_mtu(mtu: Option<i64>) -> Result<Option<i64>, ApiError> {
+pub(crate) fn check_mtu(mtu: Option<i64>) -> Result<Option<i64>, ApiError> {
     match mtu {
         Some(mtu) if !(1280..=9216).contains(&mtu) => {
             Err(ApiError::field("mtu", format!("{mtu} is not between 1280 and 9216")))

@@ -8,8 +8,8 @@ use crate::{
     context::{Ctx, Reply},
     error::ApiError,
     kinds::{
-        list,
-        logical_network::{read_blocks, wire_blocks},
+        edit, list,
+        logical_network::{check_mtu, read_blocks, wire_blocks},
         record,
     },
     routes,
@@ -19,6 +19,7 @@ routes! {
     "getLogicalNetworkProfiles" => profiles,
     "getLogicalNetworkProfile" => one,
     "createLogicalNetworkProfile" => create,
+    "updateLogicalNetworkProfile" => update,
     "deleteLogicalNetworkProfile" => delete,
 }
 
@@ -71,7 +72,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
         None => format!("profile-{}", profile::Entity::find().count(&txn).await? + 1),
     };
     let mut blocks = read_blocks(&ctx)?;
-    blocks["mtu"] = json!(ctx.int("mtu"));
+    blocks["mtu"] = json!(check_mtu(ctx.int("mtu"))?);
     let mut row = profile::new();
     row.name = Set(ctx.text("name").unwrap_or(&label).to_owned());
     row.label = Set(label);
@@ -91,6 +92,32 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     .await?;
     txn.commit().await?;
     Ok(Reply::Tagged(wire(&made), made.revision))
+}
+
+async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    ctx.refuse_others(&["label", "name", "annotations", "mtu"])?;
+    let label = ctx.text("label").map(|l| model::validate::label("label", l)).transpose()?;
+    let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
+    let mtu = check_mtu(ctx.int("mtu"))?;
+    let found = find(&ctx).await?;
+    let after = edit(&ctx, &found, ("logical_network_profile", &found.label), "update", wire, |row| {
+        if let Some(label) = label {
+            row.label = Set(label);
+        }
+        if let Some(name) = name {
+            row.name = Set(name);
+        }
+        if let Some(annotations) = ctx.body.get("annotations").filter(|a| a.is_object()) {
+            row.annotations = Set(annotations.clone());
+        }
+        if ctx.has("mtu") {
+            let mut blocks = found.blocks.clone();
+            blocks["mtu"] = json!(mtu);
+            row.blocks = Set(blocks);
+        }
+    })
+    .await?;
+    Ok(Reply::Tagged(wire(&after), after.revision))
 }
 
 async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {

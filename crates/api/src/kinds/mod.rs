@@ -5,6 +5,10 @@ pub mod authentication;
 pub mod connect_rules;
 pub mod cron_job;
 pub mod deploy;
+pub mod dns_record_set;
+pub mod dns_zone;
+pub mod endpoint;
+pub mod endpoint_interface;
 pub mod enrolment;
 pub mod event;
 pub mod fabric_device;
@@ -17,13 +21,21 @@ pub mod logical_network_strategy;
 pub mod network_connection;
 pub mod network_device;
 pub mod network_device_default;
+pub mod network_device_job;
 pub mod network_device_port;
 pub mod network_device_registration;
+pub mod network_device_secret;
+pub mod network_device_template;
+pub mod network_device_upkeep;
 pub mod network_fabric;
+pub mod network_fabric_deploy;
 pub mod os_template;
 pub mod overview;
+pub mod permission;
 pub mod plan;
 pub mod role;
+pub mod second_factor;
+pub mod secret;
 pub mod server;
 pub mod server_cleaning;
 pub mod server_default_credentials;
@@ -41,8 +53,15 @@ pub mod subnet;
 pub mod system;
 pub mod template_asset;
 pub mod user;
+pub mod user_ssh_key;
+pub mod user_suspension;
+pub mod utilization;
+pub mod variable;
 
-use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, Select};
+use sea_orm::{
+    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel,
+    QueryFilter, Select,
+};
 use serde_json::{Value, json};
 use store::{
     StoreError,
@@ -60,6 +79,10 @@ pub fn all() -> impl Iterator<Item = Route> {
         connect_rules::ROUTES,
         cron_job::ROUTES,
         deploy::ROUTES,
+        dns_record_set::ROUTES,
+        dns_zone::ROUTES,
+        endpoint::ROUTES,
+        endpoint_interface::ROUTES,
         enrolment::ROUTES,
         event::ROUTES,
         fabric_device::ROUTES,
@@ -74,11 +97,18 @@ pub fn all() -> impl Iterator<Item = Route> {
         network_device_default::ROUTES,
         network_device_port::ROUTES,
         network_device_registration::ROUTES,
+        network_device_secret::ROUTES,
+        network_device_template::ROUTES,
+        network_device_upkeep::ROUTES,
         network_fabric::ROUTES,
+        network_fabric_deploy::ROUTES,
         os_template::ROUTES,
         overview::ROUTES,
+        permission::ROUTES,
         plan::ROUTES,
         role::ROUTES,
+        second_factor::ROUTES,
+        secret::ROUTES,
         server::ROUTES,
         server_cleaning::ROUTES,
         server_default_credentials::ROUTES,
@@ -95,6 +125,10 @@ pub fn all() -> impl Iterator<Item = Route> {
         system::ROUTES,
         template_asset::ROUTES,
         user::ROUTES,
+        user_ssh_key::ROUTES,
+        user_suspension::ROUTES,
+        utilization::ROUTES,
+        variable::ROUTES,
     ]
     .into_iter()
     .flatten()
@@ -185,4 +219,58 @@ where
     record(ctx, &txn, &format!("{kind}.{verb}"), title, (kind, after.id()), context).await?;
     txn.commit().await?;
     Ok(after)
+}
+
+/// A new row with its event, in one transaction. `name` is what people call it.
+pub(crate) async fn insert<M>(
+    ctx: &Ctx,
+    row: M::Active,
+    kind: &str,
+    name: &str,
+    wire: impl Fn(&M) -> Value,
+) -> Result<M, ApiError>
+where
+    M: Revisioned + FromQueryResult + IntoActiveModel<M::Active>,
+    M::Entity: EntityTrait<Model = M, ActiveModel = M::Active>,
+    M::Active: ActiveModelTrait<Entity = M::Entity> + ActiveModelBehavior + Send,
+{
+    let txn = ctx.app.db().begin().await?;
+    let made = row.insert(&txn).await?;
+    let title = format!("{} {name} created", capital(kind));
+    record(ctx, &txn, &format!("{kind}.create"), title, (kind, made.id()), json!({"after": wire(&made)})).await?;
+    txn.commit().await?;
+    Ok(made)
+}
+
+/// Takes a row away at the revision that was read, with an event that has it as it was.
+pub(crate) async fn remove<M, C>(
+    ctx: &Ctx,
+    txn: &C,
+    found: &M,
+    object: (&str, &str),
+    wire: impl Fn(&M) -> Value,
+) -> Result<(), ApiError>
+where
+    M: Revisioned,
+    C: ConnectionTrait,
+{
+    ctx.check_revision(found.revision())?;
+    let gone = M::Entity::delete_many()
+        .filter(M::id_column().eq(found.id()))
+        .filter(M::revision_column().eq(found.revision()))
+        .exec(txn)
+        .await?;
+    if gone.rows_affected == 0 {
+        return Err(ApiError::stale(found.revision() + 1));
+    }
+    let (kind, name) = object;
+    let title = format!("{} {name} deleted", capital(kind));
+    record(ctx, txn, &format!("{kind}.delete"), title, (kind, found.id()), json!({"before": wire(found)})).await
+}
+
+/// `dns_zone` → `Dns zone`.
+fn capital(kind: &str) -> String {
+    let words = kind.replace('_', " ");
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
 }

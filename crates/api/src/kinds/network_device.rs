@@ -6,13 +6,13 @@ use model::{
     switch::DRIVERS,
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
     sea_query::Expr,
 };
 use serde_json::{Map, Value, json};
 use store::{
     entity::{
-        fabric_device, fabric_link, network_device, network_device_port, server_instance, server_interface, site,
+        endpoint_interface, fabric_device, fabric_link, network_device, network_device_port, server_interface, site,
     },
     list::{Revisioned, cas},
 };
@@ -22,7 +22,9 @@ use crate::{
     error::ApiError,
     facts,
     kinds::{
-        list, record,
+        list,
+        network_device_upkeep::refuse_carrying,
+        record,
         server::{seen, take_shown},
     },
     routes,
@@ -348,22 +350,7 @@ async fn refuse_used<C: ConnectionTrait>(db: &C, found: &network_device::Model, 
             found.name, member.fabric_id
         )));
     }
-    let servers: Vec<Id> = server_interface::Entity::find()
-        .select_only()
-        .column(server_interface::Column::ServerId)
-        .filter(server_interface::Column::NetworkDeviceId.eq(found.id))
-        .into_tuple()
-        .all(db)
-        .await?;
-    let used =
-        server_instance::Entity::find().filter(server_instance::Column::ServerId.is_in(servers)).count(db).await?;
-    if used > 0 {
-        return Err(ApiError::conflict(format!(
-            "switch {} carries {used} server(s) in use; it cannot be {what}",
-            found.name
-        )));
-    }
-    Ok(())
+    refuse_carrying(db, found, what).await
 }
 
 /// Nothing is behind its ports any more.
@@ -376,6 +363,10 @@ async fn uncable<C: ConnectionTrait>(txn: &C, id: Id) -> Result<(), ApiError> {
         .await?;
     fabric_link::Entity::delete_many()
         .filter(Condition::any().add(fabric_link::Column::DeviceA.eq(id)).add(fabric_link::Column::DeviceB.eq(id)))
+        .exec(txn)
+        .await?;
+    endpoint_interface::Entity::delete_many()
+        .filter(endpoint_interface::Column::NetworkDeviceId.eq(id))
         .exec(txn)
         .await?;
     network_device_port::Entity::delete_many()

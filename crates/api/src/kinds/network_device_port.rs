@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use engine::NewGroup;
 use model::{
     Id,
-    job::{JobRefs, JobSpec, RetryPolicy, Target},
-    order::{Order, SwitchApply},
+    order::SwitchApply,
     switch::{PortIntent, SwitchPatch},
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
@@ -19,7 +17,12 @@ use store::{
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{MAX_ROWS, network_device::find, record},
+    kinds::{
+        MAX_ROWS,
+        network_device::find,
+        network_device_job::{group, job},
+        record,
+    },
     routes,
 };
 
@@ -118,28 +121,10 @@ async fn set_status(ctx: Ctx) -> Result<Reply, ApiError> {
     let of_ports: BTreeMap<String, PortIntent> = names.iter().map(|n| (n.clone(), intent.clone())).collect();
     let patch = SwitchPatch { ports: of_ports, ..SwitchPatch::default() };
     let title = format!("Switch {} {} of {}", if up { "on" } else { "off" }, names.join(", "), device.name);
-    let job = JobSpec {
-        key: "ports".into(),
-        function: SwitchApply::NAME.into(),
-        title: title.clone(),
-        site_id: Some(device.site_id),
-        target: Target { kind: "network_device".into(), id: device.id, generation: 0 },
-        payload: serde_json::to_value(SwitchApply { network_device_id: device.id, patch })?,
-        depends_on: Vec::new(),
-        retry: RetryPolicy::default(),
-        timeout_seconds: 120,
-        refs: JobRefs { network_device_id: Some(device.id), ..Default::default() },
-        can_be_skipped: true,
-        requires_confirmation: false,
-    };
-    let group = NewGroup {
-        kind: "network_device_ports".into(),
-        description: title.clone(),
-        params: json!({"networkDeviceId": device.id, "ports": names, "up": up}),
-        network_device_id: Some(device.id),
-        site_id: Some(device.site_id),
-        ..Default::default()
-    };
+    let apply = SwitchApply { network_device_id: device.id, patch };
+    let job = job("ports", &device, title.clone(), &apply, &[])?;
+    let mut group = group("network_device_ports", &device, &title);
+    group.params = json!({"networkDeviceId": device.id, "ports": names, "up": up});
     let created = ctx.app.engine().create_group(&txn, group, vec![job]).await?;
     let info = json!({"jobGroupId": created.group_id, "jobId": created.job_ids.get("ports")});
     record(&ctx, &txn, "network_device.ports", title, ("network_device", device.id), info.clone()).await?;

@@ -1,11 +1,7 @@
 //! How a switch comes in, and how it is read again.
 
-use engine::{Created, NewGroup};
-use model::{
-    job::{JobRefs, JobSpec, RetryPolicy, Target},
-    order::{Order, SwitchDiscover},
-    secret::Clear,
-};
+use engine::Created;
+use model::{job::JobSpec, order::SwitchDiscover, secret::Clear};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, DatabaseTransaction};
 use serde_json::{Value, json};
 use store::entity::network_device;
@@ -19,7 +15,9 @@ use crate::{
         network_device::{
             address, default_port, driver, find, notes, port, quarantine, refuse_others, refuse_taken, site_of, wire,
         },
-        network_device_default, record,
+        network_device_default,
+        network_device_job::{group, job},
+        record,
     },
     routes,
 };
@@ -36,33 +34,14 @@ pub(crate) async fn start_discovery(
     device: &network_device::Model,
 ) -> Result<Created, ApiError> {
     let job = discovery("discover".into(), device)?;
-    let group = NewGroup {
-        kind: "network_device_discover".into(),
-        description: job.title.clone(),
-        params: json!({"networkDeviceId": device.id}),
-        network_device_id: Some(device.id),
-        site_id: Some(device.site_id),
-        ..Default::default()
-    };
+    let group = group("network_device_discover", device, &job.title);
     Ok(app.engine().create_group(txn, group, vec![job]).await?)
 }
 
 /// The job that reads a switch.
 pub(crate) fn discovery(key: String, device: &network_device::Model) -> Result<JobSpec, ApiError> {
-    Ok(JobSpec {
-        key,
-        function: SwitchDiscover::NAME.into(),
-        title: format!("Read switch {}", device.name),
-        site_id: Some(device.site_id),
-        target: Target { kind: "network_device".into(), id: device.id, generation: 0 },
-        payload: serde_json::to_value(SwitchDiscover { network_device_id: device.id })?,
-        depends_on: Vec::new(),
-        retry: RetryPolicy::default(),
-        timeout_seconds: 120,
-        refs: JobRefs { network_device_id: Some(device.id), ..Default::default() },
-        can_be_skipped: true,
-        requires_confirmation: false,
-    })
+    let title = format!("Read switch {}", device.name);
+    job(key, device, title, &SwitchDiscover { network_device_id: device.id }, &[])
 }
 
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {

@@ -8,7 +8,7 @@ use crate::{
     context::{Ctx, Reply},
     contract,
     error::ApiError,
-    kinds::record,
+    kinds::{permission, record},
     routes,
 };
 
@@ -43,11 +43,15 @@ async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
 }
 
 /// The permissions of the body: each must exist, and be the caller's own, so that nobody rises by making a role.
-fn granted(ctx: &Ctx) -> Result<Value, ApiError> {
+async fn granted(ctx: &Ctx) -> Result<Value, ApiError> {
     let known = contract::permissions();
+    let custom = permission::custom(&ctx.app.db().read).await?;
     let wanted = ctx.body.get("permissions").cloned().unwrap_or_else(|| json!([]));
     for (i, p) in wanted.as_array().into_iter().flatten().enumerate() {
         let p = p.as_str().unwrap_or("");
+        if custom.contains(p) && ctx.caller.is_admin {
+            continue;
+        }
         if !known.contains(&p) {
             return Err(ApiError::field(format!("permissions[{i}]"), format!("{p:?} is not a permission")));
         }
@@ -66,7 +70,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     row.label = Set(label);
     row.description = Set(ctx.text("description").unwrap_or("").to_owned());
     row.kind = Set("custom".into());
-    row.permissions = Set(granted(&ctx)?);
+    row.permissions = Set(granted(&ctx).await?);
     let txn = ctx.app.db().begin().await?;
     let made = row.insert(&txn).await?;
     record(
@@ -93,7 +97,7 @@ fn custom(found: &role::Model) -> Result<(), ApiError> {
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let found = find(&ctx).await?;
     custom(&found)?;
-    let permissions = granted(&ctx)?;
+    let permissions = granted(&ctx).await?;
     let txn = ctx.app.db().begin().await?;
     let before = found.permissions.clone();
     let mut row: role::ActiveModel = found.into();

@@ -6,7 +6,7 @@ use model::{
 };
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
-use store::entity::{account, api_key, user};
+use store::entity::{account, api_key, session, user};
 
 use crate::{
     context::{Ctx, Reply},
@@ -21,6 +21,10 @@ routes! {
     "getAccountUsers" => of_account,
     "createUserAuthorized" => create,
     "updateUserConfig" => update,
+    "getUserConfiguration" => configuration,
+    "changeUserAccount" => change_account,
+    "updateUserPassword" => change_password,
+    "regenerateUserJwtSalt" => end_sessions,
     "archiveUser" => archive,
     "unarchiveUser" => unarchive,
     "getUserApiKey" => get_key,
@@ -86,6 +90,65 @@ async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Tagged(wire(&found), found.revision))
 }
 
+async fn configuration(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx, ctx.id("userId")?).await?;
+    Ok(Reply::Tagged(wire(&found)["config"].clone(), found.revision))
+}
+
+/// Moves a user to another account. What they own stays with the account that it was made in.
+async fn change_account(ctx: Ctx) -> Result<Reply, ApiError> {
+    if !ctx.caller.is_admin {
+        return Err(ApiError::forbidden("only administrators move users between accounts"));
+    }
+    let id = ctx.need_int("newAccountId")?;
+    let found = find(&ctx, ctx.id("userId")?).await?;
+    let account = account::Entity::find_by_id(id).one(&ctx.app.db().read).await?.filter(|a| !a.archived);
+    let account = account.ok_or_else(|| ApiError::field("newAccountId", format!("there is no account {id}")))?;
+    if account.id == found.account_id {
+        return Err(ApiError::conflict(format!("{} is in account {} already", found.email, account.name)));
+    }
+    let object = ("user", found.email.as_str());
+    let after = edit(&ctx, &found, object, "change_account", wire, |row| row.account_id = Set(account.id)).await?;
+    Ok(Reply::Tagged(wire(&after), after.revision))
+}
+
+/// Shortest password.
+const SHORTEST: usize = 8;
+
+/// One's own password. All other sessions end.
+async fn change_password(ctx: Ctx) -> Result<Reply, ApiError> {
+    let new = ctx.need_text("newPassword")?.to_owned();
+    if new.chars().count() < SHORTEST {
+        return Err(ApiError::field("newPassword", format!("must have at least {SHORTEST} characters")));
+    }
+    let old = ctx.need_text("oldPassword")?.to_owned();
+    let found = find(&ctx, ctx.caller.user_id).await?;
+    let before = found.password_hash.clone();
+    // Hashing takes its time by design: not on the threads that serve requests.
+    let hash = tokio::task::spawn_blocking(move || {
+        crypto::password::verify(&old, &before).then(|| crypto::password::hash(&new)).transpose()
+    })
+    .await
+    .map_err(ApiError::internal)?
+    .map_err(ApiError::internal)?
+    .ok_or_else(|| ApiError::field("oldPassword", "is not your password"))?;
+    let object = ("user", found.email.as_str());
+    let after = edit(&ctx, &found, object, "change_password", wire, |row| row.password_hash = Set(hash)).await?;
+    let others = session::Entity::delete_many()
+        .filter(session::Column::UserId.eq(found.id))
+        .filter(session::Column::TokenHash.ne(ctx.caller.session.clone().unwrap_or_default()));
+    others.exec(&ctx.app.db().write).await?;
+    Ok(Reply::Tagged(wire(&after), after.revision))
+}
+
+/// Logs the caller out everywhere; API keys stay.
+async fn end_sessions(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx, ctx.caller.user_id).await?;
+    let all = session::Entity::delete_many().filter(session::Column::UserId.eq(found.id));
+    all.exec(&ctx.app.db().write).await?;
+    Ok(Reply::Tagged(wire(&found), found.revision))
+}
+
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let email = ctx.need_text("email")?.trim().to_lowercase();
     if email.len() > 254
@@ -105,8 +168,8 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
         return Err(ApiError::forbidden("only administrators make administrators"));
     }
     let password = ctx.text("password").map_or_else(crypto::password::generate, str::to_owned);
-    if password.chars().count() < 8 {
-        return Err(ApiError::field("password", "must have at least 8 characters"));
+    if password.chars().count() < SHORTEST {
+        return Err(ApiError::field("password", format!("must have at least {SHORTEST} characters")));
     }
     let txn = ctx.app.db().begin().await?;
     let account_id = match ctx.int("accountId") {
