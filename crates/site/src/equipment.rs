@@ -14,8 +14,10 @@ use model::{
     link::Observed,
     secret::Clear,
     snapshot::{SiteNetworkDevice, SiteServer},
+    storage::StorageTarget,
     switch::SwitchEndpoint,
 };
+use storage::Array;
 use switch::SwitchDriver;
 
 use crate::{Site, power::observe};
@@ -36,11 +38,17 @@ struct OpenSwitch {
     driver: Arc<dyn SwitchDriver>,
 }
 
+struct OpenStorage {
+    target: StorageTarget,
+    array: Arc<dyn Array>,
+}
+
 /// Open connections.
 #[derive(Default)]
 pub(crate) struct Equipment {
     bmcs: Mutex<HashMap<Id, Open>>,
     switches: Mutex<HashMap<Id, OpenSwitch>>,
+    storages: Mutex<HashMap<Id, OpenStorage>>,
     /// BMC connections that another has replaced: their sessions are still to be ended.
     replaced: Mutex<Vec<Arc<Driver>>>,
     /// Certificates that the Global Controller was told of.
@@ -69,6 +77,10 @@ impl Equipment {
             let shown = open.driver.refused_fingerprint().or_else(|| open.driver.fingerprint());
             seen.push(("network_device", *id, open.endpoint.tls_fingerprint.clone(), shown));
         }
+        for (id, open) in locked(&self.storages).iter() {
+            let shown = open.array.refused_fingerprint().or_else(|| open.array.fingerprint());
+            seen.push(("storage", *id, open.target.tls_fingerprint.clone(), shown));
+        }
         let told = locked(&self.told);
         seen.into_iter()
             .filter_map(|(object, id, pin, shown)| Some((object, id, pin, shown?)))
@@ -88,7 +100,7 @@ impl Site {
         })
     }
 
-    fn open_secret(&self, sealed: &model::secret::Sealed, what: &str) -> Result<Clear, JobError> {
+    pub(crate) fn open_secret(&self, sealed: &model::secret::Sealed, what: &str) -> Result<Clear, JobError> {
         self.sealer.open(sealed).map_err(|e| JobError::fatal(format!("the password of {what}: {e}; enter it again")))
     }
 
@@ -147,6 +159,42 @@ impl Site {
         Ok((device, driver))
     }
 
+    /// A storage.
+    pub(crate) fn storage(&self, id: Id) -> Result<(StorageTarget, Arc<dyn Array>), JobError> {
+        let target = self.facts.storage(id).ok_or_else(|| {
+            JobError::retry(format!("storage {id} is not known at this site (yet); register it, or correct its site"))
+        })?;
+        let mut open = locked(&self.equipment.storages);
+        if let Some(found) = open.get_mut(&id) {
+            // The pin that comes back from the Global Controller is that which we met ourselves.
+            let pinned = StorageTarget { tls_fingerprint: None, ..target.clone() } == found.target
+                && found.array.fingerprint() == target.tls_fingerprint;
+            if pinned || found.target == target {
+                found.target.clone_from(&target);
+                return Ok((target, found.array.clone()));
+            }
+        }
+        let what = format!("storage {}", target.name);
+        let private_key = target.private_key.as_ref().map(|key| self.open_secret(key, &what)).transpose()?;
+        let access = storage::Access {
+            name: target.name.clone(),
+            address: target.address.clone(),
+            port: target.port,
+            username: target.username.clone(),
+            secret: self.open_secret(&target.secret, &what)?,
+            private_key,
+            timeout: TIMEOUT,
+            tls_fingerprint: target.tls_fingerprint.clone(),
+            protocol: target.protocol,
+            options: target.options.clone(),
+        };
+        let array: Arc<dyn Array> = storage::open(target.driver, access)
+            .map_err(|e| JobError { retryable: e.is_retryable(), message: e.to_string() })?
+            .into();
+        open.insert(id, OpenStorage { target: target.clone(), array: array.clone() });
+        Ok((target, array))
+    }
+
     /// Tells the Global Controller of certificates that were met for the first time, to be pinned, or that are not the pinned ones.
     pub(crate) async fn tell_certificates(&self) {
         for (object, id, sha256) in self.equipment.news() {
@@ -166,6 +214,7 @@ impl Site {
             old.iter().filter_map(|id| open.remove(id)).map(|o| o.driver).chain(replaced).collect()
         };
         locked(&self.equipment.switches).retain(|id, _| self.facts.network_device(*id).is_some());
+        locked(&self.equipment.storages).retain(|id, _| self.facts.storage(*id).is_some());
         for driver in idle {
             driver.close().await;
         }

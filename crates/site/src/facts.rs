@@ -103,6 +103,13 @@ impl Facts {
         })
     }
 
+    pub(crate) fn storage(&self, id: Id) -> Option<model::storage::StorageTarget> {
+        self.read(|k| match k.all.get(&format!("storage/{id}")) {
+            Some(Fact::Storage(target)) => Some(target.clone()),
+            _ => None,
+        })
+    }
+
     pub(crate) fn images(&self) -> Vec<ImageRef> {
         self.read(|k| {
             k.all.values().filter_map(|f| if let Fact::Image(i) = f { Some(i.clone()) } else { None }).collect()

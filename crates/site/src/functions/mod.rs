@@ -10,6 +10,12 @@ mod server_inventory;
 mod server_power;
 mod server_power_status;
 mod server_start;
+mod storage_array;
+mod storage_bucket;
+mod storage_discover;
+mod storage_share;
+mod storage_snapshot;
+mod storage_volume;
 mod switch_apply;
 mod switch_discover;
 
@@ -31,6 +37,18 @@ pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
         Arc::new(server_power::ServerPowerFunction(site())),
         Arc::new(server_power_status::ServerPowerStatusFunction(site())),
         Arc::new(server_start::ServerStartFunction(site())),
+        Arc::new(storage_bucket::StorageBucketDeleteFunction(site())),
+        Arc::new(storage_bucket::StorageBucketEnsureFunction(site())),
+        Arc::new(storage_discover::StorageDiscoverFunction(site())),
+        Arc::new(storage_share::StorageShareDeleteFunction(site())),
+        Arc::new(storage_share::StorageShareEnsureFunction(site())),
+        Arc::new(storage_snapshot::StorageSnapshotCloneFunction(site())),
+        Arc::new(storage_snapshot::StorageSnapshotCreateFunction(site())),
+        Arc::new(storage_snapshot::StorageSnapshotDeleteFunction(site())),
+        Arc::new(storage_snapshot::StorageSnapshotRestoreFunction(site())),
+        Arc::new(storage_volume::StorageAccessEnsureFunction(site())),
+        Arc::new(storage_volume::StorageVolumeDeleteFunction(site())),
+        Arc::new(storage_volume::StorageVolumeEnsureFunction(site())),
         Arc::new(switch_apply::SwitchApplyFunction(site())),
         Arc::new(switch_discover::SwitchDiscoverFunction(site())),
     ]
