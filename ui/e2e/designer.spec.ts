@@ -32,7 +32,7 @@ test('draw with the mouse, deploy, active', async ({ page }) => {
   await shot(page, 'deploying');
   await expect(page.getByTestId('infrastructure-status')).toHaveText('Active', { timeout: 180_000 });
   await card(page, 'workers').click({ position: { x: 60, y: 30 } });
-  await page.getByRole('tab', { name: 'Access' }).click();
+  await page.getByRole('tab', { name: /^Servers \(/ }).click();
   await expect(page.getByText(/\d+\.\d+\.\d+\.\d+/).first()).toBeVisible();
   await page.getByRole('button', { name: 'Reveal credentials' }).first().click();
   await expect(page.getByText('Password', { exact: true }).first()).toBeVisible();
@@ -45,7 +45,8 @@ test('the same by keyboard alone', async ({ page }) => {
   await createInfrastructure(page, unique('keys'));
   await page.keyboard.press('a');
   await page.getByRole('menu').waitFor();
-  await page.keyboard.press('ArrowDown');
+  await expect(page.getByRole('menuitem').first()).toBeFocused();
+  await noSeriousViolation(page);
   await page.keyboard.press('Enter');
   await expect(page.locator('.sy-card')).toHaveCount(1);
   // The new group is selected: C offers its ends; Tab reaches "New network".
@@ -60,6 +61,16 @@ test('the same by keyboard alone', async ({ page }) => {
   await expect(page.locator('.sy-rail')).toHaveCount(0);
   await page.keyboard.press('Control+y');
   await expect(page.locator('.sy-rail')).toHaveCount(1);
+  await saved(page);
+  await page.keyboard.press('Control+k');
+  await page.getByRole('combobox', { name: 'Search and commands' }).fill('Deploy');
+  await expect(page.getByRole('option').first()).toContainText('Deploy');
+  await page.keyboard.press('Enter');
+  await expect(dialog.getByText('Powered on')).toBeVisible();
+  await expect(dialog.getByRole('button', { name: 'Deploy' })).toBeEnabled();
+  for (let n = 0; n < 12 && !(await dialog.getByRole('button', { name: 'Deploy' }).evaluate((e) => e === document.activeElement)); n++) await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await expect(page.getByTestId('infrastructure-status')).toHaveText('Active', { timeout: 60_000 });
 });
 
 test('an invalid connection is refused and the reason is told', async ({ page }) => {
@@ -120,4 +131,48 @@ test('a failed step is retried and the deploy ends well', async ({ page }) => {
   }
   await retryAll(page);
   await expect(page.getByTestId('infrastructure-status')).toHaveText('Active', { timeout: 150_000 });
+});
+
+test('several elements are picked, edited and deleted as one step; hundreds are typed', async ({ page }) => {
+  await login(page);
+  await createInfrastructure(page, unique('several'));
+  for (const label of ['one', 'two', 'three']) {
+    await addGroup(page);
+    await rename(page, label);
+  }
+  await card(page, 'one').click({ position: { x: 60, y: 30 } });
+  await card(page, 'two').click({ position: { x: 60, y: 30 }, modifiers: ['Control'] });
+  const inspector = page.getByRole('complementary', { name: 'Inspector' });
+  await expect(inspector).toContainText('2 elements');
+  await inspector.getByLabel('Servers in each group').fill('7');
+  await expect(card(page, 'one')).toContainText('7 servers');
+  await expect(card(page, 'two')).toContainText('7 servers');
+  await expect(card(page, 'three')).toContainText('1 server');
+  await noSeriousViolation(page);
+  await shot(page, 'several');
+  // The two move together, and back with one undo.
+  const before = await card(page, 'two').boundingBox();
+  const from = await card(page, 'one').boundingBox();
+  if (!from || !before) throw new Error('a card is not on the screen');
+  await page.mouse.move(from.x + 60, from.y + 30);
+  await page.mouse.down();
+  await page.mouse.move(from.x + 60, from.y + 150, { steps: 6 });
+  await page.mouse.up();
+  await expect.poll(async () => (await card(page, 'two').boundingBox())?.y).toBeGreaterThan(before.y + 60);
+  await page.keyboard.press('Control+z');
+  await expect.poll(async () => (await card(page, 'two').boundingBox())?.y).toBe(before.y);
+  await page.keyboard.press('Control+a');
+  await expect(inspector).toContainText('3 elements');
+  await page.keyboard.press('Delete');
+  await expect(page.locator('.sy-card')).toHaveCount(0);
+  await page.keyboard.press('Control+z');
+  await expect(page.locator('.sy-card')).toHaveCount(3);
+  // Any number is typed on the card itself.
+  await card(page, 'three').getByTitle('Type the number of servers').click();
+  await page.keyboard.type('300');
+  await page.keyboard.press('Enter');
+  await expect(card(page, 'three')).toContainText('300 servers');
+  await expect(card(page, 'three')).toContainText(/short/);
+  await saved(page);
+  await expect(page.getByRole('tab', { name: /^Problems \([1-9]/ })).toBeVisible();
 });

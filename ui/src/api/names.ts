@@ -1,6 +1,6 @@
 import { useQuery } from '@tanstack/react-query';
 import { api } from './client';
-import type { Page, Server } from './types';
+import type { Page, Server, Site } from './types';
 
 const MOST = 100;
 
@@ -14,4 +14,11 @@ export function useServerNames(ids: readonly number[]) {
     retry: false,
     queryFn: async () => new Map((await api.get<Page<Server>>('/servers', { 'filter.serverId': `$in:${wanted.join(',')}`, limit: MOST })).data.map((s) => [s.serverId, { serial: s.serialNumber || `server ${s.serverId}`, model: s.model ?? '' }])),
   });
+}
+
+/** All sites; they are few and change seldom. */
+export const sitesQuery = { queryKey: ['sites'], staleTime: 30_000, queryFn: () => api.get<Page<Site>>('/sites', { limit: 100 }) };
+export function useSiteNames(): (id: number | null | undefined) => string {
+  const sites = useQuery(sitesQuery);
+  return (id) => sites.data?.data.find((s) => s.id === id)?.name ?? (id ? `site ${id}` : '–');
 }

@@ -61,11 +61,12 @@ export interface GroupConnection {
   providesDefaultRoute?: boolean;
   redundancy?: { mode: 'active-backup' | 'active-active'; implementation?: unknown } | null;
 }
-export type ServerInstance = Sure<'ServerInstance', 'id' | 'label' | 'groupId' | 'infrastructureId' | 'serviceStatus'> & May<'ServerInstance', 'serverId' | 'hostname' | 'osInstallError'> & {
+export type ServerInstance = Sure<'ServerInstance', 'id' | 'label' | 'groupId' | 'infrastructureId' | 'serviceStatus'> & May<'ServerInstance', 'serverId' | 'hostname' | 'osInstallError' | 'osTemplateId'> & {
   config: { deployType: DeployType; deployStatus: DeployStatus; serverId?: number | null };
   allocatedServerInfo?: { id: number; vendor: string; model?: string } | null;
   allocatedNetworkConfig?: Record<string, unknown> | null;
-  meta?: { addresses?: { logicalNetworkId: number; address: string }[] } | null;
+  addresses?: { logicalNetworkId: number; address: string; prefixLength?: number; gateway?: string | null }[] | null;
+  osReinstallRequired?: number | null;
 };
 export type InstanceCredentials = May<'ServerInstanceCredentials', 'username' | 'initialPassword' | 'publicSshKey'>;
 export type ServerType = Sure<'ServerType', 'id' | 'name' | 'ramGbytes' | 'processorCount' | 'processorCoreCount' | 'networkInterfaceCount' | 'networkInterfaceSpeeds' | 'processorNames' | 'diskCount' | 'serverClass'> & May<'ServerType', 'label' | 'gpuCount'>;
@@ -137,6 +138,8 @@ export interface Problem {
   code: string;
   message: string;
   fix?: string | null;
+  /** A change of the object that would mend it. */
+  patch?: { field: string; value: unknown } | null;
 }
 export interface PlanChange {
   kind: string;

@@ -10,10 +10,12 @@ const MOST = 14;
 /** Every word that was typed is somewhere in the label or its kind. */
 export function matching(commands: readonly Command[], text: string): Command[] {
   const wanted = text.toLowerCase().split(/\s+/).filter(Boolean);
-  return commands.filter((c) => {
+  const fits = commands.filter((c) => {
     const said = `${c.label} ${c.hint ?? ''}`.toLowerCase();
     return wanted.every((w) => said.includes(w));
   });
+  const begins = (c: Command) => wanted.length > 0 && c.label.toLowerCase().startsWith(wanted[0]);
+  return [...fits.filter(begins), ...fits.filter((c) => !begins(c))];
 }
 
 export default function Palette({ base, find, close }: { base: Command[]; find: Finder; close: () => void }) {

@@ -32,7 +32,8 @@ export function useCommands(commands: Command[]) {
 }
 export const usePageCommands = () => usePages((s) => s.by);
 
-const Palette = lazy(() => import('./Palette'));
+const fetchPalette = () => import('./Palette');
+const Palette = lazy(fetchPalette);
 
 /** Ctrl+K anywhere, or the button: go to anything, do anything. The list itself is loaded at its first use. */
 export function CommandBar({ base, find }: { base: Command[]; find: Finder }) {
@@ -44,7 +45,12 @@ export function CommandBar({ base, find }: { base: Command[]; find: Finder }) {
       setOpen((o) => !o);
     };
     window.addEventListener('keydown', handle);
-    return () => window.removeEventListener('keydown', handle);
+    // Fetched once the page stands, so that nothing typed after Ctrl+K is lost.
+    const early = setTimeout(() => void fetchPalette().catch(() => undefined), 3_000);
+    return () => {
+      clearTimeout(early);
+      window.removeEventListener('keydown', handle);
+    };
   }, []);
   return (
     <>

@@ -16,7 +16,8 @@ const drop = (id: number) => useToasts.setState((s) => ({ list: s.list.filter((t
 
 export function toast(title: string, text?: string, options: { kind?: Toast['kind']; action?: Toast['action'] } = {}) {
   const id = next++;
-  useToasts.setState((s) => ({ list: [...s.list.slice(-3), { id, kind: options.kind ?? 'info', title, text, action: options.action }] }));
+  // The same said again replaces what was said before; more than three at once nobody reads.
+  useToasts.setState((s) => ({ list: [...s.list.filter((t) => t.title !== title).slice(-2), { id, kind: options.kind ?? 'info', title, text, action: options.action }] }));
   setTimeout(() => drop(id), options.kind === 'error' ? 12_000 : 6_000);
 }
 export function toastError(title: string, error: unknown) {
@@ -27,17 +28,17 @@ export function toastError(title: string, error: unknown) {
 export function Toasts() {
   const list = useToasts((s) => s.list);
   return (
-    <div aria-live="polite" style={{ position: 'fixed', right: 16, bottom: 'var(--sy-toast-bottom, 16px)', zIndex: 400, display: 'grid', gap: 8, width: 360 }}>
+    <div aria-live="polite" className="toasts">
       {list.map((t) => (
         <Notification key={t.id} role={t.kind === 'error' ? 'alert' : 'status'} title={t.title} color={t.kind === 'error' ? 'red' : 'steel'} withBorder onClose={() => drop(t.id)} closeButtonProps={{ 'aria-label': 'Dismiss' }}>
-          {t.text}
-          {t.action && (
-            <Group mt={6}>
-              <Button size="compact-xs" variant="light" onClick={() => (t.action?.run(), drop(t.id))}>
+          <Group gap="sm" wrap="nowrap" justify="space-between">
+            <span>{t.text}</span>
+            {t.action && (
+              <Button size="compact-xs" variant="light" style={{ flex: 'none' }} onClick={() => (t.action?.run(), drop(t.id))}>
                 {t.action.label}
               </Button>
-            </Group>
-          )}
+            )}
+          </Group>
         </Notification>
       ))}
     </div>

@@ -20,6 +20,9 @@ export const theme = createTheme({
   headings: { fontWeight: '650', sizes: { h1: { fontSize: '1.5rem' }, h2: { fontSize: '1.15rem' }, h3: { fontSize: '1rem' } } },
   components: {
     Modal: { defaultProps: { overlayProps: { backgroundOpacity: 0.45 }, transitionProps: { duration: 120 }, closeButtonProps: { 'aria-label': 'Close' } } },
+    // The menu's own invisible first stop is not allowed inside a menu; the first item is one.
+    Menu: { defaultProps: { withInitialFocusPlaceholder: false } },
+    MenuItem: { defaultProps: { 'data-autofocus': true } },
     Tooltip: { defaultProps: { withArrow: true, openDelay: 250 } },
     Badge: { defaultProps: { radius: 'sm', tt: 'none', fw: 600 } },
     Select: { defaultProps: { comboboxProps: { shadow: 'md' } } },

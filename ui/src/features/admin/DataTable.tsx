@@ -27,7 +27,7 @@ interface Source<T> {
 const ROW = 44;
 
 /** A table of any length: only visible rows are in the page, further ones are asked for as they come into view. */
-export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empty, height = 'calc(100vh - 230px)' }: { label: string; columns: Column<T>[]; source: Source<T>; keyOf: (row: T) => string | number; sort?: string; onSort?: (sort: string) => void; empty: ReactNode; height?: string }) {
+export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empty, height = 'calc(100vh - 206px)' }: { label: string; columns: Column<T>[]; source: Source<T>; keyOf: (row: T) => string | number; sort?: string; onSort?: (sort: string) => void; empty: ReactNode; height?: string }) {
   const box = useRef<HTMLDivElement>(null);
   const { rows, hasNextPage, isFetchingNextPage, fetchNextPage } = source;
   const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 8 });

@@ -3,7 +3,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useNavigate } from '@tanstack/react-router';
 import { type FormEvent, useState } from 'react';
 import { api } from '../../api/client';
-import type { Page, Site } from '../../api/types';
+import { sitesQuery } from '../../api/names';
 import { fieldErrors } from '../../components/fields';
 import { ErrorCard } from '../../components/states';
 import { toast } from '../../components/toast';
@@ -18,7 +18,7 @@ export function RegisterDialog({ close }: { close: () => void }) {
   const [password, setPassword] = useState('');
   const client = useQueryClient();
   const navigate = useNavigate();
-  const sites = useQuery({ queryKey: ['sites'], queryFn: () => api.get<Page<Site>>('/sites', { limit: 100 }) });
+  const sites = useQuery(sitesQuery);
   const chosen = site ?? (sites.data?.data[0] ? String(sites.data.data[0].id) : null);
   const register = useMutation({
     mutationFn: () => api.post<{ serverId: number }>('/servers', { siteId: Number(chosen), managementAddress: address.trim(), username: username.trim() || undefined, password: password || undefined }),

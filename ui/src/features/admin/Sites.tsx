@@ -3,7 +3,8 @@ import { IconBuildingWarehouse, IconLink, IconPlus } from '@tabler/icons-react';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { type FormEvent, useState } from 'react';
 import { api } from '../../api/client';
-import type { Agent, Overview, Page as Answer, Site } from '../../api/types';
+import { sitesQuery } from '../../api/names';
+import type { Agent, Overview, Site } from '../../api/types';
 import { fieldErrors } from '../../components/fields';
 import { duration, when } from '../../components/format';
 import { Empty, ErrorCard, Loading } from '../../components/states';
@@ -13,7 +14,7 @@ import { Page } from './Page';
 export function Sites() {
   const [adding, setAdding] = useState(false);
   const [enrol, setEnrol] = useState<Site | null>(null);
-  const sites = useQuery({ queryKey: ['sites'], queryFn: () => api.get<Answer<Site>>('/sites', { limit: 100 }) });
+  const sites = useQuery(sitesQuery);
   const overview = useQuery({ queryKey: ['overview'], queryFn: () => api.get<Overview>('/overview'), refetchInterval: 10_000 });
   return (
     <Page title="Sites" sub="Each site has a controller that runs the work there and keeps doing so when the line is down." tools={<Button leftSection={<IconPlus size={17} />} onClick={() => setAdding(true)}>Add site</Button>}>

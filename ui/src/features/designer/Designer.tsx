@@ -30,6 +30,7 @@ import { ConnectDialog } from './panels/ConnectDialog';
 import { Drawer } from './panels/Drawer';
 import { Inspector } from './panels/Inspector';
 import { Outline } from './panels/Outline';
+import { useShortages } from './problems';
 import { useShortcuts } from './shortcuts';
 
 export function Designer({ id }: { id: number }) {
@@ -42,6 +43,7 @@ export function Designer({ id }: { id: number }) {
   const ongoing = infra.data?.config.deployStatus === 'ongoing';
   const { catalogue } = useCatalogue(infra.data?.siteId);
   const state = useDesigner();
+  useShortages(infra.data?.siteId, catalogue);
   const deploy = useDeploy(id, Boolean(ongoing), state.ids);
   const [view, setView] = useState<View>('design');
   const [tab, setTab] = useState<string | null>(null);
@@ -140,6 +142,7 @@ export function Designer({ id }: { id: number }) {
         action('Undo', undo, 'Ctrl Z'),
         action('Redo', redo, 'Ctrl Y'),
         action('Arrange', arrange, 'Shift L'),
+        action('Deploy', () => setPlanOpen(true)),
         action('Validate', () => { setTab('problems'); void validate(); }),
         action('Show the design', () => setView('design')),
         action('Show what changes', () => setView('diff'), 'D'),
@@ -181,12 +184,12 @@ export function Designer({ id }: { id: number }) {
             <span className="sy-dim">/</span>
             <h1>{infrastructure.config.label ?? infrastructure.label}</h1>
             <span data-testid="infrastructure-status"><Status value={failed && ongoing ? 'failed' : ongoing ? 'ongoing' : infrastructure.serviceStatus} label={failed && ongoing ? 'Deploy failed' : ongoing ? 'Deploying' : undefined} /></span>
-            <Text size="sm" c="dimmed" visibleFrom="md">{infrastructure.datacenterName}</Text>
-            <Tooltip label={`${marks.added} new, ${marks.changed} changed, ${marks.removed} removed since the last deploy`}>
+            <Text size="sm" c="dimmed" visibleFrom="md">{catalogue.site?.name}</Text>
+            {marks.added + marks.changed + marks.removed > 0 && <Tooltip label={`${marks.added} new, ${marks.changed} changed, ${marks.removed} removed since the last deploy`}>
               <span className="num sy-marks">
                 <span className="mark-added">+{marks.added}</span> <span className="mark-changed">~{marks.changed}</span> <span className="mark-removed">−{marks.removed}</span>
               </span>
-            </Tooltip>
+            </Tooltip>}
             <SaveMark saving={saving === 'idle' && dirty ? 'saving' : saving} />
           </Group>
           <Group gap={6} wrap="nowrap">

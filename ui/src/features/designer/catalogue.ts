@@ -1,6 +1,6 @@
 import { useQuery } from '@tanstack/react-query';
 import { api } from '../../api/client';
-import type { Availability, Fabric, LogicalNetwork, NetworkProfile, OsTemplate, ServerType } from '../../api/types';
+import type { Availability, Fabric, LogicalNetwork, NetworkProfile, OsTemplate, ServerType, Site } from '../../api/types';
 import { listAll } from './model/persist';
 
 /** What a site offers to a design. */
@@ -10,8 +10,9 @@ export interface Catalogue {
   profiles: NetworkProfile[];
   fabrics: Fabric[];
   shared: LogicalNetwork[];
+  site: Site | null;
 }
-const NONE: Catalogue = { types: [], templates: [], profiles: [], fabrics: [], shared: [] };
+const NONE: Catalogue = { types: [], templates: [], profiles: [], fabrics: [], shared: [], site: null };
 
 export function useCatalogue(siteId: number | undefined) {
   const query = useQuery({
@@ -19,7 +20,8 @@ export function useCatalogue(siteId: number | undefined) {
     enabled: siteId !== undefined,
     staleTime: 60_000,
     queryFn: async (): Promise<Catalogue> => {
-      const [types, templates, fabrics] = await Promise.all([
+      const [site, types, templates, fabrics] = await Promise.all([
+        api.get<Site>(`/sites/${siteId}`).catch(() => null),
         listAll<ServerType>('/server-types'),
         listAll<OsTemplate>('/os-templates'),
         listAll<Fabric>('/network-fabrics', { 'filter.siteId': siteId ?? 0 }),
@@ -29,7 +31,7 @@ export function useCatalogue(siteId: number | undefined) {
         listAll<NetworkProfile>('/logical-network-profiles').catch(() => []),
         listAll<LogicalNetwork>('/logical-networks', { 'filter.infrastructureId': '$null' }).catch(() => []),
       ]);
-      return { types, templates, fabrics, profiles: profiles.filter((p) => here.has(p.fabricId)), shared: shared.filter((n) => here.has(n.fabricId) && n.serviceStatus !== 'deleted') };
+      return { site, types, templates, fabrics, profiles: profiles.filter((p) => here.has(p.fabricId)), shared: shared.filter((n) => here.has(n.fabricId) && n.serviceStatus !== 'deleted') };
     },
   });
   const catalogue = query.data ?? NONE;
@@ -45,10 +47,11 @@ export function defaultNetwork(c: Catalogue): { fabricId: number; profileId: num
 }
 
 export function useAvailability(siteId: number | undefined, serverTypeId: number) {
-  return useQuery({
-    queryKey: ['availability', siteId, serverTypeId],
-    enabled: siteId !== undefined && serverTypeId > 0,
-    staleTime: 15_000,
-    queryFn: () => api.get<Availability>(`/sites/${siteId}/availability`, { serverTypeId }),
-  });
+  return useQuery(availabilityQuery(siteId, serverTypeId));
 }
+export const availabilityQuery = (siteId: number | undefined, serverTypeId: number) => ({
+  queryKey: ['availability', siteId, serverTypeId],
+  enabled: siteId !== undefined && serverTypeId > 0,
+  staleTime: 15_000,
+  queryFn: () => api.get<Availability>(`/sites/${siteId}/availability`, { serverTypeId }),
+});

@@ -1,7 +1,7 @@
 import { useEffect } from 'react';
-import { isGroup, type Key } from './model/doc';
+import { type Key } from './model/doc';
 import { toast } from '../../components/toast';
-import { arrange, disconnect, duplicate, redo, remove, select, undo, useDesigner } from './model/store';
+import { arrange, disconnect, duplicate, pick, pickedKeys, redo, remove, select, undo, useDesigner } from './model/store';
 
 /** The element that has the keyboard: the focused node on the canvas, else the selected one. */
 function current(target: HTMLElement | null): Key | null {
@@ -17,11 +17,15 @@ export function useShortcuts(on: { openConnect: (from: Key) => void; openAdd: ()
       const key = event.key.toLowerCase();
       const at = current(target);
       const { link, doc } = useDesigner.getState();
+      // Several picked elements go together; a focused one outside of them is meant alone.
+      const picked = pickedKeys(useDesigner.getState());
+      const meant = at && !picked.includes(at) ? [at] : picked.length ? picked : at ? [at] : [];
       const mod = event.ctrlKey || event.metaKey;
       let done = true;
       if (mod && key === 'z') (event.shiftKey ? redo : undo)();
       else if (mod && key === 'y') redo();
-      else if (mod && key === 'd' && at && isGroup(at)) duplicate(at);
+      else if (mod && key === 'd' && meant.length) duplicate(...meant);
+      else if (mod && key === 'a') pick([...Object.keys(doc.networks), ...Object.keys(doc.groups)]);
       else if (mod || event.altKey) done = false;
       else if (key === 'c' && at) on.openConnect(at);
       else if (key === 'a') on.openAdd();
@@ -31,10 +35,9 @@ export function useShortcuts(on: { openConnect: (from: Key) => void; openAdd: ()
       else if (key === 'enter' && target?.closest('.react-flow__node') && at && target.classList.contains('react-flow__node')) select(at);
       else if (key === 'delete' || key === 'backspace') {
         if (link) disconnect(link);
-        else if (at) {
-          const label = (doc.groups[at] ?? doc.networks[at])?.label;
-          remove(at);
-          toast('Deleted', label, { action: { label: 'Undo', run: undo } });
+        else if (meant.length) {
+          remove(...meant);
+          toast('Deleted', meant.map((k) => (doc.groups[k] ?? doc.networks[k])?.label).join(', '), { action: { label: 'Undo', run: undo } });
         }
       } else done = false;
       if (done) event.preventDefault();

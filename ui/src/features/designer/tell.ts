@@ -4,7 +4,7 @@ import { type Catalogue, defaultNetwork } from './catalogue';
 import { isGroup, type Key, linkKey } from './model/doc';
 import { connect, undo, useDesigner } from './model/store';
 
-const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
+export const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
 
 /** Connects and says what that did, or why not. */
 export function connectAndTell(from: Key, to: Key, catalogue: Catalogue) {

@@ -5,7 +5,8 @@ import { keepPreviousData, useMutation, useQuery, useQueryClient } from '@tansta
 import { Link, useNavigate } from '@tanstack/react-router';
 import { type FormEvent, useEffect, useState } from 'react';
 import { api } from '../../api/client';
-import type { Infrastructure, Page, Site } from '../../api/types';
+import { sitesQuery, useSiteNames } from '../../api/names';
+import type { Infrastructure, Page } from '../../api/types';
 import { count } from '../../components/format';
 import { Empty, ErrorCard, Loading } from '../../components/states';
 import { Ago, Status } from '../../components/status';
@@ -27,6 +28,7 @@ export function InfrastructureList() {
     placeholderData: keepPreviousData,
   });
   useEffect(() => subscribe(({ topic, data }) => void ((topic === 'reset' || (topic === 'object' && /infrastructure$/.test(String(data.kind)))) && client.invalidateQueries({ queryKey: ['infrastructures'] }))), [client]);
+  const siteName = useSiteNames();
   const rows = list.data?.data ?? [];
   const total = list.data?.meta.totalItems ?? rows.length;
   return (
@@ -87,7 +89,7 @@ export function InfrastructureList() {
                       {i.config.deployType === 'delete' && i.config.deployStatus !== 'finished' && <Badge color="red" variant="light">To be deleted</Badge>}
                     </Group>
                   </Table.Td>
-                  <Table.Td>{i.datacenterName}</Table.Td>
+                  <Table.Td>{siteName(i.siteId)}</Table.Td>
                   <Table.Td className="num">{count(i.instancesCountActive)}</Table.Td>
                   <Table.Td>
                     <Ago at={i.updatedTimestamp} />
@@ -151,7 +153,7 @@ function CreateDialog({ opened, close }: { opened: boolean; close: () => void })
   const [site, setSite] = useState<string | null>(null);
   const navigate = useNavigate();
   const client = useQueryClient();
-  const sites = useQuery({ queryKey: ['sites'], queryFn: () => api.get<Page<Site>>('/sites', { limit: 100 }), enabled: opened });
+  const sites = useQuery({ ...sitesQuery, enabled: opened });
   const chosen = site ?? (sites.data?.data[0] ? String(sites.data.data[0].id) : null);
   const create = useMutation({
     mutationFn: () => api.post<Infrastructure>('/infrastructures', { label, siteId: Number(chosen) }),

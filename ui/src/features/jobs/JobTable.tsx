@@ -23,7 +23,7 @@ export function JobTable({ jobs, compact }: { jobs: Job[]; compact?: boolean }) 
   const sorted = [...jobs].sort((a, b) => (ORDER[a.status] ?? 4) - (ORDER[b.status] ?? 4) || a.jobId - b.jobId);
   return (
     <>
-      <Table stickyHeader highlightOnHover aria-label="Jobs">
+      <Table stickyHeader highlightOnHover verticalSpacing={compact ? 4 : 'xs'} aria-label="Jobs">
         <Table.Thead>
           <Table.Tr>
             <Table.Th>Step</Table.Th>

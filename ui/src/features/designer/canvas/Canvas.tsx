@@ -1,14 +1,14 @@
 import '@xyflow/react/dist/style.css';
 import './canvas.css';
 import { useComputedColorScheme } from '@mantine/core';
-import { Background, BackgroundVariant, type Connection, ConnectionMode, Controls, type Edge, type FinalConnectionState, MiniMap, type Node, type NodeChange, ReactFlow, useReactFlow, useStore } from '@xyflow/react';
-import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import { Background, BackgroundVariant, type Connection, ConnectionMode, Controls, type Edge, type FinalConnectionState, MiniMap, type Node, type NodeChange, ReactFlow, SelectionMode, useReactFlow, useStore } from '@xyflow/react';
+import { useCallback, useEffect, useMemo, useRef } from 'react';
 import { toast } from '../../../components/toast';
 import { defaultNetwork } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { isGroup, linkKey, type Position } from '../model/doc';
 import { CARD, RAIL, railWidth } from '../model/layout';
-import { connectToNew, move, select, selectLink, shownDoc, useDesigner } from '../model/store';
+import { connectToNew, move, NOWHERE, pick, pickedKeys, select, selectLink, shownDoc, useDesigner } from '../model/store';
 import { connectAndTell } from '../tell';
 import { DropEdge } from './DropEdge';
 import { GroupNode } from './GroupNode';
@@ -16,61 +16,79 @@ import { NetworkNode } from './NetworkNode';
 
 const nodeTypes = { servers: GroupNode, network: NetworkNode };
 const edgeTypes = { drop: DropEdge };
+/** From this many elements on only those in view are in the page. */
+const CULL = 120;
+const MULTI = ['Control', 'Meta'];
 
 export function Canvas() {
   const { catalogue } = useDesignerContext();
   const scheme = useComputedColorScheme('light');
   const doc = useDesigner(shownDoc);
   const selection = useDesigner((s) => s.selection);
+  const several = useDesigner((s) => s.picked);
   const link = useDesigner((s) => s.link);
   const locked = useDesigner((s) => s.locked);
   const flow = useReactFlow();
-  // Positions under the hand: kept here until the drag ends, then one step of undo.
-  const [dragged, setDragged] = useState<Record<string, Position>>({});
+  const dragged = useDesigner((s) => s.dragging);
 
+  // A node that did not change stays the same object: only what changed is drawn again.
+  const kept = useRef(new Map<string, Node>());
   const nodes = useMemo<Node[]>(() => {
     const width = railWidth(doc);
-    const make = (id: string, type: string, label: string, w: number, h: number): Node => ({
-      id, type, position: dragged[id] ?? doc.positions[id], data: {}, selected: selection === id, width: w, height: h, measured: { width: w, height: h }, zIndex: type === 'servers' ? 2 : 1,
-      ariaLabel: `${type === 'servers' ? 'Server group' : 'Network'} ${label}. Press C to connect, Enter for its settings, Delete to remove.`,
-      draggable: !locked, dragHandle: type === 'network' ? '.sy-pill' : undefined,
-    });
-    return [
-      ...Object.entries(doc.networks).map(([id, n]) => make(id, 'network', n.label, width, RAIL.height)),
-      ...Object.entries(doc.groups).map(([id, g]) => make(id, 'servers', g.label, CARD.width, CARD.height)),
-    ];
-  }, [doc, selection, dragged, locked]);
+    const picked = new Set(pickedKeys({ selection, picked: several }));
+    const next = new Map<string, Node>();
+    const make = (id: string, type: string, label: string, w: number, h: number) => {
+      const position = dragged[id] ?? doc.positions[id];
+      const before = kept.current.get(id);
+      const ariaLabel = `${type === 'servers' ? 'Server group' : 'Network'} ${label}. Press C to connect, Enter for its settings, Delete to remove.`;
+      const same = before && before.position === position && before.selected === picked.has(id) && before.width === w && before.draggable === !locked && before.ariaLabel === ariaLabel;
+      next.set(id, same ? before : { id, type, position, data: {}, selected: picked.has(id), width: w, height: h, measured: { width: w, height: h }, zIndex: type === 'servers' ? 2 : 1, ariaLabel, draggable: !locked, dragHandle: type === 'network' ? '.sy-pill' : undefined });
+    };
+    for (const [id, n] of Object.entries(doc.networks)) make(id, 'network', n.label, width, RAIL.height);
+    for (const [id, g] of Object.entries(doc.groups)) make(id, 'servers', g.label, CARD.width, CARD.height);
+    kept.current = next;
+    return [...next.values()];
+  }, [doc, selection, several, dragged, locked]);
+  const { links, groups, networks } = doc;
   const edges = useMemo<Edge[]>(
     () =>
-      Object.entries(doc.links).map(([id, l]) => ({
+      Object.entries(links).map(([id, l]) => ({
         id, source: l.group, target: l.network, sourceHandle: 'port', targetHandle: 'rail', type: 'drop', selected: link === id, focusable: true,
-        ariaLabel: `Connection of ${doc.groups[l.group]?.label} to ${doc.networks[l.network]?.label}, ${l.tagged ? 'tagged' : 'untagged'}`,
+        ariaLabel: `Connection of ${groups[l.group]?.label} to ${networks[l.network]?.label}, ${l.tagged ? 'tagged' : 'untagged'}`,
       })),
-    [doc, link],
+    [links, groups, networks, link],
   );
 
   const onNodesChange = useCallback(
     (changes: NodeChange[]) => {
       const ended: Record<string, Position> = {};
+      const under: Record<string, Position> = {};
+      const chosen = new Map<string, boolean>();
+      const { dragging } = useDesigner.getState();
       for (const change of changes) {
         if (change.type === 'position' && change.position) {
           // Rails only go up and down: their line spans the drawing.
           const position = isGroup(change.id) ? change.position : { x: RAIL.left, y: change.position.y };
-          if (change.dragging) setDragged((d) => ({ ...d, [change.id]: position }));
-          else ended[change.id] = position;
-        } else if (change.type === 'position' && change.dragging === false && dragged[change.id]) ended[change.id] = dragged[change.id];
-        else if (change.type === 'select' && change.selected) select(change.id);
+          (change.dragging ? under : ended)[change.id] = position;
+        } else if (change.type === 'position' && change.dragging === false && dragging[change.id]) ended[change.id] = dragging[change.id];
+        else if (change.type === 'select') chosen.set(change.id, change.selected);
+      }
+      if (chosen.size) {
+        const now = pickedKeys(useDesigner.getState());
+        const next = new Set([...now.filter((k) => chosen.get(k) !== false), ...[...chosen].filter(([, on]) => on).map(([k]) => k)]);
+        if (next.size !== now.length || now.some((k) => !next.has(k))) pick([...next]);
       }
       if (Object.keys(ended).length) {
         const at = useDesigner.getState().doc.positions;
         const real = Object.fromEntries(Object.entries(ended).filter(([k, p]) => at[k] && (at[k].x !== p.x || at[k].y !== p.y)));
+        useDesigner.setState({ dragging: NOWHERE });
         if (Object.keys(real).length) move(real);
-        setDragged({});
-      }
+      } else if (Object.keys(under).length) useDesigner.setState({ dragging: { ...dragging, ...under } });
     },
-    [dragged],
+    [],
   );
 
+  const count = nodes.length;
   const onConnectEnd = useCallback(
     (event: MouseEvent | TouchEvent, state: FinalConnectionState) => {
       const from = state.fromNode?.id;
@@ -92,7 +110,6 @@ export function Canvas() {
   // The drop is judged at its end; the library itself must not add an edge.
   const onConnect = useCallback((_: Connection) => {}, []);
 
-  const count = nodes.length;
   const ready = useDesigner((s) => s.loaded);
   const width = useStore((s) => s.width);
   const height = useStore((s) => s.height);
@@ -122,6 +139,7 @@ export function Canvas() {
       onNodesChange={onNodesChange}
       onConnect={onConnect}
       onConnectEnd={onConnectEnd}
+      onNodeClick={(event, node) => !event.ctrlKey && !event.metaKey && select(node.id)}
       onEdgeClick={(_, edge) => selectLink(linkKey(edge.source, edge.target))}
       onPaneClick={() => select(null)}
       onMoveStart={(event) => {
@@ -134,8 +152,12 @@ export function Canvas() {
       minZoom={0.15}
       maxZoom={1.8}
       deleteKeyCode={null}
-      multiSelectionKeyCode={null}
-      selectionKeyCode={null}
+      multiSelectionKeyCode={MULTI}
+      selectionKeyCode="Shift"
+      selectionMode={SelectionMode.Partial}
+      selectNodesOnDrag={false}
+      elementsSelectable
+      onlyRenderVisibleElements={count > CULL}
       proOptions={{ hideAttribution: false }}
       ariaLabelConfig={{ 'node.a11yDescription.default': 'Press Enter to select. Arrow keys move. C connects. Delete removes.' }}
     >

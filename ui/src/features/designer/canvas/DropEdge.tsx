@@ -1,16 +1,16 @@
 import { EdgeLabelRenderer, type EdgeProps } from '@xyflow/react';
 import { memo } from 'react';
+import { useShallow } from 'zustand/react/shallow';
 import { linkKey } from '../model/doc';
 import { shownDoc, useDesigner } from '../model/store';
 import { dropOf, railStyle } from './rails';
 
 /** One connection; the dot says on which rail it ends, the label whether it is tagged. */
 export const DropEdge = memo(function DropEdge({ source, target, selected }: EdgeProps) {
-  const doc = useDesigner(shownDoc);
-  const link = doc.links[linkKey(source, target)];
-  const drop = link && dropOf(doc, source, target);
-  if (!drop) return null;
-  const style = railStyle(doc, target);
+  const link = useDesigner((s) => shownDoc(s).links[linkKey(source, target)]);
+  const drop = useDesigner(useShallow((s) => dropOf(shownDoc(s), s.dragging, source, target)));
+  const style = useDesigner((s) => railStyle(shownDoc(s), target));
+  if (!link || !drop) return null;
   const path = `M${drop.x},${drop.y1} L${drop.x},${drop.y2}`;
   return (
     <>

@@ -1,11 +1,12 @@
-import { ActionIcon, Progress, Tooltip } from '@mantine/core';
+import { ActionIcon, Progress, Tooltip, UnstyledButton } from '@mantine/core';
 import { IconAlertTriangle, IconCircleMinus, IconCirclePlus, IconServer2, IconPlugConnected } from '@tabler/icons-react';
 import { Handle, type NodeProps, Position, useConnection } from '@xyflow/react';
-import { memo } from 'react';
-import { plural } from '../../../components/format';
+import { memo, useEffect, useRef, useState } from 'react';
+import { useShallow } from 'zustand/react/shallow';
+import { count, plural } from '../../../components/format';
 import { osName, typeName, useAvailability } from '../catalogue';
 import { useDesignerContext } from '../context';
-import { diffOf, SIGN } from '../model/diff';
+import { AS_IS, diffOfGroup, SIGN } from '../model/diff';
 import { linksOf } from '../model/doc';
 import { judge } from '../model/rules';
 import { editGroup, shownDoc, useDesigner } from '../model/store';
@@ -14,28 +15,61 @@ import { useProblems } from '../problems';
 /** Whether the element under an ongoing drag may take it, and why not. */
 export function useTarget(id: string) {
   const from = useConnection((c) => (c.inProgress ? c.fromNode.id : null));
-  const doc = useDesigner(shownDoc);
-  const rules = useDesigner((s) => s.rules);
-  return from && from !== id ? judge(rules, doc, from, id) : null;
+  return useDesigner(useShallow((s) => (from && from !== id ? judge(s.rules, shownDoc(s), from, id) : null)));
+}
+
+const MOST_SERVERS = 10_000;
+
+/** The number itself takes any other number: hundreds are typed, not stepped. */
+function CountInput({ label, value, off, onCommit }: { label: string; value: number; off: boolean; onCommit: (value: number) => void }) {
+  const [text, setText] = useState<string | null>(null);
+  const input = useRef<HTMLInputElement>(null);
+  const typing = text !== null;
+  useEffect(() => input.current?.select(), [typing]);
+  const end = (take: boolean) => {
+    const next = Math.min(MOST_SERVERS, Math.max(1, Math.round(Number(text))));
+    if (take && text && Number.isFinite(next) && next !== value) onCommit(next);
+    setText(null);
+  };
+  if (typing)
+    return (
+      <input
+        ref={input}
+        className="sy-count-input num"
+        aria-label={`Servers in ${label}`}
+        inputMode="numeric"
+        value={text}
+        onChange={(e) => setText(e.currentTarget.value.replace(/\D/g, '').slice(0, 5))}
+        onBlur={() => end(true)}
+        onKeyDown={(e) => {
+          if (e.key === 'Enter' || e.key === 'Escape') end(e.key === 'Enter');
+          e.stopPropagation();
+        }}
+      />
+    );
+  return (
+    <UnstyledButton className="sy-count-text num" disabled={off} title={off ? undefined : 'Type the number of servers'} onClick={() => setText(String(value))}>
+      <b>{count(value)}</b> {value === 1 ? 'server' : 'servers'}
+    </UnstyledButton>
+  );
 }
 
 export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
   const { infrastructure, catalogue, live, openConnect, view } = useDesignerContext();
-  const doc = useDesigner(shownDoc);
+  const group = useDesigner((s) => shownDoc(s).groups[id]);
+  const links = useDesigner((s) => linksOf(shownDoc(s), id));
+  const looking = useDesigner((s) => s.shown !== null);
   const facts = useDesigner((s) => s.facts[id]);
   const locked = useDesigner((s) => s.locked);
-  const group = doc.groups[id];
   const target = useTarget(id);
   const problems = useProblems(id);
   const availability = useAvailability(infrastructure.siteId, group?.serverTypeId ?? 0);
   if (!group) return null;
 
-  const diff = diffOf(doc, facts, id, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) });
+  const diff = looking ? AS_IS : diffOfGroup(group, facts, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) });
   const run = live.get(id);
   const type = catalogue.types.find((t) => t.id === group.serverTypeId);
-  const held = facts?.group && facts.group.serviceStatus !== 'ordered' ? facts.group.instanceCount : 0;
-  const short = availability.data ? group.instanceCount - held - availability.data.free : 0;
-  const links = linksOf(doc, id);
+  const short = looking ? undefined : problems.find((p) => p.code === 'few_free');
   const nics = Math.min(type?.networkInterfaceCount ?? 2, 8);
   const before = diff.fields.find((f) => f.field === 'Servers');
   const classes = ['sy-card', selected && 'is-selected', `is-${diff.mark}`, view === 'diff' && diff.mark === 'same' && 'is-dim', target && (target.effect === 'no' ? 'target-no' : 'target-ok')].filter(Boolean).join(' ');
@@ -62,13 +96,11 @@ export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
       </header>
       <div className="sy-sub">{type?.name ?? typeName(catalogue, group.serverTypeId)} · {osName(catalogue, group.osTemplateId)}</div>
       <div className="sy-count nodrag">
-        <ActionIcon variant="subtle" color="gray" size={28} aria-label={`One server less in ${group.label}`} disabled={locked || group.deleted || group.instanceCount <= 1} onClick={() => editGroup(id, { instanceCount: group.instanceCount - 1 })}>
+        <ActionIcon variant="subtle" color="gray" size={28} aria-label={`One server less in ${group.label}`} disabled={locked || group.deleted || group.instanceCount <= 1} onClick={(e) => editGroup(id, { instanceCount: Math.max(1, group.instanceCount - (e.shiftKey ? 10 : 1)) })}>
           <IconCircleMinus size={20} />
         </ActionIcon>
-        <span className="num">
-          <b>{group.instanceCount}</b> {group.instanceCount === 1 ? 'server' : 'servers'}
-        </span>
-        <ActionIcon variant="subtle" color="gray" size={28} aria-label={`One server more in ${group.label}`} disabled={locked || group.deleted} onClick={() => editGroup(id, { instanceCount: group.instanceCount + 1 })}>
+        <CountInput label={group.label} value={group.instanceCount} off={locked || group.deleted} onCommit={(instanceCount) => editGroup(id, { instanceCount })} />
+        <ActionIcon variant="subtle" color="gray" size={28} aria-label={`One server more in ${group.label}`} disabled={locked || group.deleted} onClick={(e) => editGroup(id, { instanceCount: Math.min(MOST_SERVERS, group.instanceCount + (e.shiftKey ? 10 : 1)) })}>
           <IconCirclePlus size={20} />
         </ActionIcon>
         <Tooltip label={locked ? 'A deploy is running' : 'Connect (C)'}>
@@ -93,10 +125,10 @@ export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
             {before.before} → {before.after} servers ({Number(before.after) - Number(before.before) > 0 ? '+' : ''}
             {Number(before.after) - Number(before.before)})
           </span>
-        ) : short > 0 && availability.data ? (
-          <span className="bad num">{plural(availability.data.free, 'server')} free: {short} short</span>
+        ) : short ? (
+          <span className="bad num">{short.message}</span>
         ) : availability.data ? (
-          <span className="num">{availability.data.free} more of this type free</span>
+          <span className="num">{count(availability.data.free)} of this type free</span>
         ) : (
           <span>{links.length ? plural(links.length, 'network') : 'Not connected'}</span>
         )}

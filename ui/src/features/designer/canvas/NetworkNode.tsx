@@ -2,7 +2,7 @@ import { IconAlertTriangle, IconNetwork, IconWorld } from '@tabler/icons-react';
 import { Handle, type NodeProps, Position } from '@xyflow/react';
 import { memo } from 'react';
 import { useDesignerContext } from '../context';
-import { diffOf, SIGN } from '../model/diff';
+import { AS_IS, diffOfNetwork, SIGN } from '../model/diff';
 import { railWidth } from '../model/layout';
 import { shownDoc, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
@@ -12,22 +12,23 @@ import { railStyle } from './rails';
 /** A network is a rail: a pill at the left and a line over all cards, to which groups drop their cables. */
 export const NetworkNode = memo(function NetworkNode({ id, selected }: NodeProps) {
   const { view } = useDesignerContext();
-  const doc = useDesigner(shownDoc);
+  const network = useDesigner((s) => shownDoc(s).networks[id]);
+  const looking = useDesigner((s) => s.shown !== null);
+  const width = useDesigner((s) => railWidth(shownDoc(s)));
+  const style = useDesigner((s) => railStyle(shownDoc(s), id));
   const facts = useDesigner((s) => s.facts[id]);
   const locked = useDesigner((s) => s.locked);
   const target = useTarget(id);
   const problems = useProblems(id);
-  const network = doc.networks[id];
   if (!network) return null;
-  const diff = diffOf(doc, facts, id, { type: String, os: String });
-  const style = railStyle(doc, id);
+  const diff = looking ? AS_IS : diffOfNetwork(network, facts);
   const vlan = facts?.network?.vlan?.vlans?.[0]?.vlanId;
   const subnet = facts?.network?.ipv4?.subnets?.[0];
   const classes = ['sy-rail', selected && 'is-selected', `is-${diff.mark}`, view === 'diff' && diff.mark === 'same' && 'is-dim', target && (target.effect === 'no' ? 'target-no' : 'target-ok')].filter(Boolean).join(' ');
   return (
-    <div className={classes} style={{ width: railWidth(doc), ['--rail' as string]: style.colour }}>
+    <div className={classes} style={{ width, ['--rail' as string]: style.colour }}>
       <svg className="sy-rail-line" width="100%" height="8" aria-hidden>
-        <line x1="0" y1="4" x2="100%" y2="4" stroke={style.colour} strokeWidth="4" strokeDasharray={style.dash} strokeLinecap="round" />
+        <line x1="24" y1="4" x2="100%" y2="4" stroke={style.colour} strokeWidth="4" strokeDasharray={style.dash} strokeLinecap="round" />
       </svg>
       <div className="sy-pill">
         {network.shared ? <IconWorld size={18} aria-hidden /> : <IconNetwork size={18} aria-hidden />}

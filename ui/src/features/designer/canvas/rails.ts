@@ -21,11 +21,12 @@ export interface Drop {
   y2: number;
 }
 /** The cable of one connection: straight up from the card to its rail, one place beside the other. */
-export function dropOf(doc: Doc, group: Key, network: Key): Drop | null {
-  const card = doc.positions[group];
-  const rail = doc.positions[network];
+export function dropOf(doc: Doc, dragging: Doc['positions'], group: Key, network: Key): Drop | null {
+  const place = (key: Key) => dragging[key] ?? doc.positions[key];
+  const card = place(group);
+  const rail = place(network);
   if (!card || !rail) return null;
-  const order = linksOf(doc, group).map((l) => l.network).sort((a, b) => (doc.positions[a]?.y ?? 0) - (doc.positions[b]?.y ?? 0));
+  const order = linksOf(doc, group).map((l) => l.network).sort((a, b) => (place(a)?.y ?? 0) - (place(b)?.y ?? 0));
   const at = order.indexOf(network);
   const pitch = Math.min(36, (CARD.width - 80) / Math.max(1, order.length));
   return { x: card.x + CARD.width / 2 + 40 + (at - (order.length - 1) / 2) * pitch, y1: card.y, y2: rail.y + RAIL.height / 2 };

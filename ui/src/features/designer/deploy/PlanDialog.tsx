@@ -3,7 +3,7 @@ import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useEffect, useRef, useState } from 'react';
 import { ApiError, api } from '../../../api/client';
 import type { Infrastructure, Plan } from '../../../api/types';
-import { count, duration } from '../../../components/format';
+import { about, count } from '../../../components/format';
 import { ErrorCard, Loading } from '../../../components/states';
 import { toast } from '../../../components/toast';
 import { flush } from '../model/persist';
@@ -134,7 +134,7 @@ function Impact({ plan }: { plan: Plan }) {
     ['Switch ports / switches', `${count(i.switchPorts)} / ${count(i.switchDevices)}`],
     ['Addresses released', count(i.addressesReleased), i.addressesReleased > 0],
     ['Other tenants', count(i.otherTenantsAffected), i.otherTenantsAffected > 0],
-    ['Takes about', i.estimateSeconds ? duration(i.estimateSeconds * 1000) : 'unknown'],
+    ['Takes about', i.estimateSeconds ? about(i.estimateSeconds) : 'unknown'],
   ];
   return (
     <dl className="sy-impact" aria-label="Impact">

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Job, JobReport } from '../../../api/types';
-import { addressesOf } from '../panels/Access';
+import { addressesOf } from '../panels/Servers';
 import { merge, summarise } from './live';
 
 const job = (jobId: number, status: Job['status'], percent = 0): Job => ({ jobId, status, percent, functionName: 'server.install', title: `Install ${jobId}`, type: 'asynchronous', callCount: 0, retryMax: 1, retryCount: 0, options: {}, createdTimestamp: '', updatedTimestamp: '' });

@@ -27,7 +27,7 @@ export function deployedDoc(doc: Doc, facts: Readonly<Record<Key, Facts>>, ids: 
     const pending = config?.deployStatus === 'not_started' || doc.groups[key] === undefined;
     if (!pending) for (const [id, l] of Object.entries(doc.links)) if (l.group === key && networks[l.network]) links[id] = l;
     for (const instance of pending ? instances.filter((i) => i.groupId === ids[key]) : []) {
-      for (const { logicalNetworkId } of instance.meta?.addresses ?? []) {
+      for (const { logicalNetworkId } of instance.addresses ?? []) {
         const network = networkKeys.get(logicalNetworkId);
         if (network) links[linkKey(key, network)] ??= doc.links[linkKey(key, network)] ?? { group: key, network, tagged: false, mtu: 1500, defaultRoute: false, redundancy: null };
       }

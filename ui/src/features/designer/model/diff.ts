@@ -1,4 +1,4 @@
-import type { Doc, Key } from './doc';
+import type { Doc, GroupDoc, Key, NetworkDoc } from './doc';
 import type { Facts } from './store';
 
 export type Mark = 'added' | 'changed' | 'removed' | 'same';
@@ -11,22 +11,27 @@ export const SIGN: Record<Mark, string> = { added: '+ new', changed: '~ changed'
 
 /** The designed element against what is deployed. */
 export function diffOf(doc: Doc, facts: Facts | undefined, key: Key, name: { type: (id: number) => string; os: (id: number | null) => string }): Diff {
-  const group = doc.groups[key];
-  if (group) {
-    const old = facts?.group;
-    if (group.deleted) return { mark: 'removed', fields: [] };
-    if (!old || old.serviceStatus === 'ordered') return { mark: 'added', fields: [] };
-    const fields: Diff['fields'] = [];
-    const note = (field: string, before: string, after: string) => before !== after && fields.push({ field, before, after });
-    note('Label', old.label, group.label);
-    note('Servers', String(old.instanceCount), String(group.instanceCount));
-    note('Server type', name.type(old.defaultServerTypeId), name.type(group.serverTypeId));
-    note('Operating system', name.os(old.osTemplateId ?? null), name.os(group.osTemplateId));
-    // A connection edit shows only as the kind of the next deploy: the wire has no deployed connections to compare.
-    const pending = old.config?.deployType === 'edit' && old.config.deployStatus !== 'finished';
-    return { mark: fields.length || pending ? 'changed' : 'same', fields };
-  }
-  const network = doc.networks[key];
+  if (doc.groups[key]) return diffOfGroup(doc.groups[key], facts, name);
+  return diffOfNetwork(doc.networks[key], facts);
+}
+export const AS_IS: Diff = { mark: 'same', fields: [] };
+
+export function diffOfGroup(group: GroupDoc, facts: Facts | undefined, name: { type: (id: number) => string; os: (id: number | null) => string }): Diff {
+  const old = facts?.group;
+  if (group.deleted) return { mark: 'removed', fields: [] };
+  if (!old || old.serviceStatus === 'ordered') return { mark: 'added', fields: [] };
+  const fields: Diff['fields'] = [];
+  const note = (field: string, before: string, after: string) => before !== after && fields.push({ field, before, after });
+  note('Label', old.label, group.label);
+  note('Servers', String(old.instanceCount), String(group.instanceCount));
+  note('Server type', name.type(old.defaultServerTypeId), name.type(group.serverTypeId));
+  note('Operating system', name.os(old.osTemplateId ?? null), name.os(group.osTemplateId));
+  // A connection edit shows only as the kind of the next deploy: the wire has no deployed connections to compare.
+  const pending = old.config?.deployType === 'edit' && old.config.deployStatus !== 'finished';
+  return { mark: fields.length || pending ? 'changed' : 'same', fields };
+}
+
+export function diffOfNetwork(network: NetworkDoc | undefined, facts: Facts | undefined): Diff {
   if (!network) return { mark: 'same', fields: [] };
   if (network.shared) return { mark: 'same', fields: [] };
   if (network.deleted) return { mark: 'removed', fields: [] };

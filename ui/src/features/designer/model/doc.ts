@@ -46,7 +46,18 @@ export interface Doc {
 }
 export const EMPTY: Doc = { groups: {}, networks: {}, links: {}, positions: {} };
 export const linkKey = (group: Key, network: Key) => `${group}|${network}`;
-export const linksOf = (doc: Doc, key: Key) => Object.values(doc.links).filter((l) => l.group === key || l.network === key);
+const NONE: readonly LinkDoc[] = [];
+const byElement = new WeakMap<Doc['links'], Map<Key, LinkDoc[]>>();
+/** The connections of an element; the same list as long as no connection changes. */
+export function linksOf(doc: Pick<Doc, 'links'>, key: Key): readonly LinkDoc[] {
+  let all = byElement.get(doc.links);
+  if (!all) {
+    all = new Map();
+    for (const l of Object.values(doc.links)) for (const end of [l.group, l.network]) all.get(end)?.push(l) ?? all.set(end, [l]);
+    byElement.set(doc.links, all);
+  }
+  return all.get(key) ?? NONE;
+}
 export const isGroup = (key: Key) => key.startsWith('g:');
 
 /** What the wire says of a network's IPv4 strategies. */

@@ -1,7 +1,7 @@
 import type { Doc, Key, Position } from './doc';
 
 /** Sizes in canvas units (px at zoom 1). */
-export const CARD = { width: 264, height: 172, gap: 48 };
+export const CARD = { width: 264, height: 152, gap: 48 };
 export const RAIL = { height: 44, pitch: 68, left: 0, pill: 232 };
 const COLUMNS = 4;
 const GRID = 8;

@@ -30,22 +30,29 @@ export interface DesignerState {
   past: Step[];
   future: Step[];
   selection: Key | null;
+  /** More than one picked element; then `selection` is empty. */
+  picked: readonly Key[];
   /** `group|network` when a connection is selected. */
   link: string | null;
   rules: Rule[];
   problems: Problem[];
+  /** What this page sees by itself: more servers drawn than there are. */
+  shortages: Problem[];
   saving: 'idle' | 'saving' | 'waiting';
   /** What is drawn in place of the design, for looking only: what runs now. */
   shown: Doc | null;
   conflict: Conflict | null;
+  /** Positions under the hand: here until the drag ends, then one step of undo. */
+  dragging: Doc['positions'];
   locked: boolean;
   loaded: boolean;
 }
 const LIMIT = 200;
+export const NOWHERE: Doc['positions'] = {};
 
 export const useDesigner = create<DesignerState>(() => ({
-  infrastructureId: 0, doc: EMPTY, saved: EMPTY, ids: {}, facts: {}, past: [], future: [], selection: null, link: null,
-  rules: DEFAULT_RULES, problems: [], saving: 'idle', shown: null, conflict: null, locked: false, loaded: false,
+  infrastructureId: 0, doc: EMPTY, saved: EMPTY, ids: {}, facts: {}, past: [], future: [], selection: null, picked: [], link: null,
+  rules: DEFAULT_RULES, problems: [], shortages: [], saving: 'idle', shown: null, conflict: null, dragging: NOWHERE, locked: false, loaded: false,
 }));
 const get = useDesigner.getState;
 const set = useDesigner.setState;
@@ -77,9 +84,11 @@ export function redo() {
   set({ doc: step.doc, future: future.slice(0, -1), past: [...past, { label: step.label, doc }], ...keepSelection(step.doc) });
 }
 function keepSelection(doc: Doc) {
-  const { selection, link } = get();
+  const { selection, picked, link } = get();
+  const left = picked.filter((k) => doc.groups[k] || doc.networks[k]);
   return {
     selection: selection && (doc.groups[selection] || doc.networks[selection]) ? selection : null,
+    picked: left.length === picked.length ? picked : left.length > 1 ? left : [],
     link: link && doc.links[link] ? link : null,
   };
 }
@@ -122,20 +131,21 @@ export const editLink = (key: string, change: Partial<LinkDoc>) =>
     return { ...doc, links };
   });
 
-/** What is deployed is only marked; what is not goes at once. */
-export function remove(key: Key) {
-  const deployed = isDeployed(key);
-  apply('Delete', (doc) => {
-    const links = without(doc.links, linksOf(doc, key).map((l) => linkKey(l.group, l.network)));
-    if (isGroup(key)) {
-      const groups = deployed ? { ...doc.groups, [key]: { ...doc.groups[key], deleted: true } } : without(doc.groups, [key]);
-      return { ...doc, groups, links: deployed ? doc.links : links };
-    }
-    const shared = doc.networks[key]?.shared;
-    const networks = deployed && !shared ? { ...doc.networks, [key]: { ...doc.networks[key], deleted: true } } : without(doc.networks, [key]);
-    return { ...doc, networks, links };
-  });
+/** What is deployed is only marked; what is not goes at once. Several elements are one step. */
+export function remove(...keys: Key[]) {
+  apply(keys.length > 1 ? `Delete ${keys.length} elements` : 'Delete', (doc) => keys.reduce(removed, doc));
   set(keepSelection(get().doc));
+}
+function removed(doc: Doc, key: Key): Doc {
+  const deployed = isDeployed(key);
+  const links = without(doc.links, linksOf(doc, key).map((l) => linkKey(l.group, l.network)));
+  if (isGroup(key)) {
+    const groups = deployed ? { ...doc.groups, [key]: { ...doc.groups[key], deleted: true } } : without(doc.groups, [key]);
+    return { ...doc, groups, links: deployed ? doc.links : links };
+  }
+  const shared = doc.networks[key]?.shared;
+  const networks = deployed && !shared ? { ...doc.networks, [key]: { ...doc.networks[key], deleted: true } } : without(doc.networks, [key]);
+  return { ...doc, networks, links };
 }
 export function restore(key: Key) {
   if (isGroup(key)) editGroup(key, { deleted: false });
@@ -145,18 +155,26 @@ export function disconnect(link: string) {
   apply('Disconnect', (doc) => ({ ...doc, links: without(doc.links, [link]) }));
   set(keepSelection(get().doc));
 }
-export function duplicate(key: Key) {
-  const { doc } = get();
-  const group = doc.groups[key];
-  if (!group) return;
-  const copy = newKey('g');
-  apply('Duplicate', (d) => ({
-    ...d,
-    groups: { ...d.groups, [copy]: { ...group, label: freeLabel(d, group.label), deleted: false } },
-    links: { ...d.links, ...Object.fromEntries(linksOf(d, key).map((l) => [linkKey(copy, l.network), { ...l, group: copy }])) },
-  }));
-  select(copy);
+export function duplicate(...keys: Key[]) {
+  const copies: Key[] = [];
+  const groups = keys.filter((k) => get().doc.groups[k]);
+  if (!groups.length) return;
+  apply(groups.length > 1 ? `Duplicate ${groups.length} groups` : 'Duplicate', (doc) =>
+    groups.reduce((d, key) => {
+      const copy = newKey('g');
+      copies.push(copy);
+      return {
+        ...d,
+        groups: { ...d.groups, [copy]: { ...d.groups[key], label: freeLabel(d, d.groups[key].label), deleted: false } },
+        links: { ...d.links, ...Object.fromEntries(linksOf(d, key).map((l) => [linkKey(copy, l.network), { ...l, group: copy }])) },
+      };
+    }, doc),
+  );
+  pick(copies);
 }
+/** One step for several groups: what is the same for all of them. */
+export const editGroups = (keys: readonly Key[], change: Partial<GroupDoc>) =>
+  apply(`Edit ${keys.length} groups`, (doc) => ({ ...doc, groups: { ...doc.groups, ...Object.fromEntries(keys.map((k) => [k, { ...doc.groups[k], ...change }])) } }));
 /** Positions are layout: they are one step of undo, and no change of the design. */
 export const move = (moved: Record<Key, Position>) => apply('Move', (doc) => ({ ...doc, positions: { ...doc.positions, ...moved } }));
 export const arrange = () => apply('Arrange', (doc) => ({ ...doc, positions: { ...doc.positions, ...autoLayout(doc) } }));
@@ -168,7 +186,7 @@ export function connect(from: Key, to: Key, make?: Pick<NetworkDoc, 'fabricId' |
   if (verdict.effect === 'connection') {
     const [group, network] = isGroup(from) ? [from, to] : [to, from];
     apply('Connect', (d) => withLink(d, group, network));
-    set({ link: linkKey(group, network), selection: null });
+    selectLink(linkKey(group, network));
   } else if (verdict.effect === 'new_network') {
     if (!make) return { effect: 'no', reason: 'no network profile is available at this site; ask an administrator' };
     const key = newKey('n');
@@ -187,8 +205,21 @@ export function connectToNew(group: Key, make: Pick<NetworkDoc, 'fabricId' | 'pr
   select(key);
 }
 
-export const select = (key: Key | null) => set({ selection: key, link: null });
-export const selectLink = (link: string | null) => set({ link, selection: null });
+export const select = (key: Key | null) => set({ selection: key, picked: [], link: null });
+export const selectLink = (link: string | null) => set({ link, selection: null, picked: [] });
+/** Several elements at once; one of them is simply selected. */
+export function pick(keys: readonly Key[]) {
+  const { doc, picked } = get();
+  const known = keys.filter((k) => doc.groups[k] || doc.networks[k]);
+  if (known.length < 2) return select(known[0] ?? null);
+  if (known.length !== picked.length || known.some((k) => !picked.includes(k))) set({ selection: null, link: null, picked: known });
+}
+export function togglePick(key: Key) {
+  const now = pickedKeys(get());
+  pick(now.includes(key) ? now.filter((k) => k !== key) : [...now, key]);
+}
+/** What a key stroke is about: all that is picked, or the one that is selected. */
+export const pickedKeys = (s: Pick<DesignerState, 'selection' | 'picked'>): readonly Key[] => (s.picked.length ? s.picked : s.selection ? [s.selection] : []);
 
 export function isDeployed(key: Key): boolean {
   const facts = get().facts[key];

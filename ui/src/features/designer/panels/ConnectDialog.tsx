@@ -6,7 +6,7 @@ import { useDesignerContext } from '../context';
 import { isGroup, type Key } from '../model/doc';
 import { judge } from '../model/rules';
 import { connectToNew, useDesigner } from '../model/store';
-import { connectAndTell } from '../tell';
+import { connectAndTell, sentence } from '../tell';
 
 /** Connecting without a drag: every possible end, and for the impossible ones the reason. */
 export function ConnectDialog({ from, close }: { from: Key | null; close: () => void }) {
@@ -14,10 +14,10 @@ export function ConnectDialog({ from, close }: { from: Key | null; close: () => 
   const doc = useDesigner((s) => s.doc);
   const rules = useDesigner((s) => s.rules);
   const source = from ? (doc.groups[from] ?? doc.networks[from]) : undefined;
-  const targets = from && source ? [...Object.keys(doc.networks), ...Object.keys(doc.groups)].filter((k) => k !== from).map((key) => ({ key, verdict: judge(rules, doc, from, key) })) : [];
+  const targets = from && source ? [...Object.keys(doc.networks), ...Object.keys(doc.groups)].filter((k) => k !== from).map((key) => ({ key, verdict: judge(rules, doc, from, key) })).sort((a, b) => Number(a.verdict.effect === 'no') - Number(b.verdict.effect === 'no')) : [];
   const make = defaultNetwork(catalogue);
   return (
-    <Modal opened={Boolean(source)} onClose={close} title={`Connect ${source?.label ?? ''} to`} size="md">
+    <Modal opened={Boolean(source)} onClose={close} title={<b>Connect {source?.label} to</b>} size="md">
       <Stack gap={6}>
         {targets.map(({ key, verdict }, i) => {
           const refused = verdict.effect === 'no';
@@ -25,7 +25,7 @@ export function ConnectDialog({ from, close }: { from: Key | null; close: () => 
             <UnstyledButton
               key={key}
               className="sy-choice"
-              data-autofocus={i === 0 || undefined}
+              data-autofocus={(i === 0 && !refused) || undefined}
               aria-disabled={refused}
               onClick={() => {
                 if (!from) return;
@@ -37,7 +37,7 @@ export function ConnectDialog({ from, close }: { from: Key | null; close: () => 
               <span>
                 <b>{(doc.groups[key] ?? doc.networks[key]).label}</b>
                 <Text size="xs" c="dimmed" component="span" display="block">
-                  {refused ? `Not possible: ${verdict.reason}` : verdict.reason}
+                  {refused ? `Not possible: ${verdict.reason}` : sentence(verdict.reason)}
                 </Text>
               </span>
             </UnstyledButton>
@@ -46,6 +46,7 @@ export function ConnectDialog({ from, close }: { from: Key | null; close: () => 
         {from && isGroup(from) && (
           <UnstyledButton
             className="sy-choice"
+            data-autofocus={!targets.some((t) => t.verdict.effect !== 'no') || undefined}
             onClick={() => {
               if (!make) return toast('Not connected', 'No network profile is available at this site; ask an administrator.', { kind: 'error' });
               connectToNew(from, make);

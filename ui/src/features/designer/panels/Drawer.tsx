@@ -8,13 +8,14 @@ import { useDesignerContext } from '../context';
 import { isFailed } from '../deploy/live';
 import { diffOf, SIGN } from '../model/diff';
 import { select, useDesigner } from '../model/store';
-import { keyOfProblem } from '../problems';
+import { keyOfProblem, mendOf, useAllProblems } from '../problems';
 
 const YamlPanel = lazy(() => import('./YamlPanel'));
 
 export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTab: (tab: string | null) => void; jobs: Job[]; group: JobGroup | undefined }) {
   const { catalogue } = useDesignerContext();
-  const { doc, facts, ids, problems } = useDesigner();
+  const { doc, facts, ids, locked } = useDesigner();
+  const problems = useAllProblems();
   const changes = [...Object.keys(doc.networks), ...Object.keys(doc.groups)]
     .map((key) => ({ key, label: (doc.groups[key] ?? doc.networks[key]).label, kind: doc.groups[key] ? 'Server group' : 'Network', diff: diffOf(doc, facts[key], key, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) }) }))
     .filter((c) => c.diff.mark !== 'same');
@@ -49,10 +50,12 @@ export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTa
               {!problems.length && <Text c="dimmed" size="sm">No problem found in this design.</Text>}
               {problems.map((p, i) => {
                 const key = keyOfProblem(p, ids);
+                const mend = mendOf(p, key);
                 return (
                   <div key={i} className="sy-line">
                     <span className={`sy-badge ${p.severity === 'error' ? 'bad' : 'warn'}`}>{p.severity}</span>
                     <span>
+                      {key && <b>{(doc.groups[key] ?? doc.networks[key])?.label}: </b>}
                       {p.message} {p.fix && <Text component="span" size="sm" c="dimmed">{p.fix}</Text>}
                     </span>
                     {key && (
@@ -60,6 +63,7 @@ export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTa
                         Show
                       </Button>
                     )}
+                    {mend && !locked && <Button size="compact-xs" variant="light" onClick={mend.run}>{mend.label}</Button>}
                   </div>
                 );
               })}

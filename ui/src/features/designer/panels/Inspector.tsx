@@ -1,7 +1,7 @@
 import { ActionIcon, Alert, Button, Group, NumberInput, Select, Slider, Stack, Switch, Tabs, Text, TextInput, Title, Tooltip } from '@mantine/core';
 import { IconArrowBackUp, IconCopy, IconPlugConnected, IconTrash, IconX } from '@tabler/icons-react';
 import { useEffect, useState } from 'react';
-import type { ServerInstance } from '../../../api/types';
+import type { Problem, ServerInstance } from '../../../api/types';
 import { plural } from '../../../components/format';
 import { osName, typeName, useAvailability } from '../catalogue';
 import { useDesignerContext } from '../context';
@@ -9,16 +9,19 @@ import { diffOf } from '../model/diff';
 import { AUTOMATIC, type Key, labelProblem, linkKey, linksOf } from '../model/doc';
 import { untaggedProblem } from '../model/rules';
 import { disconnect, duplicate, editGroup, editLink, editNetwork, isDeployed, remove, restore, select, selectLink, shownDoc, useDesigner } from '../model/store';
-import { useProblems } from '../problems';
-import { Access } from './Access';
+import { heldBy, mendOf, useProblems } from '../problems';
+import { Servers } from './Servers';
+import { Several } from './Several';
 
 export function Inspector({ instances }: { instances: ServerInstance[] }) {
   const doc = useDesigner(shownDoc);
   const selection = useDesigner((s) => s.selection);
+  const picked = useDesigner((s) => s.picked);
   const link = useDesigner((s) => s.link);
   const groups = Object.values(doc.groups);
   let body;
-  if (link && doc.links[link]) body = <LinkInspector id={link} />;
+  if (picked.length) body = <Several keys={picked} />;
+  else if (link && doc.links[link]) body = <LinkInspector id={link} />;
   else if (selection && doc.groups[selection]) body = <GroupInspector key={selection} id={selection} instances={instances} />;
   else if (selection && doc.networks[selection]) body = <NetworkInspector key={selection} id={selection} />;
   else
@@ -32,7 +35,7 @@ export function Inspector({ instances }: { instances: ServerInstance[] }) {
           Select an element to see and change its settings. Nothing happens to hardware until you press Deploy.
         </Text>
         <dl className="sy-keys">
-          {[['A', 'Add'], ['C', 'Connect selected'], ['Del', 'Delete'], ['Ctrl+Z / Ctrl+Y', 'Undo, redo'], ['Ctrl+D', 'Duplicate'], ['Shift+L', 'Arrange'], ['D', 'Changes on/off'], ['Esc', 'Nothing selected']].map(([k, t]) => (
+          {[['A', 'Add'], ['C', 'Connect selected'], ['Del', 'Delete'], ['Ctrl+Z / Ctrl+Y', 'Undo, redo'], ['Ctrl+D', 'Duplicate'], ['Ctrl+click', 'Pick several'], ['Shift+drag', 'Pick what is inside'], ['Ctrl+A', 'Pick all'], ['Shift+L', 'Arrange'], ['D', 'Changes on/off'], ['Esc', 'Nothing selected']].map(([k, t]) => (
             <div key={k}>
               <dt>
                 <kbd>{k}</kbd>
@@ -97,9 +100,18 @@ function Head({ kind, id, extra }: { kind: string; id: Key; extra?: React.ReactN
 function ProblemList({ id }: { id: Key }) {
   return useProblems(id).map((p, i) => (
     <Alert key={i} color={p.severity === 'error' ? 'red' : 'amber'} p="xs" title={p.message}>
-      {p.fix}
+      <Group justify="space-between" gap="xs">
+        <span>{p.fix}</span>
+        <Mend problem={p} id={id} />
+      </Group>
     </Alert>
   ));
+}
+
+function Mend({ problem, id }: { problem: Problem; id: Key }) {
+  const locked = useDesigner((s) => s.locked);
+  const mend = mendOf(problem, id);
+  return mend && !locked ? <Button size="compact-xs" variant="white" onClick={mend.run}>{mend.label}</Button> : null;
 }
 
 function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[] }) {
@@ -111,8 +123,7 @@ function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[
   const group = doc.groups[id];
   const availability = useAvailability(infrastructure.siteId, group.serverTypeId);
   const off = locked || group.deleted;
-  const held = facts?.group && facts.group.serviceStatus !== 'ordered' ? facts.group.instanceCount : 0;
-  const most = availability.data ? availability.data.free + held : undefined;
+  const most = availability.data ? availability.data.free + heldBy(facts) : undefined;
   const diff = diffOf(doc, facts, id, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) });
   const mine = instances.filter((i) => i.groupId === serverId && i.serviceStatus !== 'deleted');
   const was = (field: string) => {
@@ -137,7 +148,7 @@ function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[
           <Tabs.Tab value="config">Config</Tabs.Tab>
           <Tabs.Tab value="connections">Networks</Tabs.Tab>
           <Tabs.Tab value="changes">Changes{diff.fields.length ? ` (${diff.fields.length})` : ''}</Tabs.Tab>
-          <Tabs.Tab value="access">Access</Tabs.Tab>
+          <Tabs.Tab value="servers">Servers{mine.length ? ` (${mine.length})` : ''}</Tabs.Tab>
         </Tabs.List>
         <Tabs.Panel value="config">
           <Stack gap="sm">
@@ -148,7 +159,7 @@ function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[
               <div>
                 <Slider min={1} max={Math.max(2, most, group.instanceCount)} value={group.instanceCount} disabled={off} onChangeEnd={(v) => v !== group.instanceCount && editGroup(id, { instanceCount: v })} label={(v) => v} thumbLabel="Servers" />
                 <Text size="xs" mt={6} c={group.instanceCount > most ? undefined : 'dimmed'} className={group.instanceCount > most ? 'bad' : ''}>
-                  {group.instanceCount > most ? `${plural(most, 'server')} of this type can be had; you ask ${group.instanceCount}: ${group.instanceCount - most} short.` : `Up to ${plural(most, 'server')} of this type at ${infrastructure.datacenterName || 'this site'}.`}
+                  {group.instanceCount > most ? `${plural(most, 'server')} of this type can be had; you ask ${group.instanceCount}: ${group.instanceCount - most} short.` : `Up to ${plural(most, 'server')} of this type at ${catalogue.site?.name ?? 'this site'}.`}
                 </Text>
               </div>
             )}
@@ -173,8 +184,8 @@ function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[
             </Text>
           ))}
         </Tabs.Panel>
-        <Tabs.Panel value="access">
-          <Access instances={mine} />
+        <Tabs.Panel value="servers">
+          <Servers group={group.label} instances={mine} />
         </Tabs.Panel>
       </Tabs>
     </>

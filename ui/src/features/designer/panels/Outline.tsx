@@ -1,10 +1,12 @@
 import { Button, Menu, Text, UnstyledButton } from '@mantine/core';
 import { IconNetwork, IconPlus, IconServer2, IconWorld } from '@tabler/icons-react';
+import { useEffect, useRef } from 'react';
+import { count } from '../../../components/format';
 import { defaultNetwork, osName, typeName } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { diffOf, SIGN } from '../model/diff';
 import { type Key, linkKey, linksOf } from '../model/doc';
-import { addGroup, addNetwork, select, selectLink, shownDoc, useDesigner } from '../model/store';
+import { addGroup, addNetwork, select, selectLink, shownDoc, togglePick, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 
 /** The palette and, below it, the design as a tree: everything on the canvas can be reached here. */
@@ -14,6 +16,13 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
   const locked = useDesigner((s) => s.locked);
   const free = catalogue.shared.filter((n) => !Object.values(doc.networks).some((d) => d.shared && d.label === n.label));
   const template = catalogue.templates[0]?.id ?? null;
+  // The choice may arrive after the menu was opened: the keyboard then begins at its first line all the same.
+  const menu = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (!addOpen) return;
+    const frame = requestAnimationFrame(() => menu.current?.querySelector<HTMLElement>('[role=menuitem]:not(:disabled)')?.focus());
+    return () => cancelAnimationFrame(frame);
+  }, [addOpen, catalogue]);
   return (
     <aside className="sy-side" aria-label="Palette and outline">
       <Menu opened={addOpen} onChange={setAddOpen} position="bottom-start" width={260} shadow="md" disabled={locked}>
@@ -22,7 +31,7 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
             Add
           </Button>
         </Menu.Target>
-        <Menu.Dropdown>
+        <Menu.Dropdown ref={menu}>
           <Menu.Label>Server group of type</Menu.Label>
           {catalogue.types.map((t) => (
             <Menu.Item key={t.id} leftSection={<IconServer2 size={16} />} onClick={() => addGroup({ instanceCount: 1, serverTypeId: t.id, osTemplateId: template })}>
@@ -53,17 +62,21 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
         </Menu.Dropdown>
       </Menu>
       <nav aria-label="Outline" className="sy-outline">
-        <Text size="xs" c="dimmed" fw={650} tt="uppercase">
-          Networks
-        </Text>
+        {Object.keys(doc.networks).length > 0 && (
+          <Text size="xs" c="dimmed" fw={650} tt="uppercase">
+            Networks
+          </Text>
+        )}
         <ul>
           {Object.keys(doc.networks).map((key) => (
             <Row key={key} id={key} />
           ))}
         </ul>
-        <Text size="xs" c="dimmed" fw={650} tt="uppercase" mt="sm">
-          Server groups
-        </Text>
+        {Object.keys(doc.groups).length > 0 && (
+          <Text size="xs" c="dimmed" fw={650} tt="uppercase" mt="sm">
+            Server groups
+          </Text>
+        )}
         <ul>
           {Object.keys(doc.groups).map((key) => (
             <Row key={key} id={key} />
@@ -83,7 +96,7 @@ function Row({ id }: { id: Key }) {
   const { catalogue, openConnect } = useDesignerContext();
   const doc = useDesigner(shownDoc);
   const facts = useDesigner((s) => s.facts[id]);
-  const selected = useDesigner((s) => s.selection === id);
+  const selected = useDesigner((s) => s.selection === id || s.picked.includes(id));
   const link = useDesigner((s) => s.link);
   const problems = useProblems(id);
   const group = doc.groups[id];
@@ -92,10 +105,10 @@ function Row({ id }: { id: Key }) {
   const Icon = group ? IconServer2 : network.shared ? IconWorld : IconNetwork;
   return (
     <li>
-      <UnstyledButton className={selected ? 'sy-row is-selected' : 'sy-row'} aria-current={selected || undefined} onClick={() => select(id)} onKeyDown={(e) => e.key.toLowerCase() === 'c' && !e.ctrlKey && !e.metaKey && (e.stopPropagation(), openConnect(id))}>
+      <UnstyledButton className={selected ? 'sy-row is-selected' : 'sy-row'} aria-current={selected || undefined} onClick={(e) => (e.shiftKey || e.ctrlKey || e.metaKey ? togglePick(id) : select(id))} onKeyDown={(e) => e.key.toLowerCase() === 'c' && !e.ctrlKey && !e.metaKey && (e.stopPropagation(), openConnect(id))}>
         <Icon size={16} aria-hidden />
         <span className="sy-row-label">{(group ?? network).label}</span>
-        {group && <span className="num sy-dim">×{group.instanceCount}</span>}
+        {group && <span className="num sy-dim">×{count(group.instanceCount)}</span>}
         {problems.length > 0 && <span className={`sy-badge ${problems.some((p) => p.severity === 'error') ? 'bad' : 'warn'}`}>{problems.length}</span>}
         {diff.mark !== 'same' && (
           <span className={`sy-mark mark-${diff.mark}`} title={SIGN[diff.mark]}>

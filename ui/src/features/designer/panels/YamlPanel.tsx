@@ -13,7 +13,7 @@ export default function YamlPanel() {
   const doc = useDesigner(shownDoc);
   const facts = useDesigner((s) => s.facts);
   const locked = useDesigner((s) => s.locked);
-  const place = useMemo(() => ({ infrastructure: infrastructure.label, site: infrastructure.datacenterName }), [infrastructure]);
+  const place = useMemo(() => ({ infrastructure: infrastructure.label, site: catalogue.site?.slug ?? '' }), [infrastructure, catalogue.site]);
   const text = useMemo(() => toYaml(toDocument(doc, facts, catalogue, place)), [doc, facts, catalogue, place]);
   const [edited, edit] = useState<string | null>(null);
   const [faults, setFaults] = useState<Fault[]>([]);

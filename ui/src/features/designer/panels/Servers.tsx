@@ -1,0 +1,217 @@
+import { ActionIcon, Button, Code, CopyButton, Group, Menu, Modal, Stack, Text, TextInput } from '@mantine/core';
+import { IconCheck, IconCopy, IconDots, IconEye, IconPower } from '@tabler/icons-react';
+import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { type ReactNode, useState } from 'react';
+import { api } from '../../../api/client';
+import type { InstanceCredentials, ServerInstance } from '../../../api/types';
+import { plural } from '../../../components/format';
+import { ErrorCard } from '../../../components/states';
+import { Status } from '../../../components/status';
+import { toast, toastError } from '../../../components/toast';
+import type { LiveMessage } from '../../../live/stream';
+import { useRefreshOn } from '../../../live/use';
+import { useDesignerContext } from '../context';
+import { load } from '../model/persist';
+import { useDesigner } from '../model/store';
+
+/** Every address anywhere in the allocated network configuration (netplan shape, nested per interface). */
+export function addressesOf(config: unknown): string[] {
+  const out = new Set<string>();
+  const walk = (value: unknown, field: string) => {
+    if (typeof value === 'string') {
+      if (/address/i.test(field) && /^[0-9a-f:.]+(\/\d+)?$/i.test(value) && /[.:]/.test(value) && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(value)) out.add(value.split('/')[0]);
+    } else if (Array.isArray(value)) for (const v of value) walk(v, field);
+    else if (value && typeof value === 'object') for (const [k, v] of Object.entries(value)) walk(v, /^(ip|ipv4|ipv6|address)/i.test(k) || /address/i.test(k) ? 'address' : /address/i.test(field) ? field : k);
+  };
+  walk(config, '');
+  return [...out];
+}
+
+type Power = 'on' | 'off' | 'soft' | 'reset';
+const POWER: { command: Power; label: string; text: string }[] = [
+  { command: 'on', label: 'Power on', text: 'Starts.' },
+  { command: 'soft', label: 'Shut down', text: 'The operating system is asked to shut down.' },
+  { command: 'reset', label: 'Restart', text: 'Restarts at once, without asking the operating system.' },
+  { command: 'off', label: 'Power off', text: 'The power is cut at once. What is not written to disk is lost.' },
+];
+const PAGE = 25;
+
+/** The servers of a group: how to reach them, their power, and what can be done with each. */
+export function Servers({ group, instances }: { group: string; instances: ServerInstance[] }) {
+  const { infrastructure } = useDesignerContext();
+  const [search, setSearch] = useState('');
+  const [most, setMost] = useState(PAGE);
+  const [asked, ask] = useState<{ command: Power; of: ServerInstance[] } | null>(null);
+  const fits = instances.filter((i) => !search || [i.label, i.hostname, ...addressesOf(i.allocatedNetworkConfig)].some((t) => t?.includes(search)));
+  const shown = fits.slice(0, most);
+  const running = instances.filter((i) => i.serviceStatus !== 'ordered');
+  const ids = shown.filter((i) => i.serviceStatus !== 'ordered').map((i) => String(i.id));
+  const power = useQuery({
+    queryKey: ['power', infrastructure.id, ids],
+    enabled: ids.length > 0,
+    refetchInterval: 10_000,
+    retry: false,
+    queryFn: () => api.post<Record<string, string>>(`/infrastructures/${infrastructure.id}/actions/power-get`, ids),
+  });
+  useRefreshOn(['power', infrastructure.id], isJob);
+  if (!instances.length)
+    return (
+      <Text size="sm" c="dimmed">
+        Servers appear here once a deploy has begun.
+      </Text>
+    );
+  return (
+    <Stack gap="xs">
+      {running.length > 1 && (
+        <Group justify="space-between" gap="xs" wrap="nowrap">
+          {instances.length > 5 ? <TextInput size="xs" flex={1} aria-label="Search servers" placeholder="Name or address" value={search} onChange={(e) => setSearch(e.currentTarget.value)} /> : <span />}
+          <PowerMenu label={`Power of all servers of ${group}`} text="All" choose={(command) => ask({ command, of: running })} />
+        </Group>
+      )}
+      {shown.map((i) => (
+        <Instance key={i.id} instance={i} power={power.data?.[String(i.id)]} choose={(command) => ask({ command, of: [i] })} />
+      ))}
+      {!fits.length && <Text size="sm" c="dimmed">None matches.</Text>}
+      {fits.length > most && (
+        <Button variant="subtle" size="compact-sm" onClick={() => setMost(most + 4 * PAGE)}>
+          {`Show more (${fits.length - most})`}
+        </Button>
+      )}
+      {asked && <PowerDialog command={asked.command} of={asked.of} group={group} close={() => ask(null)} />}
+    </Stack>
+  );
+}
+const isJob = (m: LiveMessage) => m.topic === 'job' || m.topic === 'reset' || (m.topic === 'object' && m.data.kind === 'server');
+
+function PowerMenu({ label, text, choose, children }: { label: string; text?: string; choose: (command: Power) => void; children?: ReactNode }) {
+  return (
+    <Menu position="bottom-end" shadow="md">
+      <Menu.Target>
+        {text ? (
+          <Button size="compact-sm" variant="default" leftSection={<IconPower size={15} />} aria-label={label}>{text}</Button>
+        ) : (
+          <ActionIcon variant="default" size={28} aria-label={label}><IconDots size={16} /></ActionIcon>
+        )}
+      </Menu.Target>
+      <Menu.Dropdown>
+        {POWER.map((p) => (
+          <Menu.Item key={p.command} onClick={() => choose(p.command)}>{p.label}</Menu.Item>
+        ))}
+        {children}
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
+
+function PowerDialog({ command, of, group, close }: { command: Power; of: ServerInstance[]; group: string; close: () => void }) {
+  const { infrastructure } = useDesignerContext();
+  const client = useQueryClient();
+  const what = POWER.find((p) => p.command === command) ?? POWER[0];
+  const name = of.length === 1 ? of[0].hostname || of[0].label : `${plural(of.length, 'server')} of ${group}`;
+  const act = useMutation({
+    mutationFn: () => api.post(`/infrastructures/${infrastructure.id}/actions/power-set`, { powerCommand: command, instances: of.map((i) => String(i.id)) }),
+    onSuccess: () => {
+      toast(what.label, `${name}: the order is with the site.`);
+      void client.invalidateQueries({ queryKey: ['power'] });
+      close();
+    },
+  });
+  return (
+    <Modal opened onClose={close} title={<b>{what.label}: {name}?</b>}>
+      <Stack>
+        <Text size="sm">{what.text}</Text>
+        {act.error && <ErrorCard error={act.error} what="Not done" />}
+        <Group justify="flex-end">
+          <Button variant="default" onClick={close}>Cancel</Button>
+          <Button color={command === 'on' ? 'steel' : 'red'} loading={act.isPending} onClick={() => act.mutate()}>{what.label}</Button>
+        </Group>
+      </Stack>
+    </Modal>
+  );
+}
+
+function Instance({ instance, power, choose }: { instance: ServerInstance; power: string | undefined; choose: (command: Power) => void }) {
+  const { infrastructure } = useDesignerContext();
+  const client = useQueryClient();
+  const locked = useDesigner((s) => s.locked);
+  const reveal = useMutation({
+    mutationFn: () => api.get<InstanceCredentials>(`/server-instances/${instance.id}/credentials`),
+    gcTime: 0,
+    onError: (e) => toastError('Credentials not shown', e),
+  });
+  const wanted = Boolean(instance.osReinstallRequired);
+  const reinstall = useMutation({
+    mutationFn: () => api.post(`/server-instances/${instance.id}/actions/reinstall-os`, { performAtNextDeploy: true, reinstallOS: !wanted }),
+    onSuccess: async () => {
+      await Promise.all([load(infrastructure.id), client.invalidateQueries({ queryKey: ['instances'] }), client.invalidateQueries({ queryKey: ['infrastructure', infrastructure.id] })]);
+      toast(wanted ? 'Not reinstalled' : 'Reinstalled at the next deploy', wanted ? `${instance.label} keeps its system.` : `${instance.label}: its system disk is written anew.`);
+    },
+    onError: (e) => toastError('Not changed', e),
+  });
+  const addresses = addressesOf(instance.allocatedNetworkConfig);
+  const c = reveal.data;
+  const active = instance.serviceStatus === 'active';
+  return (
+    <div className="panel" style={{ padding: 10 }}>
+      <Group justify="space-between" wrap="nowrap" gap="xs">
+        <Text fw={600} size="sm" truncate>
+          {instance.hostname || instance.label}
+        </Text>
+        <Group gap={6} wrap="nowrap" style={{ flex: 'none' }}>
+          {power && power !== 'unknown' && <Status value={power} />}
+          {!active && <Status value={instance.serviceStatus} />}
+          {instance.serviceStatus !== 'ordered' && (
+            <PowerMenu label={`Actions for ${instance.label}`} choose={choose}>
+              <Menu.Divider />
+              <Menu.Item disabled={locked || instance.osTemplateId === null} onClick={() => reinstall.mutate()}>
+                {wanted ? 'Do not reinstall' : 'Reinstall at next deploy'}
+              </Menu.Item>
+            </PowerMenu>
+          )}
+        </Group>
+      </Group>
+      <Text size="sm" className="mono">
+        {addresses.join(', ') || 'no address yet'}
+      </Text>
+      {wanted && <Text size="sm" className="mark-changed">Is installed anew at the next deploy.</Text>}
+      {instance.osInstallError && (
+        <Text size="sm" className="bad">
+          {instance.osInstallError}
+        </Text>
+      )}
+      {c ? (
+        <Stack gap={2} mt={6}>
+          <Secret label="User" value={c.username} />
+          <Secret label="Password" value={c.initialPassword} />
+          {addresses[0] && <Secret label="SSH" value={`ssh ${c.username ?? 'root'}@${addresses[0]}`} />}
+          <Button size="compact-xs" variant="subtle" w="fit-content" onClick={() => reveal.reset()}>
+            Hide
+          </Button>
+        </Stack>
+      ) : (
+        <Button mt={6} size="compact-sm" variant="light" leftSection={<IconEye size={15} />} disabled={!active} loading={reveal.isPending} title={active ? 'Recorded in the event log' : 'Available when the server is active'} onClick={() => reveal.mutate()}>
+          Reveal credentials
+        </Button>
+      )}
+    </div>
+  );
+}
+
+function Secret({ label, value }: { label: string; value: string | null | undefined }) {
+  if (!value) return null;
+  return (
+    <Group gap={6} wrap="nowrap">
+      <Text size="xs" c="dimmed" w={60} style={{ flex: 'none' }}>
+        {label}
+      </Text>
+      <Code style={{ overflowWrap: 'anywhere' }}>{value}</Code>
+      <CopyButton value={value}>
+        {({ copied, copy }) => (
+          <ActionIcon size={24} ml="auto" variant="subtle" aria-label={copied ? `${label} copied` : `Copy ${label}`} onClick={copy}>
+            {copied ? <IconCheck size={15} /> : <IconCopy size={15} />}
+          </ActionIcon>
+        )}
+      </CopyButton>
+    </Group>
+  );
+}
