@@ -15,8 +15,17 @@ up: ui ## the same without the scripted deploy; keeps its data in .steelyard/up
 	cargo run --release -q -p steelyard -- up $(UP_ARGS)
 
 .PHONY: ui
-ui: need-node ## build the web applications (Node 20 or newer)
-	cd ui && npm ci --no-audit --no-fund --loglevel=error && npm run build
+ui: ui/dist/portal/index.html ## build the web applications (Node 20 or newer)
+
+# Only when a source is newer: the release binary embeds the result, and would be built again for minutes.
+ui/dist/portal/index.html: ui/node_modules/.package-lock.json openapi.json \
+		$(shell find ui -type f -not -path '*/node_modules/*' -not -path 'ui/dist*' -not -path '*/test-results/*')
+	cd ui && npm run build
+	@touch $@
+
+ui/node_modules/.package-lock.json: ui/package-lock.json | need-node
+	cd ui && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 .PHONY: need-node
 need-node:

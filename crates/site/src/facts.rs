@@ -37,13 +37,38 @@ impl Known {
         server
     }
 
-    fn index(&mut self) {
-        let facts = self.all.values().map(|fact| match fact {
+    /// Takes a fact into the view. A packet that is being answered keeps the view that it began with.
+    fn show(&mut self, fact: &Fact) {
+        let fact = match fact {
             Fact::Server(server) => Fact::Server(self.with_macs(server)),
             other => other.clone(),
-        });
-        self.view = Arc::new(SiteView::from_facts(facts));
+        };
+        Arc::make_mut(&mut self.view).put(fact);
     }
+
+    fn show_server(&mut self, id: Id) {
+        if let Some(fact) = self.all.get(&server_key(id)).cloned() {
+            self.show(&fact);
+        }
+    }
+
+    fn set(&mut self, item: SnapshotItem) {
+        match item.value {
+            Some(value) => {
+                self.show(&value);
+                self.all.insert(item.key, value);
+            }
+            None => {
+                if let Some(old) = self.all.remove(&item.key) {
+                    Arc::make_mut(&mut self.view).remove(&old);
+                }
+            }
+        }
+    }
+}
+
+fn server_key(id: Id) -> String {
+    format!("server/{id}")
 }
 
 /// All facts.
@@ -66,7 +91,9 @@ impl Facts {
         for row in server_mac::Entity::find().all(&db.read).await? {
             known.found_macs.entry(row.server_id).or_default().push(row.mac);
         }
-        known.index();
+        for fact in known.all.values().cloned().collect::<Vec<_>>() {
+            known.show(&fact);
+        }
         Ok(Self(RwLock::new(known)))
     }
 
@@ -84,7 +111,7 @@ impl Facts {
 
     /// A server, with the MAC addresses that were found here.
     pub(crate) fn server(&self, id: Id) -> Option<SiteServer> {
-        self.read(|k| match k.all.get(&format!("server/{id}")) {
+        self.read(|k| match k.all.get(&server_key(id)) {
             Some(Fact::Server(server)) => Some(k.with_macs(server)),
             _ => None,
         })
@@ -153,13 +180,9 @@ impl Facts {
         txn.commit().await?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for item in items {
-            match item.value {
-                Some(value) => known.all.insert(item.key, value),
-                None => known.all.remove(&item.key),
-            };
+            known.set(item);
         }
         known.generation = generation;
-        known.index();
         Ok(())
     }
 
@@ -178,11 +201,18 @@ impl Facts {
         }
         txn.commit().await?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for others in known.found_macs.values_mut() {
+        let mut changed = vec![server_id];
+        for (id, others) in &mut known.found_macs {
+            let before = others.len();
             others.retain(|mac| !macs.contains(mac));
+            if others.len() != before {
+                changed.push(*id);
+            }
         }
         known.found_macs.insert(server_id, macs.to_vec());
-        known.index();
+        for id in changed {
+            known.show_server(id);
+        }
         Ok(())
     }
 }

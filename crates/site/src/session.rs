@@ -155,13 +155,14 @@ impl Site {
         Ok(session)
     }
 
-    /// A session lives while its job is being worked on: one that an operator killed takes its token along.
+    /// A session lives until its job is over: one that an operator killed takes its token along. A job that waits for
+    /// a worker after a restart, or for its next try, has a machine that works on.
     async fn lives<C: ConnectionTrait>(&self, db: &C, row: &boot_session::Model) -> Result<bool, DbErr> {
         if !matches!(row.stage(), Stage::Prepared | Stage::Booted) {
             return Ok(false);
         }
         let job = job::Entity::find_by_id(row.job_id).one(db).await?;
-        Ok(job.is_some_and(|j| j.status == JobStatus::Running.as_str()))
+        Ok(job.and_then(|j| JobStatus::parse(&j.status)).is_some_and(|status| !status.is_final()))
     }
 
     async fn heard(&self, job_id: Id, change: boot_session::ActiveModel) -> Result<(), BackendError> {

@@ -30,6 +30,7 @@ use model::{
     switch::{PortIntent, PortVlans, SwitchEndpoint, SwitchPatch, SwitchState},
     template::{ImageRef, OsInstall},
 };
+use sea_orm::{ActiveModelTrait, ActiveValue::Set};
 use site::SiteConfig;
 use store::Database;
 use tokio_util::sync::CancellationToken;
@@ -326,6 +327,19 @@ impl Rig {
         }
     }
 
+    /// Changes a job behind the back of a site that does not run.
+    async fn change_job(&self, id: Id, status: JobStatus, due: &str) {
+        let path = self.dir.path().join("site/site.db");
+        let db = Database::open(&format!("sqlite://{}", path.display())).await.unwrap();
+        let txn = db.begin().await.unwrap();
+        let (status, due_at) = (Set(status.as_str().into()), Set(due.into()));
+        engine::entity::job::ActiveModel { id: Set(id), status, due_at, ..Default::default() }
+            .update(&txn)
+            .await
+            .unwrap();
+        txn.commit().await.unwrap();
+    }
+
     fn install(&self, yard: &Yard, server_id: Id) -> serde_json::Value {
         let image = &self.global.image;
         let mac = yard.world().servers[server_id as usize - 1].spec.nics[0].mac;
@@ -471,6 +485,33 @@ async fn with_the_line_cut_work_goes_on_across_a_restart() {
     assert_ne!(rig.status(jobs[1]), Some(JobStatus::ReturnedSuccess), "nobody could tell");
     rig.connect().await;
     rig.succeeded(&jobs).await;
+    site.stop().await;
+    yard.shutdown().await;
+}
+
+/// After a restart more jobs may wait than there are workers, and a job whose BMC did not answer waits for its next try:
+/// their machines work on meanwhile and must be heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_heard_while_its_job_waits() {
+    let mut rig = Rig::new(7).await;
+    let yard = rig.yard(1).await;
+    rig.enter(&yard);
+    let mut site = site::start(rig.site_config()).await.unwrap();
+    let first = rig.order(vec![(ServerInventory::NAME, value(ServerInventory { server_id: 1 }))]).await;
+    rig.succeeded(&first).await;
+    let stage = || yard.world().servers[0].with(|s| s.stage);
+    for waiting in [JobStatus::NotCalled, JobStatus::ThrownErrorRetrying] {
+        let jobs = rig.order(vec![(ServerDiscover::NAME, value(ServerDiscover { server_id: 1 }))]).await;
+        rig.until("the agent's start", || stage() == yard::server::Stage::Agent).await;
+        site.stop().await;
+        rig.change_job(jobs[0], waiting, "2999-01-01T00:00:00.000Z").await;
+        site = site::start(rig.site_config()).await.unwrap();
+        rig.until("the agent's last word", || stage() == yard::server::Stage::Off).await;
+        site.stop().await;
+        rig.change_job(jobs[0], waiting, "2000-01-01T00:00:00.000Z").await;
+        site = site::start(rig.site_config()).await.unwrap();
+        rig.succeeded(&jobs).await;
+    }
     site.stop().await;
     yard.shutdown().await;
 }

@@ -131,18 +131,18 @@ async fn servers(client: &Client, site_id: i64, inventory: &Value) -> Result<()>
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let limit = Duration::from_secs(180 + servers.len() as u64);
+    let registering = "/servers?filter.serverStatus=registering&limit=1";
     let waited = until("all servers are registered", limit, || async {
-        let rows = all(client, "/servers").await?;
-        let ready = rows.iter().filter(|s| !matches!(text(s, "/serverStatus"), "registering" | "")).count();
-        bar.set_position(ready as u64);
-        Ok(ready >= servers.len())
+        let page = client.get(registering).await?;
+        let late = page.pointer("/meta/totalItems").and_then(Value::as_u64).context("no totalItems in a list")?;
+        bar.set_position((servers.len() as u64).saturating_sub(late));
+        Ok(late == 0)
     })
     .await;
     bar.finish_and_clear();
     if let Err(e) = waited {
-        let rows = all(client, "/servers").await?;
-        let late = rows.iter().find(|s| text(s, "/serverStatus") == "registering");
-        let why = late.map(|s| text(s, "/serverStatusReason").to_owned()).unwrap_or_default();
+        let page = client.get(registering).await?;
+        let why = text(&page, "/data/0/serverStatusReason");
         bail!("{e}; {why}; `steelyard job list` says more");
     }
     step.done(servers.len());
