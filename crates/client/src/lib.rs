@@ -147,18 +147,30 @@ impl Client {
         self.call(Method::DELETE, path, None, revision).await
     }
 
-    /// Logs in with e-mail and password; the answer is a client with the session's token.
+    /// PUT at a revision.
+    pub async fn put(&self, path: &str, body: &Value, revision: Option<i64>) -> Result<Value, Error> {
+        self.call(Method::PUT, path, Some(body), revision).await
+    }
+
+    /// Logs in with e-mail and password; the answer is a client with the session's token. Where it says `secondFactorRequired`, the token is
+    /// good for [`Self::second_factor`] alone.
     pub async fn login(&self, email: &str, password: &str) -> Result<(Self, Value), Error> {
         let body = serde_json::json!({"provider": "mysql", "properties": {"email": email, "password": password}});
         let user = self.post("/login", &body).await?;
-        let token = user
-            .get("sessionToken")
-            .and_then(Value::as_str)
-            .ok_or_else(|| Error::Odd {
-                url: format!("{}/api/v2/login", self.base),
-                cause: "no session token in it".into(),
-            })?
-            .to_owned();
+        self.signed_in(user)
+    }
+
+    /// The second half of a login: the code that the user's authenticator shows.
+    pub async fn second_factor(&self, code: &str) -> Result<(Self, Value), Error> {
+        let user = self.post("/login-2fa", &serde_json::json!({"token": code})).await?;
+        self.signed_in(user)
+    }
+
+    fn signed_in(&self, user: Value) -> Result<(Self, Value), Error> {
+        let token = user.get("sessionToken").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| Error::Odd {
+            url: format!("{}/api/v2/login", self.base),
+            cause: "no session token in it".into(),
+        })?;
         Ok((Self { token: Some(token), ..self.clone() }, user))
     }
 }

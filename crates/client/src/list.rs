@@ -50,9 +50,8 @@ impl Client {
         }
         let meta = |name: &str| answer.pointer(&format!("/meta/{name}")).and_then(Value::as_u64).unwrap_or(0) as usize;
         let (total, pages) = (meta("totalItems"), meta("totalPages"));
-        let Some(Value::Array(items)) = answer.get_mut("data").map(Value::take) else {
-            return Err(Error::Odd { url: path.to_owned(), cause: "no data array in a list".into() });
-        };
+        let items = items(&mut answer)
+            .ok_or_else(|| Error::Odd { url: path.to_owned(), cause: "no data array in a list".into() })?;
         Ok(Page { items, total, pages })
     }
 
@@ -70,5 +69,34 @@ impl Client {
             }
             page += 1;
         }
+    }
+}
+
+/// The rows of a list's body: its `data`, or, in kinds that name them otherwise (`roles`, `permissions`), its one array of objects.
+fn items(body: &mut Value) -> Option<Vec<Value>> {
+    let map = body.as_object_mut()?;
+    let key = if map.contains_key("data") {
+        "data".to_owned()
+    } else {
+        map.iter().find(|(k, v)| v.is_array() && *k != "links").map(|(k, _)| k.clone())?
+    };
+    match map.remove(&key) {
+        Some(Value::Array(items)) => Some(items),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::items;
+
+    #[test]
+    fn rows_are_found_under_other_names() {
+        assert_eq!(items(&mut json!({"data": [1], "meta": {}})), Some(vec![json!(1)]));
+        assert_eq!(items(&mut json!({"links": [], "roles": [2]})), Some(vec![json!(2)]));
+        assert_eq!(items(&mut json!({"data": 3})), None);
+        assert_eq!(items(&mut json!({"id": 3})), None);
     }
 }

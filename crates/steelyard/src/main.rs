@@ -29,41 +29,6 @@ enum Command {
     Yard(serve::Options),
     /// Log in and remember the API key
     Login(cli::Login),
-    /// Infrastructures
-    Infrastructure {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Server instance groups of an infrastructure
-    Group {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Server instances of an infrastructure
-    Instance {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Logical networks
-    Network {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Logical network profiles
-    NetworkProfile {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Servers
-    Server {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Server types
-    ServerType {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
     /// Sites; without a verb: run a Site Controller
     #[command(args_conflicts_with_subcommands = true)]
     Site {
@@ -72,56 +37,9 @@ enum Command {
         #[command(subcommand)]
         verb: Option<cli::Verb>,
     },
-    /// Jobs
-    Job {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Job groups
-    JobGroup {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Network fabrics
-    Fabric {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Switches
-    Switch {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Subnets and pools
-    Subnet {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// OS templates
-    OsTemplate {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Events
-    Event {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Users
-    User {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Accounts
-    Account {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
-    /// Roles
-    Role {
-        #[command(subcommand)]
-        verb: cli::Verb,
-    },
+    /// A verb on any kind
+    #[command(flatten)]
+    Kind(cli::kinds::KindCommand),
     /// Plan and deploy an infrastructure
     Deploy {
         /// Id or label
@@ -175,36 +93,19 @@ async fn run(cli: Cli) -> Result<()> {
         .install_default()
         .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
     let c = &cli.connection;
-    let on = |kind: &'static str, verb: cli::Verb| async move { cli::run(c, cli::kinds::by_name(kind)?, verb).await };
     match cli.command {
         Command::Global(options) => serve::global(options).await,
         Command::Login(login) => cli::login(c, login).await,
-        Command::Infrastructure { verb } => on("infrastructure", verb).await,
-        Command::Group { verb } => on("group", verb).await,
-        Command::Instance { verb } => on("instance", verb).await,
-        Command::Network { verb } => on("network", verb).await,
-        Command::NetworkProfile { verb } => on("network-profile", verb).await,
-        Command::Server { verb } => on("server", verb).await,
-        Command::ServerType { verb } => on("server-type", verb).await,
         Command::Up(options) => up::up(options).await,
         Command::Demo(options) => up::demo(options).await,
         Command::Yard(options) => serve::yard(options).await,
         Command::Site { options, verb: None } => serve::site(options).await,
-        Command::Site { verb: Some(verb), .. } => on("site", verb).await,
-        Command::Job { verb } => on("job", verb).await,
-        Command::JobGroup { verb } => on("job-group", verb).await,
-        Command::Fabric { verb } => on("fabric", verb).await,
-        Command::Switch { verb } => on("switch", verb).await,
-        Command::Subnet { verb } => on("subnet", verb).await,
-        Command::OsTemplate { verb } => on("os-template", verb).await,
-        Command::Event { verb } => on("event", verb).await,
-        Command::User { verb } => on("user", verb).await,
-        Command::Account { verb } => on("account", verb).await,
-        Command::Role { verb } => on("role", verb).await,
+        Command::Site { verb: Some(verb), .. } => cli::run(c, cli::kinds::by_name("site")?, verb).await,
+        Command::Kind(command) => cli::run(c, command.kind, command.verb).await,
         Command::Deploy { infrastructure, options } => {
             let client = c.client()?;
             let kind = cli::kinds::by_name("infrastructure")?;
-            let id = kind.id_of(&kind.find(&client, &infrastructure).await?)?.parse()?;
+            let id = kind.id_of(&kind.find(&client, &infrastructure, None).await?.1)?.parse()?;
             cli::watch::deploy(&client, id, &options).await?;
             access(&client, id, options.watch).await
         }

@@ -99,7 +99,7 @@ fn read_text(file: &str) -> Result<String> {
 
 async fn lookup(client: &Client, kind: &str, name: &str) -> Result<i64> {
     let kind = kinds::by_name(kind)?;
-    let row = kind.find(client, name).await?;
+    let (_, row) = kind.find(client, name, None).await?;
     kind.id_of(&row)?.parse().context("the id is not a number")
 }
 
@@ -259,7 +259,7 @@ async fn connect(
 /// The design of an infrastructure as a document.
 pub async fn export(client: &Client, infrastructure: &str) -> Result<Document> {
     let kind = kinds::by_name("infrastructure")?;
-    let row = kind.find(client, infrastructure).await?;
+    let (_, row) = kind.find(client, infrastructure, None).await?;
     let infrastructure = id(&row)?;
     let site = client.get(&format!("/sites/{}", row.get("siteId").and_then(Value::as_i64).unwrap_or(0))).await?;
     let mut document = Document {

@@ -48,6 +48,9 @@ pub struct Login {
     /// Password; asked for when absent
     #[arg(long, env = "STEELYARD_PASSWORD", hide_env_values = true)]
     password: Option<String>,
+    /// Code of the authenticator, for users who have a second factor; asked for when absent
+    #[arg(long)]
+    code: Option<String>,
 }
 
 /// Logs in and remembers the token.
@@ -66,7 +69,14 @@ pub async fn login(connection: &Connection, login: Login) -> Result<()> {
         None => profile::ask("Password: ", true)?,
     };
     let client = Client::new(&server, None)?;
-    let (client, user) = client.login(&email, &password).await?;
+    let (mut client, user) = client.login(&email, &password).await?;
+    if user.get("secondFactorRequired").and_then(Value::as_bool) == Some(true) {
+        let code = match login.code {
+            Some(code) => code,
+            None => profile::ask("Code of your authenticator: ", false)?,
+        };
+        client = client.second_factor(&code).await?.0;
+    }
     let token = match client.post("/user/api-keys", &json!({"name": "command line"})).await {
         Ok(key) => key.get("apiKey").and_then(Value::as_str).map(str::to_owned),
         Err(_) => None,
@@ -102,6 +112,9 @@ pub enum Verb {
     Get {
         /// Id or label
         id: String,
+        /// Parent, for kinds that live within another (`dns-record`: the zone)
+        #[arg(long)]
+        of: Option<String>,
     },
     /// Create an object from fields or a file
     Create {
@@ -122,11 +135,17 @@ pub enum Verb {
         /// `field=value`; may be repeated
         #[arg(long = "set", value_name = "FIELD=VALUE", required = true)]
         set: Vec<String>,
+        /// Parent, for kinds that live within another (`dns-record`: the zone)
+        #[arg(long)]
+        of: Option<String>,
     },
     /// Delete an object
     Delete {
         /// Id or label
         id: String,
+        /// Parent, for kinds that live within another (`dns-record`: the zone)
+        #[arg(long)]
+        of: Option<String>,
     },
     /// Run an action of the interface on an object: `server action 7 set-power --set powerCommand=on`
     Action {
@@ -137,6 +156,9 @@ pub enum Verb {
         /// `field=value`; may be repeated
         #[arg(long = "set", value_name = "FIELD=VALUE")]
         set: Vec<String>,
+        /// Parent, for kinds that live within another (`dns-record`: the zone)
+        #[arg(long)]
+        of: Option<String>,
     },
 }
 
@@ -150,8 +172,8 @@ pub async fn run(connection: &Connection, kind: &Kind, verb: Verb) -> Result<()>
             let rows = client.list(&path, &ListOptions { filters, sort, search, limit }).await?;
             output::rows(connection.output, kind.columns, &rows)
         }
-        Verb::Get { id } => {
-            let row = kind.find(&client, &id).await?;
+        Verb::Get { id, of } => {
+            let (_, row) = kind.find(&client, &id, of.as_deref()).await?;
             output::one(connection.output, &row)
         }
         Verb::Create { set, file, of } => {
@@ -164,17 +186,23 @@ pub async fn run(connection: &Connection, kind: &Kind, verb: Verb) -> Result<()>
             let row = client.post(&path, &body).await?;
             output::one(connection.output, &row)
         }
-        Verb::Update { id, set } => {
-            let row = kind.find(&client, &id).await?;
+        Verb::Update { id, set, of } => {
+            let (path, row) = kind.find(&client, &id, of.as_deref()).await?;
             let mut body = json!({});
+            // Where the whole object is put, what nobody sets stays.
+            for name in kind.put.unwrap_or_default() {
+                body[*name] = row.get(*name).cloned().unwrap_or_default();
+            }
             fields(&mut body, &set)?;
-            let path = format!("{}{}", kind.path_of(&row)?, kind.update_suffix);
-            let row = client.patch(&path, &body, revision(&row)).await?;
+            let path = format!("{path}{}", kind.update_suffix);
+            let row = match kind.put {
+                Some(_) => client.put(&path, &body, revision(&row)).await?,
+                None => client.patch(&path, &body, revision(&row)).await?,
+            };
             output::one(connection.output, &row)
         }
-        Verb::Delete { id } => {
-            let row = kind.find(&client, &id).await?;
-            let path = kind.path_of(&row)?;
+        Verb::Delete { id, of } => {
+            let (path, row) = kind.find(&client, &id, of.as_deref()).await?;
             client.delete(&path, revision(&row)).await?;
             // What is deployed is only marked: it goes with the next deploy.
             let stays = client
@@ -185,17 +213,12 @@ pub async fn run(connection: &Connection, kind: &Kind, verb: Verb) -> Result<()>
             eprintln!("{what} {} {}", kind.name, kind.id_of(&row)?);
             Ok(())
         }
-        Verb::Action { id, action, set } => {
-            let row = kind.find(&client, &id).await?;
+        Verb::Action { id, action, set, of } => {
+            let (path, row) = kind.find(&client, &id, of.as_deref()).await?;
             let mut body = json!({});
             fields(&mut body, &set)?;
             let answer = client
-                .call(
-                    reqwest::Method::POST,
-                    &format!("{}/actions/{action}", kind.path_of(&row)?),
-                    Some(&body),
-                    revision(&row),
-                )
+                .call(reqwest::Method::POST, &format!("{path}/actions/{action}"), Some(&body), revision(&row))
                 .await?;
             match answer {
                 Value::Null => {
