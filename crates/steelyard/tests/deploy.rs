@@ -2,6 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
 mod rig;
+mod db {
+    pub use store::Database;
+}
+#[path = "../../store/tests/rig/databases.rs"]
+#[allow(dead_code, reason = "shared with the tests of the store")]
+mod databases;
 
 use std::collections::BTreeSet;
 
@@ -142,4 +148,32 @@ fn a_site_finishes_a_deploy_while_the_global_controller_is_away() {
     follow(&mut rig, id, |_| {});
     let servers = rig.cli(&["instance", "list", "--of", "shop", "--output", "json"]);
     assert!(servers.contains("172.24."), "{servers}");
+}
+
+#[test]
+fn the_main_job_runs_on_postgresql() {
+    let Some(url) = tokio::runtime::Runtime::new().unwrap().block_on(databases::postgres_url()) else { return };
+    let mut rig = Rig::with_database(19_300, 3, Some(url));
+    assert!(!rig.folder.path().join("global/global.db").exists(), "the embedded database is in use");
+    let file = rig.write("shop.yaml", &sample(2, &common_type(&rig)));
+    rig.cli(&["apply", "--file", text(&file), "--deploy"]);
+    let id = infrastructure(&rig);
+    let mut turn = 0;
+    follow(&mut rig, id, |rig| {
+        if turn == 3 {
+            rig.kill_global();
+            rig.start_global();
+        }
+        turn += 1;
+    });
+    assert!(turn > 3, "killed after {turn} steps only");
+    assert_eq!(rig.running(), ["web-1", "web-2"]);
+    pairs_reach_each_other(&rig, true);
+    let mut emptied = sample(2, &common_type(&rig));
+    emptied.truncate(emptied.find("groups:").unwrap());
+    let file = rig.write("shop.yaml", &(emptied + "groups: []\n"));
+    rig.cli(&["apply", "--file", text(&file), "--deploy", "--allow-data-loss"]);
+    follow(&mut rig, id, |_| {});
+    let free = rig.get("/servers?filter.serverStatus=available").unwrap();
+    assert_eq!(free["meta"]["totalItems"], 3, "{free:#}");
 }

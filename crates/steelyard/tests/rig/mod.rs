@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::Value;
 
+const DATABASE: &str = "STEELYARD_GLOBAL_DATABASE";
 const BINARY: &str = env!("CARGO_BIN_EXE_steelyard");
 
 pub struct Rig {
@@ -17,18 +18,26 @@ pub struct Rig {
     site: Option<Child>,
     yard: Option<Child>,
     key: String,
+    /// Of the Global Controller, when it is not the embedded one.
+    database: Option<String>,
     http: reqwest::blocking::Client,
 }
 
 impl Rig {
     /// Registers the hardware with `steelyard up`, stops that, and starts the parts one by one.
     pub fn new(port: u16, servers: u32) -> Self {
+        Self::with_database(port, servers, None)
+    }
+
+    /// The same with the database of that address.
+    pub fn with_database(port: u16, servers: u32, database: Option<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut up = Command::new(BINARY)
             .args(["up", "--port", &port.to_string(), "--servers", &servers.to_string(), "--boot-seconds", "0.05"])
             .arg("--data-dir")
             .arg(folder.path())
             .env("STEELYARD_YARD_MODELS", "dell-r650")
+            .envs(database.iter().map(|url| (DATABASE, url)))
             .stdout(std::fs::File::create(folder.path().join("up.out")).unwrap())
             .stderr(std::fs::File::create(folder.path().join("up.err")).unwrap())
             .spawn()
@@ -49,6 +58,7 @@ impl Rig {
             site: None,
             yard: None,
             key: String::new(),
+            database,
             http: reqwest::blocking::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap(),
         };
         rig.start_yard();
@@ -69,6 +79,7 @@ impl Rig {
             .arg(self.folder.path().join("steelyard.toml"))
             .arg("--until-stdin-ends")
             .env("STEELYARD_YARD_MODELS", "dell-r650")
+            .envs(self.database.iter().map(|url| (DATABASE, url)))
             .stdin(Stdio::piped())
             .stdout(log("out"))
             .stderr(log("log"))

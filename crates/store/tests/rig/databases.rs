@@ -82,6 +82,17 @@ where
     cluster.administer(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
 }
 
+/// The address of an empty PostgreSQL database for a process under test; nothing, and said so, where it is not installed.
+/// The database goes with the cluster.
+///
+/// # Panics
+/// As [`both`].
+pub async fn postgres_url() -> Option<String> {
+    let cluster = cluster()?;
+    let name = cluster.create_database().await;
+    Some(cluster.url(&name))
+}
+
 /// Opens `url`, runs the test and closes every connection, so that the files behind can go.
 async fn run<F, T>(url: &str, test: &F)
 where
