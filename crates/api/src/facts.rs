@@ -29,7 +29,7 @@ use store::{
     snapshot,
 };
 
-use crate::error::ApiError;
+use crate::{error::ApiError, planning::reserve};
 
 /// Seconds of a lease where the subnet does not say.
 const LEASE_SECONDS: u32 = 600;
@@ -117,7 +117,7 @@ pub async fn server<C: ConnectionTrait>(txn: &C, sealer: &Sealer, server_id: Id)
         in_use: in_use(&row, holder.is_some()),
         instance_id: holder,
         hands_off: hands_off(&row),
-        reservations: Vec::new(),
+        reservations: reserve::reservations(txn, server_id).await?,
     };
     put(txn, row.site_id, &key, Fact::Server(fact)).await
 }

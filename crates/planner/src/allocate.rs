@@ -264,11 +264,17 @@ fn descend(block: Ipv4Net, taken: &[Ipv4Net], len: u8, best: &mut Option<Ipv4Net
 pub(crate) struct Addresses<'a> {
     allocations: &'a BTreeMap<Id, NetworkAllocation>,
     used: BTreeMap<Id, BTreeSet<Ipv4Addr>>,
+    /// Never given out.
+    aside: BTreeMap<Id, &'a [Ipv4Net]>,
     cursor: BTreeMap<(Id, usize), u32>,
 }
 
 impl<'a> Addresses<'a> {
-    pub(crate) fn new(input: &PlanInput, members: &[Member], allocations: &'a BTreeMap<Id, NetworkAllocation>) -> Self {
+    pub(crate) fn new(
+        input: &'a PlanInput,
+        members: &[Member],
+        allocations: &'a BTreeMap<Id, NetworkAllocation>,
+    ) -> Self {
         let mut used: BTreeMap<Id, BTreeSet<Ipv4Addr>> = BTreeMap::new();
         for network in &input.networks {
             used.entry(network.id).or_default().extend(&network.addresses_used);
@@ -281,17 +287,23 @@ impl<'a> Addresses<'a> {
         for (id, allocation) in allocations {
             used.entry(*id).or_default().extend(allocation.subnets.iter().filter_map(|s| s.gateway));
         }
-        Self { allocations, used, cursor: BTreeMap::new() }
+        let aside = input.networks.iter().map(|n| (n.id, n.set_aside.as_slice())).collect();
+        Self { allocations, used, aside, cursor: BTreeMap::new() }
     }
 
     /// The next address of a network; `None` when all its subnets are full.
     pub(crate) fn take(&mut self, network_id: Id) -> Option<Address> {
         let used = self.used.entry(network_id).or_default();
+        let aside = self.aside.get(&network_id).copied().unwrap_or_default();
         for (position, s) in self.allocations.get(&network_id)?.subnets.iter().enumerate() {
             let (first, last) = host_range(s.subnet);
             let cursor = self.cursor.entry((network_id, position)).or_insert(first);
             while *cursor <= last {
                 let address = Ipv4Addr::from_bits(*cursor);
+                if let Some(block) = aside.iter().find(|b| b.contains(&address)) {
+                    *cursor = block.broadcast().to_bits().saturating_add(1);
+                    continue;
+                }
                 if used.insert(address) {
                     return Some(Address { network_id, address, subnet: s.subnet, gateway: s.gateway });
                 }

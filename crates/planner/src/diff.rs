@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     allocate::{goes, wanted},
-    input::{Group, GroupConfig, InstanceState, LogicalNetwork, NetworkDesign, PlanInput},
+    input::{Group, GroupConfig, InstanceState, LogicalNetwork, NetworkDesign, OutsidePort, PlanInput},
     plan::{InstancePlan, NetworkPlan},
     problem::ObjectRef,
     roster::{self, Action, Member},
@@ -186,11 +186,13 @@ fn instance_change(changes: &mut Vec<Change>, member: &Member, plans: Option<&BT
         return;
     }
     let shape = |s: &InstanceState| {
+        let outside = |p: &OutsidePort| format!("{} fabric {} {:?}", p.interface, p.fabric_id, p.networks);
         let ports: Vec<String> = s
             .ports
             .iter()
             .filter(|p| !p.networks.is_empty())
             .map(|p| format!("{} {}:{} {}", p.interface, p.device_id, p.port, vlans_text(&p.vlans)))
+            .chain(s.outside.iter().map(outside))
             .collect();
         let addresses: Vec<String> =
             s.addresses.iter().map(|a| format!("{}/{}", a.address, a.subnet.prefix_len())).collect();

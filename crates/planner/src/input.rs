@@ -159,6 +159,9 @@ pub struct InstanceState {
     pub os_template_id: Id,
     /// All cabled ports of its server and what they carry, in the order of use.
     pub ports: Vec<PortBinding>,
+    /// Interfaces in networks of unmanaged fabrics: whoever runs these has the other end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<OutsidePort>,
     /// Addresses.
     pub addresses: Vec<Address>,
     /// Netplan version 2 as JSON.
@@ -183,6 +186,22 @@ pub struct PortBinding {
     pub mtu: Option<u32>,
     /// Logical networks carried.
     #[serde(default)]
+    pub networks: BTreeSet<Id>,
+    /// The one of them whose frames are untagged.
+    #[serde(default)]
+    pub untagged_network: Option<Id>,
+}
+
+/// A server's interface in networks of an unmanaged fabric.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutsidePort {
+    /// Server interface.
+    pub interface: String,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// The fabric.
+    pub fabric_id: Id,
+    /// Logical networks that it is in.
     pub networks: BTreeSet<Id>,
     /// The one of them whose frames are untagged.
     #[serde(default)]
@@ -229,6 +248,9 @@ pub struct LogicalNetwork {
     /// Addresses in it that others hold.
     #[serde(default)]
     pub addresses_used: BTreeSet<Ipv4Addr>,
+    /// Parts of its subnets that no instance gets an address of: denied, or given out by DHCP to machines that boot.
+    #[serde(default)]
+    pub set_aside: Vec<Ipv4Net>,
 }
 
 /// Design of a logical network.
@@ -343,9 +365,22 @@ pub struct Interface {
     /// Speed in Mbit/s, 0 when unknown.
     #[serde(default)]
     pub speed_mbps: u32,
+    /// Whether a cable carries a signal, where known.
+    #[serde(default)]
+    pub link_up: Option<bool>,
     /// Where the cable ends; `None`: no known cable.
     #[serde(default)]
     pub cable: Option<Cable>,
+    /// The unmanaged fabric to which the cable is known to lead, as the planner finds for itself.
+    #[serde(skip)]
+    pub outside: Option<Id>,
+}
+
+impl Interface {
+    /// An interface without a known cable.
+    pub fn new(index: u32, name: impl Into<String>, mac: impl Into<Mac>, speed_mbps: u32) -> Self {
+        Self { index, name: name.into(), mac: mac.into(), speed_mbps, link_up: None, cable: None, outside: None }
+    }
 }
 
 /// The switch end of a cable.
@@ -405,6 +440,10 @@ pub struct Fabric {
     /// links per VLAN, which cannot form a loop.
     #[serde(default)]
     pub spanning_tree: bool,
+    /// Its network is done outside: VLANs and addresses are accounted for, its switches are never touched, and servers
+    /// need no known cable to it.
+    #[serde(default)]
+    pub unmanaged: bool,
 }
 
 /// A pool of subnets.
@@ -477,8 +516,24 @@ impl PlanInput {
                 x.design = deployed.clone();
             }
         }
+        n.fabrics.sort_by_key(|f| f.id);
+        // Switches of unmanaged fabrics are left alone: from here on nobody sees them.
+        let mut outside: BTreeMap<Id, Id> = BTreeMap::new();
+        for fabric in n.fabrics.iter_mut().filter(|f| f.unmanaged) {
+            for switch in n.switches.iter().filter(|s| s.fabric_id == fabric.id) {
+                outside.insert(switch.id, fabric.id);
+                fabric.vlans_used.extend(switch.quarantine_vlan);
+            }
+        }
+        n.switches.retain(|s| !outside.contains_key(&s.id));
         n.servers.sort_by_key(|s| s.id);
         for s in &mut n.servers {
+            for i in &mut s.interfaces {
+                i.outside = i.cable.as_ref().and_then(|c| outside.get(&c.device_id)).copied();
+                if i.outside.is_some() {
+                    i.cable = None;
+                }
+            }
             // The fastest interface first: an on-board 1 Gbit/s port is not what a network should end up on.
             s.interfaces.sort_by(|a, b| {
                 (std::cmp::Reverse(a.speed_mbps), a.index, &a.name).cmp(&(
@@ -492,7 +547,6 @@ impl PlanInput {
         for s in &mut n.switches {
             s.links.sort();
         }
-        n.fabrics.sort_by_key(|f| f.id);
         n.subnet_pools.sort_by_key(|p| p.id);
         n
     }

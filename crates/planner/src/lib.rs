@@ -26,7 +26,7 @@ pub use diff::{Change, FieldChange, Op, diff};
 pub use impact::{DeviceImpact, Impact};
 pub use input::{
     Address, Cable, Fabric, Group, GroupConfig, Infrastructure, Instance, InstanceState, Interface, Ipv4Strategy,
-    LogicalNetwork, NetworkAllocation, NetworkDesign, Options, PlanInput, PortBinding, Server, Shutdown,
+    LogicalNetwork, NetworkAllocation, NetworkDesign, Options, OutsidePort, PlanInput, PortBinding, Server, Shutdown,
     SubnetAllocation, SubnetPool, Switch, SwitchLink, VlanStrategy,
 };
 pub use jobs::InfrastructureFinish;

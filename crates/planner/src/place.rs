@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::{Id, switch::PortVlans};
 
 use crate::{
-    input::{Cable, Group, Instance, Interface, LogicalNetwork, NetworkAllocation, PlanInput, PortBinding, Server},
+    input::{
+        Cable, Group, Instance, Interface, LogicalNetwork, NetworkAllocation, OutsidePort, PlanInput, PortBinding,
+        Server,
+    },
     problem::{Code, PlanProblem},
     roster::{Action, Member},
     validate::object_group,
@@ -13,6 +16,66 @@ use crate::{
 
 /// MTU of a switch port that carries more than 1500 bytes. Ports are raised, never lowered.
 pub const FABRIC_MTU: u32 = 9216;
+
+/// Where cables lead, as far as it matters here.
+pub(crate) struct Cabling {
+    /// Fabrics of the switches that are managed.
+    fabric_of: BTreeMap<Id, Id>,
+    /// Fabrics whose networks are done outside.
+    unmanaged: BTreeSet<Id>,
+}
+
+/// Where one interface leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// To a port of a switch that is managed.
+    Switch(Cable),
+    /// To an unmanaged fabric.
+    Outside(Id),
+    /// Nobody knows: not to a switch that is managed, so maybe to any of the unmanaged fabrics.
+    Unknown,
+}
+
+impl Cabling {
+    pub(crate) fn new(input: &PlanInput) -> Self {
+        Self {
+            fabric_of: input.switches.iter().map(|s| (s.id, s.fabric_id)).collect(),
+            unmanaged: input.fabrics.iter().filter(|f| f.unmanaged).map(|f| f.id).collect(),
+        }
+    }
+
+    /// Whether this end is known to be at that fabric.
+    fn leads(&self, end: &End, fabric: Id) -> bool {
+        match end {
+            End::Switch(cable) => self.fabric_of.get(&cable.device_id) == Some(&fabric),
+            End::Outside(other) => *other == fabric,
+            End::Unknown => false,
+        }
+    }
+
+    /// Whether these ends are enough for the needs.
+    fn enough<'e>(&self, ends: impl Iterator<Item = &'e End>, needs: &BTreeMap<Id, usize>) -> bool {
+        let ends: Vec<&End> = ends.collect();
+        let mut spare = ends.iter().filter(|e| ***e == End::Unknown).count();
+        needs.iter().all(|(fabric, count)| {
+            let known = ends.iter().filter(|e| self.leads(e, *fabric)).count();
+            let missing = count.saturating_sub(known);
+            if self.unmanaged.contains(fabric) && missing <= spare {
+                spare -= missing;
+                return true;
+            }
+            missing == 0
+        })
+    }
+}
+
+fn end(interface: &Interface) -> End {
+    match (&interface.cable, interface.outside) {
+        (Some(cable), _) => End::Switch(cable.clone()),
+        (None, Some(fabric)) => End::Outside(fabric),
+        (None, None) => End::Unknown,
+    }
+}
 
 /// Ports that a group needs, by fabric: 1, or 2 for redundancy.
 pub(crate) fn needs(group: &Group, networks: &BTreeMap<Id, &LogicalNetwork>) -> BTreeMap<Id, usize> {
@@ -33,7 +96,7 @@ pub(crate) fn servers(
     input: &PlanInput,
     members: &[Member],
     networks: &BTreeMap<Id, &LogicalNetwork>,
-    fabric_of: &BTreeMap<Id, Id>,
+    cabling: &Cabling,
     problems: &mut Vec<PlanProblem>,
 ) -> BTreeMap<Id, Id> {
     let by_id: BTreeMap<Id, &Server> = input.servers.iter().map(|s| (s.id, s)).collect();
@@ -55,7 +118,7 @@ pub(crate) fn servers(
         for member in members.iter().filter(|m| m.instance.group_id == group.id && m.action == Action::Create) {
             let reserved = member.instance.reserved_server_id.and_then(|id| by_id.get(&id));
             match reserved {
-                Some(s) if s.type_id == type_id && fits(s, &needs, fabric_of) && free_ports(s, &ports) => {
+                Some(s) if s.type_id == type_id && fits(s, &needs, cabling) && free_ports(s, &ports) => {
                     claim(s, &mut ports);
                     chosen.insert(member.instance.id, s.id);
                 }
@@ -72,7 +135,7 @@ pub(crate) fn servers(
             .filter(|s| s.available && s.type_id == type_id && s.site_id == input.infrastructure.site_id)
             .filter(|s| !taken.contains(&s.id))
             .collect();
-        let cabled: Vec<&Server> = free.iter().copied().filter(|s| fits(s, &needs, fabric_of)).collect();
+        let cabled: Vec<&Server> = free.iter().copied().filter(|s| fits(s, &needs, cabling)).collect();
         let mut have = 0;
         let mut pick = |s: &Server, instance: &Instance| {
             claim(s, &mut ports);
@@ -93,7 +156,7 @@ pub(crate) fn servers(
             }
         }
         if !open.is_empty() {
-            problems.push(shortage(group, type_id, need, have, busy, &free, &needs, fabric_of));
+            problems.push(shortage(group, type_id, need, have, busy, &free, &needs, cabling));
         }
     }
     chosen
@@ -150,11 +213,9 @@ fn free_ports(server: &Server, occupied: &BTreeSet<(Id, String)>) -> bool {
         .all(|c| !occupied.contains(&(c.device_id, c.port.clone())))
 }
 
-fn fits(server: &Server, needs: &BTreeMap<Id, usize>, fabric_of: &BTreeMap<Id, Id>) -> bool {
-    needs.iter().all(|(fabric, ports)| {
-        let cabled = server.interfaces.iter().filter_map(|i| i.cable.as_ref());
-        cabled.filter(|c| fabric_of.get(&c.device_id) == Some(fabric)).count() >= *ports
-    })
+fn fits(server: &Server, needs: &BTreeMap<Id, usize>, cabling: &Cabling) -> bool {
+    let ends: Vec<End> = server.interfaces.iter().map(end).collect();
+    cabling.enough(ends.iter(), needs)
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -166,7 +227,7 @@ fn shortage(
     busy: usize,
     free: &[&Server],
     needs: &BTreeMap<Id, usize>,
-    fabric_of: &BTreeMap<Id, Id>,
+    cabling: &Cabling,
 ) -> PlanProblem {
     let total: usize = needs.values().sum();
     let names = |list: Vec<&&Server>| list.iter().take(3).map(|s| s.name.clone()).collect::<Vec<_>>().join(", ");
@@ -196,7 +257,25 @@ fn shortage(
                 "discover the switches again, or correct the cabling",
             );
         }
-        let loose: Vec<&&Server> = free.iter().filter(|s| !fits(s, needs, fabric_of)).collect();
+        let loose: Vec<&&Server> = free.iter().filter(|s| !fits(s, needs, cabling)).collect();
+        let managed: BTreeMap<Id, usize> =
+            needs.iter().filter(|(f, _)| !cabling.unmanaged.contains(f)).map(|(f, n)| (*f, *n)).collect();
+        let outside = total - managed.values().sum::<usize>();
+        if outside > 0 && loose.iter().all(|s| fits(s, &managed, cabling)) {
+            return PlanProblem::error(
+                object_group(group),
+                "connections",
+                Code::NotEnoughNics,
+                format!(
+                    "needs {outside} interfaces for networks of unmanaged fabrics on {need} servers; of {} free ones, \
+                     {} have fewer that are not cabled to a managed switch ({})",
+                    free.len(),
+                    loose.len(),
+                    names(loose)
+                ),
+                "connect the group to fewer networks, drop redundancy, or choose another server type",
+            );
+        }
         return PlanProblem::error(
             object_group(group),
             "connections",
@@ -225,9 +304,11 @@ fn shortage(
 pub(crate) struct Port {
     pub interface: String,
     pub mac: String,
-    pub cable: Cable,
-    /// Fabrics it serves now.
+    end: End,
+    /// It serves networks now.
     in_use: bool,
+    /// It carries a signal, where known.
+    link_up: Option<bool>,
 }
 
 /// The ports an instance has: as deployed when they suffice (cabling found later is no reason to touch a running
@@ -236,53 +317,71 @@ pub(crate) fn ports(
     instance: &Instance,
     server: Option<&Server>,
     needs: &BTreeMap<Id, usize>,
-    fabric_of: &BTreeMap<Id, Id>,
+    cabling: &Cabling,
 ) -> Vec<Port> {
-    let mut ports: Vec<Port> = instance
-        .deployed
-        .iter()
-        .flat_map(|d| &d.ports)
-        .map(|b| Port {
+    let mut ports: Vec<Port> = Vec::new();
+    if let Some(state) = &instance.deployed {
+        ports.extend(state.ports.iter().map(|b| Port {
             interface: b.interface.clone(),
             mac: b.mac.clone(),
-            cable: Cable { device_id: b.device_id, port: b.port.clone() },
+            end: End::Switch(Cable { device_id: b.device_id, port: b.port.clone() }),
             in_use: !b.networks.is_empty(),
-        })
-        .collect();
-    if instance.deployed.is_none() || !ports_suffice(&ports, needs, fabric_of) {
-        for Interface { name, mac, cable, .. } in server.iter().flat_map(|s| &s.interfaces) {
-            if let Some(cable) = cable
-                && !ports.iter().any(|p| p.mac == *mac || p.cable == *cable)
-            {
-                ports.push(Port { interface: name.clone(), mac: mac.clone(), cable: cable.clone(), in_use: false });
+            link_up: None,
+        }));
+        ports.extend(state.outside.iter().map(|o| {
+            let stays = needs.contains_key(&o.fabric_id);
+            Port {
+                interface: o.interface.clone(),
+                mac: o.mac.clone(),
+                end: if stays { End::Outside(o.fabric_id) } else { End::Unknown },
+                in_use: stays,
+                link_up: None,
+            }
+        }));
+    }
+    if instance.deployed.is_none() || !cabling.enough(ports.iter().map(|p| &p.end), needs) {
+        for interface in server.iter().flat_map(|s| &s.interfaces) {
+            let end = end(interface);
+            let same_cable = |p: &Port| matches!(p.end, End::Switch(_)) && p.end == end;
+            if !ports.iter().any(|p| p.mac == interface.mac || same_cable(p)) {
+                let Interface { name, mac, link_up, .. } = interface;
+                ports.push(Port { interface: name.clone(), mac: mac.clone(), end, in_use: false, link_up: *link_up });
             }
         }
     }
     ports
 }
 
-fn ports_suffice(ports: &[Port], needs: &BTreeMap<Id, usize>, fabric_of: &BTreeMap<Id, Id>) -> bool {
-    needs.iter().all(|(fabric, count)| {
-        ports.iter().filter(|p| fabric_of.get(&p.cable.device_id) == Some(fabric)).count() >= *count
-    })
-}
-
 /// Which ports serve which fabric. `None`: not enough ports.
 pub(crate) fn links(
     ports: &[Port],
     needs: &BTreeMap<Id, usize>,
-    fabric_of: &BTreeMap<Id, Id>,
+    cabling: &Cabling,
 ) -> Option<BTreeMap<Id, Vec<usize>>> {
     let mut result = BTreeMap::new();
+    let mut loose: VecDeque<usize> = {
+        let mut all: Vec<usize> = (0..ports.len()).filter(|i| ports[*i].end == End::Unknown).collect();
+        // One without a signal comes last: whatever is done outside, nobody plugged it in.
+        all.sort_by_key(|i| (ports[*i].link_up.map_or(1, |up| if up { 0 } else { 2 }), *i));
+        all.into()
+    };
     for (fabric, count) in needs {
-        let mut here: Vec<usize> =
-            (0..ports.len()).filter(|i| fabric_of.get(&ports[*i].cable.device_id) == Some(fabric)).collect();
+        let mut here: Vec<usize> = (0..ports.len()).filter(|i| cabling.leads(&ports[*i].end, *fabric)).collect();
         here.sort_by_key(|i| (!ports[*i].in_use, *i));
+        if cabling.unmanaged.contains(fabric) {
+            here.truncate(*count);
+            while here.len() < *count {
+                here.push(loose.pop_front()?);
+            }
+            here.sort_unstable();
+            result.insert(*fabric, here);
+            continue;
+        }
         let first = *here.first()?;
         let mut picked = vec![first];
         if *count > 1 {
             // The second cable on another switch where there is one: then a switch may fail.
-            let other = |i: &&usize| ports[**i].cable.device_id != ports[first].cable.device_id;
+            let other = |i: &&usize| device(&ports[**i]) != device(&ports[first]);
             let second = here
                 .iter()
                 .skip(1)
@@ -297,45 +396,59 @@ pub(crate) fn links(
     Some(result)
 }
 
+fn device(port: &Port) -> Option<Id> {
+    if let End::Switch(cable) = &port.end { Some(cable.device_id) } else { None }
+}
+
 /// The bindings of all cabled ports: those that carry networks, and the others, which drop everything (a tenant must
-/// not look into the provisioning network through a port left over).
+/// not look into the provisioning network through a port left over). Beside them, the interfaces in networks that are
+/// done outside.
 pub(crate) fn bindings(
     group: &Group,
     ports: &[Port],
     links: &BTreeMap<Id, Vec<usize>>,
     networks: &BTreeMap<Id, &LogicalNetwork>,
     allocations: &BTreeMap<Id, NetworkAllocation>,
-) -> Vec<PortBinding> {
-    let mut bindings: Vec<PortBinding> = ports
-        .iter()
-        .map(|p| PortBinding {
-            interface: p.interface.clone(),
-            mac: p.mac.clone(),
-            device_id: p.cable.device_id,
-            port: p.cable.port.clone(),
-            vlans: PortVlans::default(),
-            mtu: None,
-            networks: BTreeSet::new(),
-            untagged_network: None,
-        })
-        .collect();
-    for connection in &group.design.connections {
-        let id = connection.logical_network_id;
-        let Some(vlan) = allocations.get(&id).and_then(|a| a.vlan) else { continue };
-        let Some(used) = networks.get(&id).and_then(|n| links.get(&n.fabric_id)) else { continue };
-        for position in used {
-            let binding = &mut bindings[*position];
-            binding.networks.insert(id);
+) -> (Vec<PortBinding>, Vec<OutsidePort>) {
+    let (mut bindings, mut outside) = (Vec::new(), Vec::new());
+    for (position, port) in ports.iter().enumerate() {
+        let fabric = links.iter().find(|(_, used)| used.contains(&position)).map(|(fabric, _)| *fabric);
+        let mut carried = BTreeSet::new();
+        let (mut vlans, mut untagged_network, mut mtu) = (PortVlans::default(), None, None);
+        for connection in &group.design.connections {
+            let id = connection.logical_network_id;
+            let Some(vlan) = allocations.get(&id).and_then(|a| a.vlan) else { continue };
+            if fabric.is_none() || networks.get(&id).map(|n| n.fabric_id) != fabric {
+                continue;
+            }
+            carried.insert(id);
             if connection.tagged {
-                binding.vlans.tagged.insert(vlan);
+                vlans.tagged.insert(vlan);
             } else {
-                binding.vlans.untagged = Some(vlan);
-                binding.untagged_network = Some(id);
+                vlans.untagged = Some(vlan);
+                untagged_network = Some(id);
             }
             if connection.mtu > 1500 {
-                binding.mtu = Some(FABRIC_MTU);
+                mtu = Some(FABRIC_MTU);
             }
         }
+        let (interface, mac) = (port.interface.clone(), port.mac.clone());
+        match (&port.end, fabric) {
+            (End::Switch(cable), _) => bindings.push(PortBinding {
+                interface,
+                mac,
+                device_id: cable.device_id,
+                port: cable.port.clone(),
+                vlans,
+                mtu,
+                networks: carried,
+                untagged_network,
+            }),
+            (End::Outside(_) | End::Unknown, Some(fabric_id)) if !carried.is_empty() => {
+                outside.push(OutsidePort { interface, mac, fabric_id, networks: carried, untagged_network });
+            }
+            _ => {}
+        }
     }
-    bindings
+    (bindings, outside)
 }

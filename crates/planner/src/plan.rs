@@ -22,7 +22,8 @@ use crate::{
     fabric::{self, FabricChange},
     impact::{self, Impact},
     input::{Group, InstanceState, LogicalNetwork, NetworkAllocation, NetworkDesign, PlanInput, Server, Switch},
-    jobs, netplan, place,
+    jobs, netplan,
+    place::{self, Cabling},
     problem::{Code, ObjectRef, PlanProblem, Severity, tidy},
     roster::{self, Action, Member},
     takings,
@@ -113,6 +114,21 @@ pub enum Allocation {
         /// Frames carry a tag.
         tagged: bool,
     },
+    /// A server's interface for a connection to a network of an unmanaged fabric.
+    OutsideConnection {
+        /// Instance.
+        instance_id: Id,
+        /// Logical network.
+        network_id: Id,
+        /// Server interface.
+        interface: String,
+        /// Its MAC address.
+        mac: Mac,
+        /// The fabric.
+        fabric_id: Id,
+        /// Frames carry a tag.
+        tagged: bool,
+    },
 }
 
 /// What happens to one instance.
@@ -172,7 +188,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
         return Err(problems);
     }
     let networks: BTreeMap<Id, &LogicalNetwork> = input.networks.iter().map(|n| (n.id, n)).collect();
-    let fabric_of: BTreeMap<Id, Id> = input.switches.iter().map(|s| (s.id, s.fabric_id)).collect();
+    let cabling = Cabling::new(input);
     let members = roster::roster(input, &mut problems);
     data_loss(input, &members, &mut problems);
 
@@ -195,7 +211,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
             "have them disconnect first",
         ));
     }
-    let chosen = place::servers(input, &members, &networks, &fabric_of, &mut problems);
+    let chosen = place::servers(input, &members, &networks, &cabling, &mut problems);
 
     let mut work = Work {
         input,
@@ -209,7 +225,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
         fabrics: FabricChange::default(),
         suspected: fabric::suspected(input, &members, &networks),
     };
-    states(&mut work, &chosen, &allocations, &fabric_of, &mut problems);
+    states(&mut work, &chosen, &allocations, &cabling, &mut problems);
     hostnames(&work, &mut problems);
     work.fabrics = fabric::change(&work, &mut problems);
     fabric::quarantine(&work, &mut problems);
@@ -283,7 +299,7 @@ fn states(
     work: &mut Work<'_>,
     chosen: &BTreeMap<Id, Id>,
     allocations: &BTreeMap<Id, NetworkAllocation>,
-    fabric_of: &BTreeMap<Id, Id>,
+    cabling: &Cabling,
     problems: &mut Vec<PlanProblem>,
 ) {
     let mut addresses = Addresses::new(work.input, work.members, allocations);
@@ -303,18 +319,18 @@ fn states(
         let before = instance.deployed.as_ref();
         let server_id = before.map(|d| d.server_id).or_else(|| chosen.get(&instance.id).copied());
         let Some(server_id) = server_id else { continue };
-        let ports = place::ports(instance, work.servers.get(&server_id).copied(), needs, fabric_of);
-        let Some(links) = place::links(&ports, needs, fabric_of) else {
+        let ports = place::ports(instance, work.servers.get(&server_id).copied(), needs, cabling);
+        let Some(links) = place::links(&ports, needs, cabling) else {
             problems.push(PlanProblem::error(
                 object_group(group),
                 "connections",
                 Code::MissingCabling,
-                format!("{} has too few cables to the networks' fabric", instance.label),
+                format!("{} has too few interfaces with cables to the networks' fabrics", instance.label),
                 "cable its server and discover it again, or drop redundancy",
             ));
             continue;
         };
-        let bindings = place::bindings(group, &ports, &links, work.networks, allocations);
+        let (bindings, outside) = place::bindings(group, &ports, &links, work.networks, allocations);
         let mut own = Vec::new();
         for connection in group.design.connections.iter().filter(|c| !c.disable_auto_ip) {
             let id = connection.logical_network_id;
@@ -332,7 +348,7 @@ fn states(
         let same_design = group.deployed.as_ref().is_some_and(|d| d.connections == group.design.connections);
         let after = match before {
             Some(d) if !fresh => {
-                let untouched = d.ports == bindings && d.addresses == own;
+                let untouched = d.ports == bindings && d.outside == outside && d.addresses == own;
                 let network_config = if untouched && same_design { d.network_config.clone() } else { config_of() };
                 if !untouched || bindings.iter().any(|b| instance.unsure(b)) {
                     let action = work.actions.entry(instance.id).or_insert(Action::Edit);
@@ -341,15 +357,16 @@ fn states(
                     }
                 }
                 if !untouched {
+                    let what = if d.ports == bindings { "networks" } else { "switch ports" };
                     problems.push(PlanProblem::warning(
                         object_group(group),
                         "connections",
                         Code::NetworkConfigNotRewritten,
-                        "switch ports change, but the network configuration inside running systems is not rewritten",
+                        format!("{what} change, but the network configuration inside running systems is not rewritten"),
                         "configure the new networks in the operating system, or reinstall the instances",
                     ));
                 }
-                InstanceState { ports: bindings, addresses: own, network_config, ..d.clone() }
+                InstanceState { ports: bindings, outside, addresses: own, network_config, ..d.clone() }
             }
             _ => InstanceState {
                 server_id,
@@ -357,6 +374,7 @@ fn states(
                 os_template_id: group.design.os.as_ref().map_or(0, |o| o.template_id),
                 network_config: config_of(),
                 ports: bindings,
+                outside,
                 addresses: own,
             },
         };

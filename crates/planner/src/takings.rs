@@ -56,6 +56,18 @@ fn instance_takings(into: &mut BTreeSet<Allocation>, instance_id: Id, state: &In
             prefix_len: a.subnet.prefix_len(),
         });
     }
+    for o in &state.outside {
+        for network_id in &o.networks {
+            into.insert(Allocation::OutsideConnection {
+                instance_id,
+                network_id: *network_id,
+                interface: o.interface.clone(),
+                mac: o.mac.clone(),
+                fabric_id: o.fabric_id,
+                tagged: o.untagged_network != Some(*network_id),
+            });
+        }
+    }
     for b in &state.ports {
         for network_id in &b.networks {
             into.insert(Allocation::Connection {

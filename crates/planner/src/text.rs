@@ -33,6 +33,10 @@ impl fmt::Display for Plan {
                     vlans_text(&port.vlans)
                 )?;
             }
+            let outside = self.instances.iter().filter_map(|i| Some((i, i.after.as_ref()?)));
+            for (instance, port) in outside.flat_map(|(i, a)| a.outside.iter().map(move |p| (i, p))) {
+                writeln!(f, "  {} {} -> unmanaged fabric {}", instance.label, port.interface, port.fabric_id)?;
+            }
         }
         writeln!(f, "jobs:")?;
         for job in &self.jobs {

@@ -66,7 +66,28 @@ fn step(input: &mut PlanInput, line: &str, out: &mut String) {
         "spanning-tree" => input.fabrics[0].spanning_tree = true,
         "uncable" => {
             let id = number(1);
-            input.servers.iter_mut().find(|s| s.id == id).unwrap().interfaces[0].cable = None;
+            let nics = &mut input.servers.iter_mut().find(|s| s.id == id).unwrap().interfaces;
+            let all = words.contains(&"all");
+            nics.iter_mut().take(if all { usize::MAX } else { 1 }).for_each(|n| n.cable = None);
+        }
+        "link" => {
+            let (id, nic) = (number(1), number(2) as usize);
+            let server = input.servers.iter_mut().find(|s| s.id == id).unwrap();
+            server.interfaces[nic - 1].link_up = Some(words[3] == "up");
+        }
+        "unmanaged" => input.fabrics[0].unmanaged = true,
+        "fabric" => {
+            let id = number(1);
+            let (name, unmanaged) = (words[2].into(), words.contains(&"unmanaged"));
+            let first = input.fabrics[0].clone();
+            input.fabrics.push(Fabric { id, name, unmanaged, vlans_used: Default::default(), ..first });
+        }
+        "in-fabric" => {
+            input.networks.iter_mut().find(|n| n.design.label == words[1]).unwrap().fabric_id = number(2);
+        }
+        "aside" => {
+            let network = input.networks.iter_mut().find(|n| n.design.label == words[1]).unwrap();
+            network.set_aside = words[2..].iter().map(|w| w.parse().unwrap()).collect();
         }
         "vlans" => input.fabrics[0].vlan_ranges = vec![(number(1) as u16, number(2) as u16)],
         "pool" => input.subnet_pools[0].prefix = words[1].parse().unwrap(),

@@ -10,6 +10,7 @@ use crate::{
     context::{Ctx, Reply},
     error::ApiError,
     kinds::{edit, list, record},
+    planning::design,
     routes,
 };
 
@@ -90,6 +91,18 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
     let found = find(&ctx).await?;
+    let unmanaged = ctx.body.get("fabricConfiguration").map(design::unmanaged);
+    if unmanaged.is_some_and(|u| u != design::unmanaged(&found.configuration)) {
+        let networks = logical_network::Entity::find().filter(logical_network::Column::FabricId.eq(found.id));
+        let networks = networks.count(&ctx.app.db().read).await?;
+        if networks > 0 {
+            // What is set on switches already would be forgotten, or what was never set be taken for granted.
+            return Err(ApiError::field(
+                "fabricConfiguration.serverOnlyOperationEnabled",
+                format!("cannot change while the fabric has {networks} network(s); delete them first"),
+            ));
+        }
+    }
     let after = edit(&ctx, &found, ("network_fabric", &found.name), "update", wire, |row| {
         if let Some(name) = name {
             row.name = Set(name);

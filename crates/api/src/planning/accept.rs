@@ -26,7 +26,7 @@ use store::{
     time,
 };
 
-use super::{Designs, Element, Stored, allocations, answer, finish, load, make};
+use super::{Designs, Element, Stored, allocations, answer, finish, load, make, reserve};
 use crate::{App, context::Ctx, error::ApiError, facts};
 
 /// Why a plan cannot be carried out, as an answer: data that would be lost is a question of one field, all else is told as it is.
@@ -115,14 +115,16 @@ pub async fn accept(
     }
 
     let passwords = Passwords::make(&ctx.app, of.site_id, &plan)?;
-    let jobs = plan
+    let mut jobs = plan
         .materialize(|id| passwords.for_site.get(&id).cloned().ok_or(id))
         .map_err(|id| ApiError::internal(format!("no password for instance {id}")))?;
     servers(txn, &plan).await?;
     instances(txn, &plan, &loaded, deploy_id, &passwords).await.map_err(raced)?;
     allocations::take(txn, &plan, &loaded).await.map_err(raced)?;
     statuses(txn, of.id, deploy_id).await?;
-    for id in plan.allocations.iter().filter_map(server_of) {
+    let mut told: BTreeSet<Id> = plan.allocations.iter().filter_map(server_of).collect();
+    told.extend(reserve::addressed(&plan));
+    for id in told {
         facts::server(txn, ctx.app.sealer(), id).await?;
     }
     let images: BTreeMap<String, _> = loaded

@@ -98,6 +98,10 @@ fn allocation(a: &Allocation) -> Value {
             "kind": "connection", "serverInstanceId": instance_id, "logicalNetworkId": network_id, "interface": interface, "macAddress": mac,
             "networkDeviceId": device_id, "port": port, "tagged": tagged,
         }),
+        Allocation::OutsideConnection { instance_id, network_id, interface, mac, fabric_id, tagged } => json!({
+            "kind": "connection", "serverInstanceId": instance_id, "logicalNetworkId": network_id, "interface": interface, "macAddress": mac,
+            "networkFabricId": fabric_id, "tagged": tagged,
+        }),
     }
 }
 

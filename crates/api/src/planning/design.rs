@@ -12,7 +12,7 @@ use planner::{GroupConfig, Ipv4Strategy, NetworkDesign, VlanStrategy};
 use serde_json::{Map, Value, json};
 use store::entity::{network_connection, subnet};
 
-use crate::context::whole;
+use crate::{context::whole, facts};
 
 /// VLANs of a fabric that names no ranges. Above them, switches of several makers keep VLANs for themselves.
 const DEFAULT_VLANS: (u16, u16) = (2, 3599);
@@ -142,6 +142,22 @@ pub fn vlan_ranges(configuration: &Value) -> Vec<(u16, u16)> {
         Some(list) => ranges(list),
         None => vec![DEFAULT_VLANS],
     }
+}
+
+/// Whether a fabric's network is done outside: only servers are operated, addresses and VLANs are accounted for.
+pub fn unmanaged(configuration: &Value) -> bool {
+    configuration["serverOnlyOperationEnabled"] == true
+}
+
+/// What instances are given no addresses of: what a subnet denies, and what DHCP gives out in it.
+pub fn set_aside(row: &subnet::Model) -> Vec<Ipv4Net> {
+    let mut all = denied(&row.denylist);
+    if facts::dhcp_site(&row.tags).is_some()
+        && let Ok(pool) = facts::dhcp_pool(row)
+    {
+        all.extend(Ipv4Subnets::new(pool.first, pool.last, 0));
+    }
+    all
 }
 
 /// VLANs that the fabric keeps for itself.

@@ -52,6 +52,7 @@ pub async fn fabrics<C: ConnectionTrait>(db: &C, site_id: Id) -> Result<Vec<Fabr
                 vlan_ranges: design::vlan_ranges(&f.configuration),
                 vlans_used,
                 spanning_tree: f.extra["spanningTree"] == true,
+                unmanaged: design::unmanaged(&f.configuration),
                 name: f.name,
             }
         })
@@ -147,11 +148,14 @@ pub async fn servers<C: ConnectionTrait>(
     for n in nics {
         let cable = n.network_device_id.filter(|d| known.contains(d)).zip(n.network_device_port);
         interfaces.entry(n.server_id).or_default().push(Interface {
-            index: u32::try_from(n.position).unwrap_or(0),
-            name: n.name,
-            mac: n.mac,
-            speed_mbps: u32::try_from(n.speed_mbps).unwrap_or(0),
+            link_up: n.link_up,
             cable: cable.map(|(device_id, port)| Cable { device_id, port }),
+            ..Interface::new(
+                u32::try_from(n.position).unwrap_or(0),
+                n.name,
+                n.mac,
+                u32::try_from(n.speed_mbps).unwrap_or(0),
+            )
         });
     }
     let tenants = ServerStatus::ALL.iter().filter(|s| s.holds_tenant_data()).map(|s| s.as_str());

@@ -29,7 +29,7 @@ use store::{
     time,
 };
 
-use super::{Designs, Stored, allocations, design, load};
+use super::{Designs, Stored, allocations, design, load, reserve};
 use crate::{
     context::whole,
     error::ApiError,
@@ -79,8 +79,9 @@ pub async fn record<C: ConnectionTrait>(
     instances(txn, &of, &plan, &designs).await?;
     networks(txn, &of, &plan, &designs).await?;
     groups(txn, &of, &plan, &designs).await?;
-    let freed = servers(txn, &plan, group_id).await?;
-    for id in freed {
+    let mut told = servers(txn, &plan, group_id).await?;
+    told.extend(reserve::addressed(&plan));
+    for id in told {
         facts::server(txn, sealer, id).await?;
     }
 

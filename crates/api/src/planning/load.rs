@@ -302,6 +302,11 @@ async fn networks<C: ConnectionTrait>(
             deploy_type: DeployType::parse(&n.deploy_type).unwrap_or(DeployType::Edit),
             other_devices: others.remove(&n.id).unwrap_or_default(),
             addresses_used: used.remove(&n.id).unwrap_or_default(),
+            set_aside: {
+                let named = design::named_subnets(&n.design);
+                let own = subnets.iter().filter(|s| s.logical_network_id == Some(n.id) || named.contains(&s.id));
+                own.flat_map(design::set_aside).collect()
+            },
         })
         .collect())
 }

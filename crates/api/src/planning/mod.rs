@@ -11,6 +11,7 @@ mod equipment;
 mod estimate;
 pub mod finish;
 pub mod load;
+pub mod reserve;
 pub mod revert;
 pub mod template;
 

@@ -238,12 +238,17 @@ async fn interfaces<C: ConnectionTrait>(txn: &C, server_id: Id, nics: &[Nic]) ->
     for (position, nic) in nics.iter().enumerate().filter(|(_, n)| !foreign.contains(&n.mac)) {
         let (position, speed) = (position as i64, i64::from(nic.speed_mbps));
         match mine.get(nic.mac.as_str()) {
-            Some(i) if i.position == position && i.name == nic.name && i.speed_mbps == speed => {}
+            Some(i)
+                if i.position == position
+                    && i.name == nic.name
+                    && i.speed_mbps == speed
+                    && i.link_up == nic.link_up.or(i.link_up) => {}
             Some(i) => {
                 let mut row = i.edit();
                 row.position = Set(position);
                 row.name = Set(nic.name.clone());
                 row.speed_mbps = Set(speed);
+                row.link_up = Set(nic.link_up.or(i.link_up));
                 row.update(txn).await?;
             }
             None => {
@@ -253,6 +258,7 @@ async fn interfaces<C: ConnectionTrait>(txn: &C, server_id: Id, nics: &[Nic]) ->
                 row.name = Set(nic.name.clone());
                 row.mac = Set(nic.mac.clone());
                 row.speed_mbps = Set(speed);
+                row.link_up = Set(nic.link_up);
                 row.insert(txn).await?;
             }
         }

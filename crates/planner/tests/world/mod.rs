@@ -44,12 +44,10 @@ pub fn site(leaves: i64, spines: i64, per_leaf: i64) -> PlanInput {
     for n in 0..leaves * per_leaf {
         let (leaf, slot) = (n / per_leaf + 1, n % per_leaf + 1);
         let second = leaf % leaves + 1;
-        let nic = |index: u32, leaf: Id, port: String| Interface {
-            index,
-            name: format!("eno{index}"),
-            mac: format!("52:54:{:02x}:{:02x}:{:02x}:{index:02x}", n / 65536, n / 256 % 256, n % 256),
-            speed_mbps: 25_000,
-            cable: Some(Cable { device_id: leaf, port }),
+        let nic = |index: u32, leaf: Id, port: String| {
+            let mac = format!("52:54:{:02x}:{:02x}:{:02x}:{index:02x}", n / 65536, n / 256 % 256, n % 256);
+            let cable = Some(Cable { device_id: leaf, port });
+            Interface { cable, ..Interface::new(index, format!("eno{index}"), mac, 25_000) }
         };
         servers.push(Server {
             id: n + 1,
@@ -85,6 +83,7 @@ pub fn site(leaves: i64, spines: i64, per_leaf: i64) -> PlanInput {
             vlan_ranges: vec![(100, 199)],
             vlans_used: [100].into(),
             spanning_tree: false,
+            unmanaged: false,
         }],
         subnet_pools: vec![SubnetPool {
             id: 1,
@@ -134,6 +133,7 @@ pub fn network(id: Id, label: &str, prefix_len: u8) -> LogicalNetwork {
         deploy_type: DeployType::Create,
         other_devices: Default::default(),
         addresses_used: Default::default(),
+        set_aside: Vec::new(),
     }
 }
 
