@@ -181,7 +181,7 @@ impl Redfish {
             let full = messages(&said).any(|(id, _)| id.contains("SessionLimit") || id.contains("MaxSession"));
             match status {
                 _ if full => Login::Basic { because: Some("it has no free session".into()) },
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.has_sessions().await? => {
                     return Err(BmcError::Unauthorized(self.address()));
                 }
                 s if s.is_server_error() && s != StatusCode::NOT_IMPLEMENTED => {
@@ -191,6 +191,19 @@ impl Redfish {
             }
         };
         Ok(())
+    }
+
+    /// Whether it says that it has sessions, which everybody may ask: some that have none refuse all of their paths to strangers.
+    async fn has_sessions(&self) -> Result<bool, BmcError> {
+        let answer = self.http.get(format!("{}/redfish/v1/", self.base)).send().await;
+        let answer = answer.map_err(|e| self.unreachable(&e))?;
+        if !answer.status().is_success() {
+            return Ok(true);
+        }
+        let root: Value = serde_json::from_slice(&self.body(answer).await?).unwrap_or(Value::Null);
+        Ok(root.get("Systems").is_none()
+            || root.get("SessionService").is_some()
+            || root.pointer("/Links/Sessions").is_some())
     }
 
     /// Ends the session: BMCs have few, and some keep them for half an hour. The next call opens a new one.

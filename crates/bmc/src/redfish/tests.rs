@@ -23,6 +23,7 @@ struct State {
     power: &'static str,
     target: String,
     no_sessions: bool,
+    strangers_see_the_root_alone: bool,
     forgets_override: bool,
     lies_about_power: bool,
     busy: u32,
@@ -39,7 +40,7 @@ impl Respond for Bmc {
         let ok = |v: Value| ResponseTemplate::new(200).set_body_json(v);
         if path.ends_with("/Sessions") {
             if s.no_sessions {
-                return ResponseTemplate::new(404);
+                return ResponseTemplate::new(if s.strangers_see_the_root_alone { 401 } else { 404 });
             }
             if body["Password"] != "calvin" {
                 return ResponseTemplate::new(401);
@@ -48,6 +49,13 @@ impl Respond for Bmc {
             return ResponseTemplate::new(201)
                 .insert_header("X-Auth-Token", format!("t{}", s.sessions).as_str())
                 .set_body_json(json!({}));
+        }
+        if path == "/redfish/v1/" {
+            let mut root = json!({"Systems": {"@odata.id": "/redfish/v1/Systems"}});
+            if !s.no_sessions {
+                root["Links"] = json!({"Sessions": {"@odata.id": "/redfish/v1/SessionService/Sessions"}});
+            }
+            return ok(root);
         }
         let token = request.headers.get("x-auth-token").map(|t| t.to_str().unwrap().to_owned());
         let basic = request.headers.get("authorization").is_some_and(|a| a == "Basic cm9vdDpjYWx2aW4=");
@@ -161,6 +169,12 @@ async fn sessions_end_bmcs_are_busy_and_some_know_no_sessions() {
     let (_s, _, driver) = rig(|s| s.no_sessions = true, "calvin").await;
     assert_eq!(driver.power().await.unwrap(), PowerState::Off);
     let (_s, _, driver) = rig(|_| {}, "wrong").await;
+    assert_eq!(driver.power().await, Err(BmcError::Unauthorized("bmc-1".into())));
+    // One that has none refuses that path like all others, before it looks whether there is such a one.
+    let strict = |s: &mut State| (s.no_sessions, s.strangers_see_the_root_alone) = (true, true);
+    let (_s, _, driver) = rig(strict, "calvin").await;
+    assert_eq!(driver.power().await.unwrap(), PowerState::Off);
+    let (_s, _, driver) = rig(strict, "wrong").await;
     assert_eq!(driver.power().await, Err(BmcError::Unauthorized("bmc-1".into())));
 }
 
