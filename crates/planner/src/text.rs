@@ -110,6 +110,11 @@ impl fmt::Display for Allocation {
                 "instance {instance_id}: {interface} on device {device_id} {port} to network {network_id}{}",
                 if *tagged { " tagged" } else { "" }
             ),
+            Self::OutsideConnection { instance_id, network_id, interface, fabric_id, tagged, .. } => write!(
+                f,
+                "instance {instance_id}: {interface} in unmanaged fabric {fabric_id} to network {network_id}{}",
+                if *tagged { " tagged" } else { "" }
+            ),
         }
     }
 }
