@@ -164,6 +164,13 @@ pub fn validate(schema: &str, body: &Value) -> Vec<FieldError> {
     out
 }
 
+/// Holds an answer against its schema: required keys, types, words. What is more than the schema names is fine.
+pub fn check_answer(schema: &str, body: &Value) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    check(schema, body, "", false, &mut out);
+    out
+}
+
 fn join(path: &str, field: &str) -> String {
     if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
 }

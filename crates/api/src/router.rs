@@ -66,6 +66,12 @@ pub fn router(app: App) -> Router {
         .route("/api/openapi.json", axum::routing::get(|| async { axum::Json(contract::openapi(&operations())) }))
         .route("/api/docs", axum::routing::get(crate::docs::page))
         .route("/api/docs/{file}", axum::routing::get(crate::docs::file))
+        .method_not_allowed_fallback(|request: Request<Body>| async move {
+            ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("{} cannot be done to {}; see /api/docs", request.method(), request.uri().path()),
+            )
+        })
         .fallback(|request: Request<Body>| async move {
             ApiError::new(
                 StatusCode::NOT_FOUND,

@@ -414,6 +414,34 @@ async fn permissions_of_ones_own(rig: Rig) {
     conflict(&rig, "DELETE", "/permissions/sites_read", Value::Null, "built in").await;
 }
 
+async fn accounts_are_put_away_and_limited(rig: Rig) {
+    let id = rig.ok(201, "POST", "/accounts", json!({"name": "Shop"})).await["id"].as_i64().unwrap();
+    let path = format!("/accounts/{id}");
+    let limits = json!({"userResourceServerTypeNameToMaxCount": {"M.4": 2}});
+    let bad = json!({"userResourceServerTypeNameToMaxCount": {"M.4": -2}});
+    let at = format!("{path}/actions/change-limits");
+    refused(&rig, "PATCH", &at, bad, "userResourceServerTypeNameToMaxCount.M.4").await;
+    assert_eq!(rig.ok(200, "PATCH", &at, limits.clone()).await, limits);
+    assert_eq!(rig.get(&format!("{path}/limits")).await, limits);
+    assert_eq!(rig.get(&path).await["limits"], limits);
+    assert_eq!(rig.get(&format!("{path}/config")).await["name"], "Shop");
+    assert_eq!(rig.ok(200, "POST", &format!("{path}/actions/archive"), Value::Null).await["isArchived"], true);
+    conflict(&rig, "POST", &format!("{path}/actions/archive"), Value::Null, "archived already").await;
+    rig.ok(200, "POST", &format!("{path}/actions/unarchive"), Value::Null).await;
+    conflict(&rig, "POST", &format!("{path}/actions/unarchive"), Value::Null, "not archived").await;
+    conflict(&rig, "POST", "/accounts/1/actions/archive", Value::Null, "own account").await;
+    let stale = rig.send(&rig.admin, "POST", &format!("{path}/actions/archive"), Some(1), None).await;
+    assert_eq!(stale.status, 412, "{}", stale.body);
+    let (ann, token) = tenant(&rig, "ann").await;
+    let of_ann = rig.get(&format!("/users/{ann}")).await["accountId"].clone();
+    let made = rig.send(&token, "POST", "/infrastructures", None, Some(json!({"label": "shop", "siteId": 1}))).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let path = format!("/accounts/{of_ann}/actions/archive");
+    conflict(&rig, "POST", &path, Value::Null, "1 infrastructure").await;
+    let answer = as_admin(&rig, "PUT", "/sites/1", json!({})).await;
+    assert!(answer.status == 405 && answer.body["message"].as_str().unwrap().contains("PUT"), "{}", answer.body);
+}
+
 async fn profiles_change_and_use_is_told(rig: Rig) {
     let profile = json!({"label": "lan", "name": "LAN", "kind": "vlan", "fabricId": 1});
     rig.ok(201, "POST", "/logical-network-profiles", profile).await;
@@ -470,5 +498,6 @@ on_both! {
     users_are_suspended_moved_and_keep_their_keys,
     the_second_factor,
     permissions_of_ones_own,
+    accounts_are_put_away_and_limited,
     profiles_change_and_use_is_told,
 }
