@@ -16,6 +16,7 @@ use model::{
     secret::{Clear, Sealed},
     server::ServerStatus,
     snapshot::{DhcpPool, Fact, SiteNetworkDevice, SiteServer, SiteSettings},
+    storage::{BlockProtocol, StorageDriver, StorageTarget},
     switch::SwitchEndpoint,
     template::ImageRef,
 };
@@ -24,7 +25,7 @@ use serde_json::Value;
 use store::{
     entity::{
         network_device as devices, server as servers, server_instance, server_interface, site,
-        site_snapshot_item as item, subnet,
+        site_snapshot_item as item, storage as storages, subnet,
     },
     snapshot,
 };
@@ -295,4 +296,38 @@ async fn reseal<C: ConnectionTrait>(
         Some(before) if site.open(&before).is_ok_and(|c| c == clear) => Ok(before),
         _ => site.seal(&clear).map_err(secret),
     }
+}
+
+/// Tells a site how to reach a storage.
+pub async fn storage<C: ConnectionTrait>(txn: &C, sealer: &Sealer, id: Id) -> Result<(), FactsError> {
+    let Some(row) = storages::Entity::find_by_id(id).one(txn).await? else { return Ok(()) };
+    let key = format!("storage/{id}");
+    let Some(driver) = StorageDriver::parse(&row.driver) else { return forget(txn, row.site_id, &key).await };
+    let secret = match &row.password {
+        Some(password) => reseal(txn, sealer, row.site_id, &key, "/secret", password).await?,
+        None => Sealed(String::new()),
+    };
+    let private_key = match &row.private_key {
+        Some(stored) => Some(reseal(txn, sealer, row.site_id, &key, "/private_key", stored).await?),
+        None => None,
+    };
+    let fact = StorageTarget {
+        storage_id: row.id,
+        name: row.name,
+        driver,
+        address: row.address,
+        port: row.port.and_then(|p| u16::try_from(p).ok()),
+        username: row.username,
+        secret,
+        private_key,
+        tls_fingerprint: row.tls_fingerprint,
+        protocol: row.protocol.as_deref().and_then(BlockProtocol::parse),
+        options: row.options.as_object().cloned().unwrap_or_default(),
+    };
+    put(txn, row.site_id, &key, Fact::Storage(fact)).await
+}
+
+/// A site forgets a storage.
+pub async fn storage_gone<C: ConnectionTrait>(txn: &C, site_id: Id, id: Id) -> Result<(), FactsError> {
+    forget(txn, site_id, &format!("storage/{id}")).await
 }

@@ -10,10 +10,19 @@ use store::{
 use crate::{contract, error::ApiError};
 
 /// What a user without administrative rights may do: all with what is theirs, and read what they choose from.
-const USER_AREAS: &[&str] =
-    &["infrastructures", "server_instances", "server_instance_groups", "logical_networks", "variables_and_secrets"];
+const USER_AREAS: &[&str] = &[
+    "infrastructures",
+    "server_instances",
+    "server_instance_groups",
+    "logical_networks",
+    "variables_and_secrets",
+    "drives",
+    "file_shares",
+    "buckets",
+];
 const USER_READS: &[&str] = &[
     "sites_read",
+    "storage_read",
     "server_types_read",
     "templates_read",
     "network_profiles_read",

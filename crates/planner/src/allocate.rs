@@ -188,7 +188,7 @@ fn subnet(
                 .subnet_pools
                 .iter()
                 .filter(|p| pool_ids.is_empty() || pool_ids.contains(&p.id))
-                .filter(|p| p.fabric_id.is_none_or(|f| f == network.fabric_id))
+                .filter(|p| !p.closed && p.fabric_id.is_none_or(|f| f == network.fabric_id))
                 .collect();
             pools.sort_by_key(|p| (pool_ids.iter().position(|id| *id == p.id), p.id));
             let found = pools.iter().find_map(|p| best_fit(p.prefix.trunc(), taken, *prefix_len).map(|s| (p.id, s)));

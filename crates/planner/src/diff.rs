@@ -12,6 +12,9 @@ use crate::{
     plan::{InstancePlan, NetworkPlan},
     problem::ObjectRef,
     roster::{self, Action, Member},
+    storage::{ElementConfig, ElementState, GIB, StorageElement, object_element},
+    storage_jobs,
+    storage_place::StoragePlan,
     validate::object_network,
 };
 
@@ -59,7 +62,7 @@ pub fn diff(input: &PlanInput) -> Vec<Change> {
 pub(crate) fn changes(
     input: &PlanInput,
     members: &[Member],
-    planned: Option<(&[InstancePlan], &[NetworkPlan])>,
+    planned: Option<(&[InstancePlan], &[NetworkPlan], &[StoragePlan])>,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
     let i = &input.infrastructure;
@@ -73,6 +76,9 @@ pub(crate) fn changes(
     }
     for group in &input.groups {
         group_change(&mut changes, input, group, members);
+    }
+    for element in &input.storage.elements {
+        element_change(&mut changes, input, element, planned.map(|p| p.2));
     }
     let plans: Option<BTreeMap<Id, &InstancePlan>> = planned.map(|p| p.0.iter().map(|i| (i.id, i)).collect());
     for member in members {
@@ -176,6 +182,49 @@ fn group_change(changes: &mut Vec<Change>, input: &PlanInput, group: &Group, mem
         going,
         fields(before, after),
     );
+}
+
+fn element_change(changes: &mut Vec<Change>, input: &PlanInput, e: &StorageElement, planned: Option<&[StoragePlan]>) {
+    let going = e.goes(input);
+    let shape = |c: &ElementConfig| {
+        BTreeMap::from([
+            ("label", json!(c.label)),
+            ("size_gib", json!(c.size_bytes / GIB)),
+            ("size_bytes", json!(c.size_bytes)),
+            ("hosts", json!(c.groups)),
+            ("network_id", json!(c.network_id)),
+            ("qos", json!(c.qos)),
+        ])
+    };
+    let mut before = e.deployed.as_ref().map(shape).unwrap_or_default();
+    let mut after = if going { BTreeMap::new() } else { shape(&e.design) };
+    for side in [&mut before, &mut after] {
+        // A size in whole gibibytes is told in these alone.
+        if side.get("size_bytes").and_then(Value::as_u64).is_some_and(|b| b % GIB == 0) {
+            side.remove("size_bytes");
+        } else {
+            side.remove("size_gib");
+        }
+    }
+    if let Some(plans) = planned {
+        let hosts = |s: &ElementState| {
+            s.objects.iter().map(|(k, o)| (k.clone(), json!(o.instances))).collect::<serde_json::Map<_, _>>()
+        };
+        let now = e.state.as_ref();
+        let then = plans.iter().find(|p| p.id == e.id).map_or(now, |p| p.after.as_ref());
+        if now.map(|s| s.storage_id) != then.map(|s| s.storage_id) {
+            before.insert("storage_id", json!(now.map(|s| s.storage_id)));
+            after.insert("storage_id", json!(then.map(|s| s.storage_id)));
+        }
+        if now.map(hosts) != then.map(hosts) {
+            before.insert("instances", json!(now.map(hosts)));
+            after.insert("instances", json!(then.map(hosts)));
+        }
+        if storage_jobs::unsure(e) {
+            before.insert("unfinished_deploy", json!(true));
+        }
+    }
+    push(changes, object_element(e), e.deployed.is_some(), going, fields(before, after));
 }
 
 fn instance_change(changes: &mut Vec<Change>, member: &Member, plans: Option<&BTreeMap<Id, &InstancePlan>>) {

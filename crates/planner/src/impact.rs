@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     plan::{Allocation, Work},
     roster::Action,
+    storage::GIB,
 };
 
 /// What a plan touches.
@@ -37,8 +38,30 @@ pub struct Impact {
     pub addresses_released: usize,
     /// Ports of other infrastructures that are changed: always 0.
     pub other_tenants_affected: usize,
+    /// What happens to data on storages.
+    #[serde(default)]
+    pub storage: StorageImpact,
     /// Seconds from start to end, by the usual duration of each kind of job along the longest chain.
     pub estimate_seconds: u64,
+}
+
+/// What a plan does on storages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageImpact {
+    /// Volumes, shares and buckets that are made.
+    pub made: usize,
+    /// Their size in GiB.
+    pub made_gib: u64,
+    /// Those that grow.
+    pub grown: usize,
+    /// Those that are deleted, with their data.
+    pub deleted: usize,
+    /// Size of these in GiB.
+    pub deleted_gib: u64,
+    /// Hosts of a volume or share that get access.
+    pub hosts_gained: usize,
+    /// Hosts that lose it.
+    pub hosts_lost: usize,
 }
 
 /// One switch that is changed.
@@ -121,8 +144,42 @@ pub(crate) fn impact(
             .collect(),
         addresses_released: releases.iter().filter(|r| matches!(r, Allocation::Address { .. })).count(),
         other_tenants_affected: touched.iter().filter(|p| work.input.occupied_ports.contains(*p)).count(),
+        storage: storage(work),
         estimate_seconds: longest(work, jobs),
     }
+}
+
+fn storage(work: &Work<'_>) -> StorageImpact {
+    let mut impact = StorageImpact::default();
+    let (mut made, mut deleted) = (0, 0);
+    for e in &work.input.storage.elements {
+        let after = work.storage.get(&e.id).and_then(Option::as_ref);
+        let before = e.state.as_ref();
+        let old = |key: &String| before.and_then(|s| s.objects.get(key));
+        for (key, object) in after.into_iter().flat_map(|s| &s.objects) {
+            match old(key) {
+                None => {
+                    impact.made += 1;
+                    made += object.size_bytes;
+                    impact.hosts_gained += object.instances.len();
+                }
+                Some(was) => {
+                    impact.grown += usize::from(object.size_bytes > was.size_bytes);
+                    impact.hosts_gained += object.instances.difference(&was.instances).count();
+                    impact.hosts_lost += was.instances.difference(&object.instances).count();
+                }
+            }
+        }
+        for (key, object) in before.into_iter().flat_map(|s| &s.objects) {
+            if after.is_none_or(|s| !s.objects.contains_key(key)) {
+                impact.deleted += 1;
+                deleted += object.size_bytes;
+                impact.hosts_lost += object.instances.len();
+            }
+        }
+    }
+    (impact.made_gib, impact.deleted_gib) = (made / GIB, deleted / GIB);
+    impact
 }
 
 /// Seconds along the longest chain of jobs. Jobs stand after all they depend on.

@@ -17,6 +17,8 @@ use model::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::storage::StorageInput;
+
 /// Everything a plan depends on. The order of the lists does not matter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanInput {
@@ -58,6 +60,9 @@ pub struct PlanInput {
     /// Choices of the person who deploys.
     #[serde(default)]
     pub options: Options,
+    /// Storages, and what the infrastructure has on them.
+    #[serde(default)]
+    pub storage: StorageInput,
 }
 
 /// The infrastructure.
@@ -118,6 +123,9 @@ pub struct GroupConfig {
     /// Connections to logical networks.
     #[serde(default)]
     pub connections: Vec<NetworkConnection>,
+    /// Its servers come from this resource pool alone.
+    #[serde(default)]
+    pub resource_pool_id: Option<Id>,
 }
 
 /// A server instance.
@@ -351,6 +359,9 @@ pub struct Server {
     /// Their total size in GB (10^9 bytes).
     #[serde(default)]
     pub disk_gb: u64,
+    /// Resource pools that it is in.
+    #[serde(default)]
+    pub resource_pools: BTreeSet<Id>,
 }
 
 /// A server's interface.
@@ -461,6 +472,9 @@ pub struct SubnetPool {
     /// Parts taken or denied.
     #[serde(default)]
     pub used: Vec<Ipv4Net>,
+    /// It is in resource pools, and the infrastructure's owner is in none of them.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 /// Choices of the person who deploys.
@@ -548,6 +562,8 @@ impl PlanInput {
             s.links.sort();
         }
         n.subnet_pools.sort_by_key(|p| p.id);
+        n.storage.storages.sort_by_key(|s| s.id);
+        n.storage.elements.sort_by_key(|e| e.id);
         n
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     input::{InstanceState, PortBinding, Shutdown},
     plan::Work,
     roster::{Action, Member},
+    storage_jobs,
 };
 
 /// `infrastructure.finish`, run by the Global Controller: what was designed is recorded as deployed.
@@ -38,19 +39,19 @@ impl Order for InfrastructureFinish {
 /// Seconds to wait for an operating system to shut down when the caller said nothing.
 const SOFT_TIMEOUT: u32 = 180;
 
-struct Dag<'a> {
-    work: &'a Work<'a>,
-    jobs: Vec<JobSpec>,
+pub(crate) struct Dag<'a> {
+    pub(crate) work: &'a Work<'a>,
+    pub(crate) jobs: Vec<JobSpec>,
 }
 
-struct Node<'a, P> {
-    key: String,
-    title: String,
-    payload: &'a P,
-    depends_on: Vec<String>,
-    timeout_seconds: u32,
-    target: Target,
-    refs: JobRefs,
+pub(crate) struct Node<'a, P> {
+    pub(crate) key: String,
+    pub(crate) title: String,
+    pub(crate) payload: &'a P,
+    pub(crate) depends_on: Vec<String>,
+    pub(crate) timeout_seconds: u32,
+    pub(crate) target: Target,
+    pub(crate) refs: JobRefs,
 }
 
 pub(crate) fn jobs(work: &Work<'_>) -> Vec<JobSpec> {
@@ -62,12 +63,13 @@ pub(crate) fn jobs(work: &Work<'_>) -> Vec<JobSpec> {
         dag.member(member, &mut released);
     }
     dag.removals(&released);
+    storage_jobs::add(&mut dag);
     dag.finish();
     dag.jobs
 }
 
 impl<'a> Dag<'a> {
-    fn push<P: Order>(&mut self, node: Node<'_, P>) -> String {
+    pub(crate) fn push<P: Order>(&mut self, node: Node<'_, P>) -> String {
         let infrastructure = &self.work.input.infrastructure;
         let depends_on: BTreeSet<String> = node.depends_on.into_iter().collect();
         self.jobs.push(JobSpec {

@@ -17,13 +17,16 @@ mod plan;
 mod problem;
 mod roster;
 mod rules;
+mod storage;
+mod storage_jobs;
+mod storage_place;
 mod takings;
 mod text;
 mod validate;
 mod wiring;
 
 pub use diff::{Change, FieldChange, Op, diff};
-pub use impact::{DeviceImpact, Impact};
+pub use impact::{DeviceImpact, Impact, StorageImpact};
 pub use input::{
     Address, Cable, Fabric, Group, GroupConfig, Infrastructure, Instance, InstanceState, Interface, Ipv4Strategy,
     LogicalNetwork, NetworkAllocation, NetworkDesign, Options, OutsidePort, PlanInput, PortBinding, Server, Shutdown,
@@ -35,4 +38,8 @@ pub use plan::{Allocation, InstancePlan, NetworkPlan, Plan, plan};
 pub use problem::{Code, FieldPatch, ObjectRef, PlanProblem, Severity};
 pub use roster::Action;
 pub use rules::{ConnectRule, Effect, Element, connect_rules, rule};
+pub use storage::{
+    Affinity, ElementConfig, ElementKind, ElementState, GIB, ObjectState, Storage, StorageElement, StorageInput,
+};
+pub use storage_place::StoragePlan;
 pub use validate::{MAX_INSTANCES, validate};

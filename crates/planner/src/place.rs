@@ -118,7 +118,7 @@ pub(crate) fn servers(
         for member in members.iter().filter(|m| m.instance.group_id == group.id && m.action == Action::Create) {
             let reserved = member.instance.reserved_server_id.and_then(|id| by_id.get(&id));
             match reserved {
-                Some(s) if s.type_id == type_id && fits(s, &needs, cabling) && free_ports(s, &ports) => {
+                Some(s) if suits(s, group, type_id) && fits(s, &needs, cabling) && free_ports(s, &ports) => {
                     claim(s, &mut ports);
                     chosen.insert(member.instance.id, s.id);
                 }
@@ -132,7 +132,7 @@ pub(crate) fn servers(
         let free: Vec<&Server> = input
             .servers
             .iter()
-            .filter(|s| s.available && s.type_id == type_id && s.site_id == input.infrastructure.site_id)
+            .filter(|s| s.available && suits(s, group, type_id) && s.site_id == input.infrastructure.site_id)
             .filter(|s| !taken.contains(&s.id))
             .collect();
         let cabled: Vec<&Server> = free.iter().copied().filter(|s| fits(s, &needs, cabling)).collect();
@@ -160,6 +160,15 @@ pub(crate) fn servers(
         }
     }
     chosen
+}
+
+fn pool_words(group: &Group) -> String {
+    group.design.resource_pool_id.map(|p| format!(" in resource pool {p}")).unwrap_or_default()
+}
+
+/// Whether a server is of the group's kind, and from its resource pool.
+fn suits(server: &Server, group: &Group, type_id: Id) -> bool {
+    server.type_id == type_id && group.design.resource_pool_id.is_none_or(|p| server.resource_pools.contains(&p))
 }
 
 /// Hands out servers: the preferred ones in their order, then from the rack that has given the fewest.
@@ -293,7 +302,7 @@ fn shortage(
         object_group(group),
         "instance_count",
         Code::NoFreeServer,
-        format!("have {have} free servers of type {type_id}, need {need}"),
+        format!("have {have} free servers of type {type_id}{}, need {need}", pool_words(group)),
         "lower the count, choose another server type or free some servers",
     )
     .with_patch(serde_json::json!(kept))

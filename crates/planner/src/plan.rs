@@ -26,6 +26,8 @@ use crate::{
     place::{self, Cabling},
     problem::{Code, ObjectRef, PlanProblem, Severity, tidy},
     roster::{self, Action, Member},
+    storage::ElementState,
+    storage_place::{self, StoragePlan},
     takings,
     validate::{object_group, object_network, validate},
 };
@@ -49,6 +51,9 @@ pub struct Plan {
     pub instances: Vec<InstancePlan>,
     /// Networks that something happens to.
     pub networks: Vec<NetworkPlan>,
+    /// Storage elements that something happens to.
+    #[serde(default)]
+    pub storage: Vec<StoragePlan>,
     /// Jobs. Payloads of `server.install` have an empty password until [`Plan::materialize`].
     pub jobs: Vec<JobSpec>,
     /// What it touches.
@@ -129,6 +134,17 @@ pub enum Allocation {
         /// Frames carry a tag.
         tagged: bool,
     },
+    /// Room on a storage for an element.
+    Storage {
+        /// Element.
+        element_id: Id,
+        /// The storage.
+        storage_id: Id,
+        /// Key of the volume, share or bucket.
+        key: String,
+        /// Its size.
+        size_bytes: u64,
+    },
 }
 
 /// What happens to one instance.
@@ -178,6 +194,8 @@ pub(crate) struct Work<'a> {
     pub fabrics: FabricChange,
     /// What an unfinished deploy may have left on switches for instances that go: (switch, VLAN) by instance.
     pub suspected: BTreeMap<Id, BTreeSet<(Id, u16)>>,
+    /// What storage elements have on storages afterwards; `None`: nothing.
+    pub storage: BTreeMap<Id, Option<ElementState>>,
 }
 
 /// Makes the plan, or says all that stands in the way.
@@ -224,9 +242,11 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
         actions: BTreeMap::new(),
         fabrics: FabricChange::default(),
         suspected: fabric::suspected(input, &members, &networks),
+        storage: BTreeMap::new(),
     };
     states(&mut work, &chosen, &allocations, &cabling, &mut problems);
     hostnames(&work, &mut problems);
+    work.storage = storage_place::states(&work, &mut problems);
     work.fabrics = fabric::change(&work, &mut problems);
     fabric::quarantine(&work, &mut problems);
     let touched = impact::touched_ports(&work);
@@ -247,9 +267,10 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
 
     let instances = instance_plans(&work);
     let network_plans = network_plans(input, &allocations);
-    let changes = diff::changes(input, &members, Some((&instances, &network_plans)));
+    let storage = storage_place::plans(input, &work.storage);
+    let changes = diff::changes(input, &members, Some((&instances, &network_plans, &storage)));
     let jobs = if changes.is_empty() { Vec::new() } else { jobs::jobs(&work) };
-    let (allocations, releases) = takings::takings(&work, &instances, &network_plans);
+    let (allocations, releases) = takings::takings(&work, &instances, &network_plans, &storage);
     let impact = impact::impact(&work, &jobs, &touched, &releases);
     Ok(Plan {
         infrastructure_id: input.infrastructure.id,
@@ -260,6 +281,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
         releases,
         instances,
         networks: network_plans,
+        storage,
         jobs,
         impact,
         warnings: problems,
@@ -550,6 +572,19 @@ impl Plan {
                 _ if group.service_status == ServiceStatus::Ordered => ServiceStatus::Active,
                 _ => group.service_status,
             };
+        }
+        for plan in &self.storage {
+            match &plan.design {
+                None => next.storage.elements.retain(|e| e.id != plan.id),
+                Some(design) => {
+                    for e in next.storage.elements.iter_mut().filter(|e| e.id == plan.id) {
+                        e.design = design.clone();
+                        e.deployed = Some(design.clone());
+                        e.state = plan.after.clone();
+                        e.unfinished.clear();
+                    }
+                }
+            }
         }
         for plan in &self.networks {
             match &plan.after {

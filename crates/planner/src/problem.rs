@@ -7,7 +7,8 @@ use serde_json::Value;
 /// An object that a problem or a change is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectRef {
-    /// `infrastructure`, `server_instance_group`, `server_instance`, `logical_network`, `network_device`.
+    /// `infrastructure`, `server_instance_group`, `server_instance`, `logical_network`, `network_device`, `shared_drive`, `drive_group`,
+    /// `file_share`, `bucket`.
     pub kind: String,
     /// Id.
     pub id: Id,
@@ -70,6 +71,15 @@ pub enum Code {
     AppliesToNewInstances,
     NetworkConfigNotRewritten,
     OtherTenantsAffected,
+    StorageUnknown,
+    StorageUnavailable,
+    StorageUnreachable,
+    StorageFull,
+    StorageOvercommitted,
+    StorageShrink,
+    StorageMoved,
+    StorageNotAttached,
+    StorageAccessLost,
 }
 
 impl Code {

@@ -8,6 +8,8 @@ use crate::{
     input::{InstanceState, NetworkAllocation},
     plan::{Allocation, InstancePlan, NetworkPlan, Work},
     roster::Member,
+    storage::ElementState,
+    storage_place::StoragePlan,
 };
 
 /// What is taken and what is given back.
@@ -15,12 +17,22 @@ pub(crate) fn takings(
     work: &Work<'_>,
     instances: &[InstancePlan],
     networks: &[NetworkPlan],
+    storage: &[StoragePlan],
 ) -> (Vec<Allocation>, Vec<Allocation>) {
     let (mut before, mut after) = (BTreeSet::new(), BTreeSet::new());
     for plan in networks {
         network_takings(&mut after, plan.id, &plan.allocation);
         if let Some(network) = work.networks.get(&plan.id) {
             network_takings(&mut before, plan.id, &network.allocated);
+        }
+    }
+    for plan in storage {
+        if let Some(state) = &plan.after {
+            storage_takings(&mut after, plan, state);
+        }
+        let element = work.input.storage.elements.iter().find(|e| e.id == plan.id);
+        for state in element.into_iter().flat_map(|e| e.state.iter().chain(&e.unfinished)) {
+            storage_takings(&mut before, plan, state);
         }
     }
     let rows: BTreeMap<Id, &Member> = work.members.iter().map(|m| (m.instance.id, m)).collect();
@@ -44,6 +56,15 @@ fn network_takings(into: &mut BTreeSet<Allocation>, network_id: Id, allocation: 
     for s in &allocation.subnets {
         into.insert(Allocation::Subnet { network_id, subnet: s.subnet, gateway: s.gateway, pool_id: s.pool_id });
     }
+}
+
+fn storage_takings(into: &mut BTreeSet<Allocation>, plan: &StoragePlan, state: &ElementState) {
+    into.extend(state.objects.iter().map(|(key, object)| Allocation::Storage {
+        element_id: plan.id,
+        storage_id: state.storage_id,
+        key: key.clone(),
+        size_bytes: object.size_bytes,
+    }));
 }
 
 fn instance_takings(into: &mut BTreeSet<Allocation>, instance_id: Id, state: &InstanceState) {

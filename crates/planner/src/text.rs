@@ -4,7 +4,9 @@ use std::fmt;
 
 use crate::{
     diff::{Change, Op, vlans_text},
+    impact::StorageImpact,
     plan::{Allocation, Plan},
+    storage::size_text,
 };
 
 impl fmt::Display for Plan {
@@ -64,6 +66,14 @@ impl fmt::Display for Plan {
             i.other_tenants_affected,
             i.estimate_seconds
         )?;
+        let s = &i.storage;
+        if *s != StorageImpact::default() {
+            writeln!(
+                f,
+                "storage: {} made ({} GiB), {} grown, {} deleted ({} GiB), {} hosts get access, {} lose it",
+                s.made, s.made_gib, s.grown, s.deleted, s.deleted_gib, s.hosts_gained, s.hosts_lost
+            )?;
+        }
         section(f, "warnings", &self.warnings)
     }
 }
@@ -110,6 +120,9 @@ impl fmt::Display for Allocation {
                 "instance {instance_id}: {interface} on device {device_id} {port} to network {network_id}{}",
                 if *tagged { " tagged" } else { "" }
             ),
+            Self::Storage { storage_id, key, size_bytes, .. } => {
+                write!(f, "{key}: {} on storage {storage_id}", size_text(*size_bytes))
+            }
             Self::OutsideConnection { instance_id, network_id, interface, fabric_id, tagged, .. } => write!(
                 f,
                 "instance {instance_id}: {interface} in unmanaged fabric {fabric_id} to network {network_id}{}",

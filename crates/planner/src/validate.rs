@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::{
     input::{Group, Ipv4Strategy, LogicalNetwork, PlanInput, VlanStrategy},
     problem::{Code, ObjectRef, PlanProblem, tidy},
+    storage,
 };
 
 /// Most instances of one group: a slip of the finger should not ask for a million.
@@ -42,6 +43,7 @@ pub fn validate(input: &PlanInput) -> Vec<PlanProblem> {
             }
         }
         check_networks(&mut problems, input);
+        storage::validate(&mut problems, input);
     }
     tidy(&mut problems);
     problems

@@ -111,7 +111,14 @@ fn step(input: &mut PlanInput, line: &str, out: &mut String) {
             *input = plan.apply_to(input);
             writeln!(out, "{} jobs", plan.jobs.len()).unwrap();
         }
-        other => panic!("unknown command {other}"),
+        "told" => {
+            let plan = plan(input).unwrap();
+            let instance = plan.instances.iter().find(|i| i.label == words[1]).unwrap().id;
+            let job = plan.jobs.iter().find(|j| j.key == format!("install/instance-{instance}")).unwrap();
+            let told = serde_json::from_value::<Sorted>(job.payload["spec"]["storage"].clone()).unwrap();
+            writeln!(out, "{}", serde_json::to_string_pretty(&told).unwrap()).unwrap();
+        }
+        other => assert!(world::storage::step(input, &words), "unknown command {other}"),
     }
 }
 

@@ -205,7 +205,7 @@ entities! {
     /// Drives, drive groups, file shares and buckets of infrastructures, told apart by `kind`.
     storage_element = "storage_element" {
         infrastructure_id: i64, kind: String, label: String, service_status: String, deploy_type: String, deploy_status: String, deploy_id: Option<i64>, storage_id: Option<i64>,
-        design: Json, deployed: Json, state: Json, secret: Option<String>, meta: Json, extra: Json,
+        bytes: i64, design: Json, deployed: Json, state: Json, secret: Option<String>, meta: Json, extra: Json,
     } index(InfrastructureId Kind, StorageId Kind);
     /// Snapshots of storage elements.
     storage_snapshot = "storage_snapshot" { element_id: i64, name: String, status: String, taken_at: Option<String>, extra: Json } unique(ElementId Name);

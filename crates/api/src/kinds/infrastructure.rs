@@ -22,7 +22,7 @@ use crate::{
     context::{Ctx, Reply},
     error::ApiError,
     kinds::{MAX_ROWS, list, record, user as users},
-    planning::revert,
+    planning::{revert, storage},
     routes,
 };
 
@@ -262,6 +262,7 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
             .filter(logical_network::Column::InfrastructureId.eq(found.id))
             .exec(&txn)
             .await?;
+        storage::remove_all(&txn, found.id).await?;
         infrastructure_user::Entity::delete_many()
             .filter(infrastructure_user::Column::InfrastructureId.eq(found.id))
             .exec(&txn)

@@ -2,16 +2,20 @@
 
 pub mod account;
 pub mod authentication;
+pub mod bucket;
 pub mod connect_rules;
 pub mod cron_job;
 pub mod deploy;
 pub mod dns_record_set;
 pub mod dns_zone;
+pub mod drive;
+pub mod drive_group;
 pub mod endpoint;
 pub mod endpoint_interface;
 pub mod enrolment;
 pub mod event;
 pub mod fabric_device;
+pub mod file_share;
 pub mod infrastructure;
 pub mod instance_action;
 pub mod job;
@@ -33,6 +37,7 @@ pub mod os_template;
 pub mod overview;
 pub mod permission;
 pub mod plan;
+pub mod resource_pool;
 pub mod role;
 pub mod second_factor;
 pub mod secret;
@@ -48,6 +53,11 @@ pub mod server_type;
 pub mod server_wire;
 pub mod site;
 pub mod site_controller;
+pub mod storage;
+pub mod storage_discovery;
+pub mod storage_element;
+pub mod storage_snapshot;
+pub mod storage_usage;
 pub mod stream;
 pub mod subnet;
 pub mod system;
@@ -76,16 +86,20 @@ pub fn all() -> impl Iterator<Item = Route> {
     [
         account::ROUTES,
         authentication::ROUTES,
+        bucket::ROUTES,
         connect_rules::ROUTES,
         cron_job::ROUTES,
         deploy::ROUTES,
         dns_record_set::ROUTES,
         dns_zone::ROUTES,
+        drive::ROUTES,
+        drive_group::ROUTES,
         endpoint::ROUTES,
         endpoint_interface::ROUTES,
         enrolment::ROUTES,
         event::ROUTES,
         fabric_device::ROUTES,
+        file_share::ROUTES,
         infrastructure::ROUTES,
         instance_action::ROUTES,
         job::ROUTES,
@@ -106,6 +120,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         overview::ROUTES,
         permission::ROUTES,
         plan::ROUTES,
+        resource_pool::ROUTES,
         role::ROUTES,
         second_factor::ROUTES,
         secret::ROUTES,
@@ -120,6 +135,10 @@ pub fn all() -> impl Iterator<Item = Route> {
         server_type::ROUTES,
         site::ROUTES,
         site_controller::ROUTES,
+        storage::ROUTES,
+        storage_discovery::ROUTES,
+        storage_snapshot::ROUTES,
+        storage_usage::ROUTES,
         stream::ROUTES,
         subnet::ROUTES,
         system::ROUTES,

@@ -18,6 +18,7 @@ use crate::{
     context::{Ctx, Reply},
     error::ApiError,
     kinds::{infrastructure, list, os_template::visible, record},
+    planning::storage,
     routes,
 };
 
@@ -339,6 +340,7 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
             .await?;
         server_instance::Entity::delete_many().filter(server_instance::Column::GroupId.eq(found.id)).exec(&txn).await?;
         group::Entity::delete_by_id(found.id).exec(&txn).await?;
+        storage::forget_group(&txn, of.id, found.id).await?;
     } else {
         let mut row = found.edit();
         row.deploy_type = Set(DeployType::Delete.as_str().into());

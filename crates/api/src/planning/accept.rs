@@ -26,7 +26,7 @@ use store::{
     time,
 };
 
-use super::{Designs, Element, Stored, allocations, answer, finish, load, make, reserve};
+use super::{Designs, Element, Stored, allocations, answer, finish, load, make, reserve, storage};
 use crate::{App, context::Ctx, error::ApiError, facts};
 
 /// Why a plan cannot be carried out, as an answer: data that would be lost is a question of one field, all else is told as it is.
@@ -62,6 +62,7 @@ fn same(shown: &Plan, now: &Plan) -> bool {
         && shown.releases == now.releases
         && shown.instances == now.instances
         && shown.networks == now.networks
+        && shown.storage == now.storage
         && shown.impact.servers_wiped == now.impact.servers_wiped
 }
 
@@ -118,9 +119,13 @@ pub async fn accept(
     let mut jobs = plan
         .materialize(|id| passwords.for_site.get(&id).cloned().ok_or(id))
         .map_err(|id| ApiError::internal(format!("no password for instance {id}")))?;
+    let keys = storage::keys(ctx.app.sealer(), &plan, &loaded.storage)?;
+    storage::materialize(&mut jobs, &keys, ctx.app.sealer(), of.site_id)?;
     servers(txn, &plan).await?;
     instances(txn, &plan, &loaded, deploy_id, &passwords).await.map_err(raced)?;
     allocations::take(txn, &plan, &loaded).await.map_err(raced)?;
+    storage::take(txn, &plan, &loaded.storage, deploy_id, &keys).await?;
+    storage::mark(txn, of.id, &[DeployStatus::NotStarted], DeployStatus::Ongoing).await?;
     statuses(txn, of.id, deploy_id).await?;
     let mut told: BTreeSet<Id> = plan.allocations.iter().filter_map(server_of).collect();
     told.extend(reserve::addressed(&plan));
@@ -226,6 +231,7 @@ fn designs(of: &infrastructure::Model, loaded: &load::Loaded) -> Designs {
             })
             .collect(),
         connections: loaded.connections.iter().map(|c| (c.id, c.design.clone())).collect(),
+        storage: storage::designs(&loaded.storage),
     }
 }
 

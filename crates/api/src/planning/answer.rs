@@ -40,6 +40,10 @@ pub fn plan(row: &deploy_plan::Model, stored: &Stored) -> Value {
             "devices": impact.devices.iter().map(|d| json!({"id": d.id, "name": d.name, "ports": d.ports})).collect::<Vec<_>>(),
             "addressesReleased": impact.addresses_released,
             "otherTenantsAffected": impact.other_tenants_affected,
+            "storage": {
+                "made": impact.storage.made, "madeGib": impact.storage.made_gib, "grown": impact.storage.grown, "deleted": impact.storage.deleted,
+                "deletedGib": impact.storage.deleted_gib, "hostsGained": impact.storage.hosts_gained, "hostsLost": impact.storage.hosts_lost,
+            },
             "estimateSeconds": impact.estimate_seconds,
         },
         "jobs": plan.map_or(&[][..], |p| &p.jobs).iter()
@@ -101,6 +105,9 @@ fn allocation(a: &Allocation) -> Value {
         Allocation::OutsideConnection { instance_id, network_id, interface, mac, fabric_id, tagged } => json!({
             "kind": "connection", "serverInstanceId": instance_id, "logicalNetworkId": network_id, "interface": interface, "macAddress": mac,
             "networkFabricId": fabric_id, "tagged": tagged,
+        }),
+        Allocation::Storage { element_id, storage_id, key, size_bytes } => json!({
+            "kind": "storage", "elementId": element_id, "storageId": storage_id, "key": key, "sizeBytes": size_bytes,
         }),
     }
 }

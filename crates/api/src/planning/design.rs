@@ -72,6 +72,7 @@ pub fn group(
         username: template.and_then(|t| t.username.clone()).unwrap_or_else(|| DEFAULT_USER.to_owned()),
         variables: merged,
         connections,
+        resource_pool_id: design.get("resourcePoolId").and_then(whole).filter(|id| *id > 0),
     }
 }
 

@@ -206,6 +206,7 @@ pub async fn servers<C: ConnectionTrait>(
                 interfaces: interfaces.remove(&r.id).unwrap_or_default(),
                 disks: u32::try_from(r.disk_count).unwrap_or(0),
                 disk_gb: sizes.get(&r.id).copied().unwrap_or(0),
+                resource_pools: BTreeSet::new(),
             })
         })
         .collect();

@@ -19,10 +19,10 @@ use sea_orm::{
 use serde_json::Value;
 use store::entity::{
     infrastructure, ip_allocation, logical_network, network_connection, server_instance, server_instance_group, site,
-    ssh_key, subnet,
+    ssh_key, storage_element, subnet,
 };
 
-use super::{design, equipment, estimate, template};
+use super::{design, equipment, estimate, resource_pools, storage, template};
 use crate::context::whole;
 
 /// The input, and the rows that it was made from: accepting a plan changes these.
@@ -39,6 +39,8 @@ pub struct Loaded {
     pub networks: Vec<logical_network::Model>,
     /// All IPv4 subnets.
     pub subnets: Vec<subnet::Model>,
+    /// Drives, drive groups, file shares and buckets.
+    pub storage: Vec<storage_element::Model>,
 }
 
 /// Loads the input for a plan of an infrastructure.
@@ -61,6 +63,7 @@ pub async fn load<C: ConnectionTrait>(
     loaded.input.switches = switches;
     loaded.input.servers = servers;
     loaded.input.occupied_ports = occupied_ports;
+    resource_pools::apply(db, of.owner_id, &mut loaded.input).await?;
     Ok(loaded)
 }
 
@@ -143,6 +146,7 @@ pub async fn load_design<C: ConnectionTrait>(
         .flat_map(|g| [&g.design, &g.deployed])
         .filter_map(|d| d.get("osTemplateId").and_then(whole))
         .collect();
+    let (on_storages, storage) = storage::load(db, of.id, of.site_id).await?;
     let templates = template::load(db, &wanted.into_iter().collect::<Vec<_>>()).await?;
 
     let mut by_group: HashMap<Id, Vec<&network_connection::Model>> = HashMap::new();
@@ -190,8 +194,9 @@ pub async fn load_design<C: ConnectionTrait>(
             .filter_map(|a| a.as_str().and_then(|a| a.parse().ok()))
             .collect(),
         options,
+        storage: on_storages,
     };
-    Ok(Loaded { input, groups, instances, connections, networks, subnets })
+    Ok(Loaded { input, groups, instances, connections, networks, subnets, storage })
 }
 
 /// What an instance's row says is deployed.
@@ -254,6 +259,7 @@ fn pools(subnets: &[subnet::Model], networks: &[logical_network::Model]) -> Vec<
                 prefix: *prefix,
                 fabric_id: pool.fabric_id,
                 used: inside.chain(design::denied(&pool.denylist)).collect(),
+                closed: false,
             }
         })
         .collect()

@@ -12,7 +12,9 @@ mod estimate;
 pub mod finish;
 pub mod load;
 pub mod reserve;
+pub mod resource_pools;
 pub mod revert;
+pub mod storage;
 pub mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +66,9 @@ pub struct Designs {
     pub networks: BTreeMap<Id, Element>,
     /// Of connections, by row.
     pub connections: BTreeMap<Id, Value>,
+    /// Of storage elements, by id.
+    #[serde(default)]
+    pub storage: BTreeMap<Id, Element>,
 }
 
 /// Design of a group or network.

@@ -24,7 +24,7 @@ use store::{
     list::Revisioned,
 };
 
-use super::{Stored, design, finish};
+use super::{Stored, design, finish, storage};
 use crate::{error::ApiError, facts};
 
 /// The design of a cancelled deploy may be changed again. Servers that it was giving back and that nobody holds need cleaning by hand.
@@ -48,6 +48,7 @@ pub async fn unlock<C: ConnectionTrait>(txn: &C, sealer: &Sealer, of: &infrastru
         .filter(logical_network::Column::DeployStatus.eq(DeployStatus::Ongoing.as_str()))
         .exec(txn)
         .await?;
+    storage::mark(txn, of.id, &[DeployStatus::Ongoing], DeployStatus::NotStarted).await?;
     broken(txn, of).await?;
     let Some(row) = deploy_plan::Entity::find_by_id(of.deploy_id.unwrap_or(0)).one(txn).await? else { return Ok(()) };
     let releases = Stored::read(&row)?.plan.map(|p| p.releases).unwrap_or_default();
@@ -110,6 +111,7 @@ pub async fn revert<C: ConnectionTrait>(txn: &C, of: &infrastructure::Model) -> 
     let mut left = revert_instances(txn, &instances).await?;
     left |= revert_groups(txn, of.id, &instances).await?;
     left |= revert_networks(txn, of.id).await?;
+    left |= storage::revert(txn, of.id).await?;
     let never = of.service_status == ServiceStatus::Ordered.as_str();
     let mut row = of.edit();
     if !never {
@@ -269,5 +271,5 @@ pub async fn holds_nothing<C: ConnectionTrait>(txn: &C, of: &infrastructure::Mod
         .filter(vlan_allocation::Column::LogicalNetworkId.in_subquery(own.into_query()))
         .one(txn)
         .await?;
-    Ok(reserved.is_none() && taken.is_none())
+    Ok(reserved.is_none() && taken.is_none() && !storage::holds_something(txn, of.id).await?)
 }

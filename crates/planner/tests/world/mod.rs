@@ -1,6 +1,8 @@
 //! A small site to plan on, and a large one.
 #![allow(dead_code, clippy::wildcard_imports, clippy::unwrap_used)]
 
+pub mod storage;
+
 use model::{
     Id,
     bmc::PowerState,
@@ -60,6 +62,7 @@ pub fn site(leaves: i64, spines: i64, per_leaf: i64) -> PlanInput {
             interfaces: vec![nic(1, leaf, format!("swp{slot}")), nic(2, second, format!("swp{}", 100 + slot))],
             disks: 2,
             disk_gb: 960,
+            resource_pools: Default::default(),
         });
     }
     PlanInput {
@@ -91,11 +94,13 @@ pub fn site(leaves: i64, spines: i64, per_leaf: i64) -> PlanInput {
             prefix: "10.0.0.0/8".parse().unwrap(),
             fabric_id: None,
             used: vec!["10.0.0.0/24".parse().unwrap()],
+            closed: false,
         }],
         occupied_ports: Default::default(),
         ssh_keys: vec!["ssh-ed25519 AAAA someone".into()],
         dns_servers: vec!["10.0.0.53".parse().unwrap()],
         options: Options::default(),
+        storage: StorageInput::default(),
     }
 }
 
@@ -111,6 +116,7 @@ pub fn group(id: Id, label: &str, count: u32) -> Group {
             username: "admin".into(),
             variables: Default::default(),
             connections: Vec::new(),
+            resource_pool_id: None,
         },
         deployed: None,
         deploy_type: DeployType::Create,
