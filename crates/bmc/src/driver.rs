@@ -69,6 +69,17 @@ impl Driver {
         }
     }
 
+    /// The driver for what only Redfish can do.
+    pub fn redfish(&self) -> Result<&Redfish, BmcError> {
+        match self {
+            Self::Redfish(d) => Ok(d),
+            Self::Ipmi(d) => Err(BmcError::Unsupported {
+                address: Power::address(d.as_ref()),
+                what: "that is done over Redfish, and this BMC is spoken to over IPMI".into(),
+            }),
+        }
+    }
+
     /// Ends the session: BMCs have few. The next call opens a new one.
     pub async fn close(&self) {
         either!(self, d => d.close().await);

@@ -106,6 +106,54 @@ pub mod lease {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// How far a long piece of work through a BMC has come.
+pub mod bmc_work {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "bmc_work")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub job_id: i64,
+        pub server_id: i64,
+        /// `firmware`, `iso` or `reset`.
+        pub kind: String,
+        /// What is being done; each function has its own words, all begin with `begin`.
+        pub stage: String,
+        /// By what the BMC is asked for its progress.
+        pub task: String,
+        pub version_before: Option<String>,
+        /// Digest of an image that was known by its place alone.
+        pub sha256: Option<String>,
+        pub starts: i32,
+        pub was_on: bool,
+        /// Seconds since 1970, of the stage.
+        pub since: i64,
+        /// When the job looked last.
+        pub looked_at: i64,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+
+    /// Work that begins now.
+    pub fn begin(job_id: i64, server_id: i64, kind: &str, now: i64) -> Model {
+        Model {
+            job_id,
+            server_id,
+            kind: kind.to_owned(),
+            stage: "begin".to_owned(),
+            task: String::new(),
+            version_before: None,
+            sha256: None,
+            starts: 0,
+            was_on: false,
+            since: now,
+            looked_at: now,
+        }
+    }
+}
+
 /// A few single values: the generation of the snapshot.
 pub mod value {
     use sea_orm::entity::prelude::*;
@@ -134,6 +182,8 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             create_table(backend, boot_session_mac::Entity),
             create_table(backend, lease::Entity),
             create_table(backend, value::Entity),
+            create_table(backend, bmc_work::Entity),
+            create_index(backend, bmc_work::Entity, false, &[bmc_work::Column::ServerId]),
             create_index(backend, server_mac::Entity, false, &[server_mac::Column::ServerId]),
             create_index(backend, boot_session::Entity, true, &[boot_session::Column::TokenHash]),
         ]

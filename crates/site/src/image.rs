@@ -24,6 +24,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Nothing arriving for this long ends a fetch; it resumes.
 const STALL: Duration = Duration::from_mins(1);
 
+/// Largest file of unknown digest.
+const ADOPTED: u64 = 4 << 30;
+
 /// How an image stands.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum State {
@@ -48,8 +51,40 @@ impl Images {
         Self { folder, wake: Notify::new(), wanted: Mutex::default() }
     }
 
-    fn path(&self, sha256: &str) -> PathBuf {
+    /// Where an image lies that is here.
+    pub(crate) fn path(&self, sha256: &str) -> PathBuf {
         self.folder.join(sha256)
+    }
+
+    /// Whether an image is here.
+    pub(crate) fn has(&self, sha256: &str) -> bool {
+        sha256.len() == 64 && self.path(sha256).exists()
+    }
+
+    /// Fetches a file whose digest nobody has told, and names it by the one that it has.
+    pub(crate) async fn adopt(&self, url: &str) -> Result<String> {
+        let part = self.folder.join(format!("{}.part", crypto::token::digest(url.as_bytes())));
+        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(15)).read_timeout(STALL).build()?;
+        let answer = client.get(url).send().await.with_context(|| format!("cannot reach {url}"))?;
+        if !answer.status().is_success() {
+            bail!("{url} answers {}", answer.status());
+        }
+        let mut file = tokio::fs::File::create(&part).await?;
+        let (mut hash, mut got) = (Sha256::new(), 0u64);
+        let mut pieces = answer.bytes_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.with_context(|| format!("the connection to {url} broke"))?;
+            got += piece.len() as u64;
+            if got > ADOPTED {
+                bail!("{url} is larger than {} GiB", ADOPTED >> 30);
+            }
+            hash.update(&piece);
+            file.write_all(&piece).await?;
+        }
+        file.sync_all().await?;
+        let digest = hex::encode(hash.finalize());
+        tokio::fs::rename(&part, self.path(&digest)).await?;
+        Ok(digest)
     }
 
     pub(crate) fn wake(&self) {

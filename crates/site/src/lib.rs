@@ -3,6 +3,7 @@
 //! It dials out once and may be cut off for ever: orders that it has taken it finishes, reports wait in its queue, and DHCP, TFTP and HTTP
 //! go on from the facts that it holds.
 
+mod bmc_work;
 mod config;
 mod entity;
 mod equipment;
@@ -42,6 +43,8 @@ pub(crate) struct Site {
     pub(crate) facts: facts::Facts,
     pub(crate) equipment: equipment::Equipment,
     pub(crate) images: image::Images,
+    /// Where machines and BMCs fetch files from this site.
+    pub(crate) http_base: String,
     pub(crate) membership: membership::Keeper,
 }
 
@@ -83,6 +86,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         queue: Queue::new(db.clone()),
         equipment: equipment::Equipment::default(),
         images: image::Images::new(images_dir.clone()),
+        http_base: config.http_base()?,
         db: db.clone(),
         sealer,
         membership,

@@ -98,6 +98,9 @@ pub(super) async fn follow(site: &Site, ctx: &JobContext, server_id: Id, work: W
         Stage::Prepared => {
             // The facts may have changed since this job began.
             permitted(site, ctx, server_id, Touch::Disks)?;
+            if site.writes_firmware(server_id, ctx.id()).await? {
+                return Ok(wait("firmware of this server is being written; its power is left alone until then"));
+            }
             ctx.progress(1, "switching off");
             bmc.set_power(PowerAction::ForceOff).await.map_err(job_error)?;
             bmc.wait_for_power(PowerState::Off, POWER).await.map_err(job_error)?;

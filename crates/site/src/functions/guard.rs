@@ -34,3 +34,29 @@ pub(super) fn permitted(site: &Site, ctx: &JobContext, server_id: Id, touch: Tou
         _ => Ok(server),
     }
 }
+
+/// Refuses a server in use whose owner has not agreed, or not for now. `what` is what would be done to it.
+pub(super) fn agreed(
+    server: &SiteServer,
+    ctx: &JobContext,
+    agreed_until: Option<&str>,
+    what: &str,
+) -> Result<(), JobError> {
+    if !server.in_use {
+        return Ok(());
+    }
+    let refuse = |why: &str| {
+        Err(JobError::fatal(format!(
+            "server {} is in use: {why} that {what}; ask for the owner's word anew",
+            server.name
+        )))
+    };
+    match agreed_until {
+        None => refuse("its owner has not agreed"),
+        Some(_) if ctx.job.instance_id.is_none() => {
+            refuse("the order does not say for which instance its owner agreed")
+        }
+        Some(until) if until < store::time::now().as_str() => refuse("the time is over for which its owner agreed"),
+        Some(_) => Ok(()),
+    }
+}

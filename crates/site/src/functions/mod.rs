@@ -2,13 +2,19 @@
 
 mod boot;
 mod guard;
+mod server_bios;
+mod server_bmc;
+mod server_boot_iso;
 mod server_clean;
 mod server_discover;
+mod server_firmware;
+mod server_firmware_update;
 mod server_identify;
 mod server_install;
 mod server_inventory;
 mod server_power;
 mod server_power_status;
+mod server_sensors;
 mod server_start;
 mod storage_array;
 mod storage_bucket;
@@ -29,6 +35,13 @@ use crate::Site;
 pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
     let site = || site.clone();
     vec![
+        Arc::new(server_bios::ServerBiosFunction(site())),
+        Arc::new(server_bmc::ServerBmcFunction(site())),
+        Arc::new(server_boot_iso::ServerBootIsoFunction(site())),
+        Arc::new(server_firmware::ServerFirmwareInventoryFunction(site())),
+        Arc::new(server_firmware_update::ServerFirmwareUpdateFunction(site())),
+        Arc::new(server_sensors::ServerEventLogFunction(site())),
+        Arc::new(server_sensors::ServerSensorsFunction(site())),
         Arc::new(server_clean::ServerCleanFunction(site())),
         Arc::new(server_discover::ServerDiscoverFunction(site())),
         Arc::new(server_identify::ServerIdentifyFunction(site())),

@@ -29,6 +29,12 @@ impl JobFunction for ServerPowerFunction {
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerPower = ctx.payload()?;
         let server = permitted(&self.0, &ctx, order.server_id, Touch::Power)?;
+        if self.0.writes_firmware(server.id, ctx.id()).await? {
+            return Ok(Outcome::Wait {
+                reason: "firmware of this server is being written; its power is left alone until then".into(),
+                after: Duration::from_secs(5),
+            });
+        }
         let bmc = self.0.bmc(&server)?;
         ctx.progress(10, "asking the BMC");
         bmc.set_power(order.action).await.map_err(job_error)?;

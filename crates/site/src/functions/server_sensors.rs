@@ -1,0 +1,82 @@
+//! `server.sensors` and `server.event_log`: how the hardware is, and what it has noted.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bmc::{EventLog, Reading, Sensors};
+use engine::{JobContext, JobError, JobFunction, Outcome};
+use model::{
+    firmware::{self, Sensor, ServerEventLog, ServerSensors},
+    order::Order,
+};
+use serde_json::json;
+
+use super::guard::{Touch, permitted};
+use crate::{Site, equipment::job_error};
+
+/// Entries that are told, the newest.
+const ENTRIES: usize = 500;
+
+pub(super) struct ServerSensorsFunction(pub(super) Arc<Site>);
+pub(super) struct ServerEventLogFunction(pub(super) Arc<Site>);
+
+fn sensors(list: Vec<Reading>) -> Vec<Sensor> {
+    let one = |r: Reading| Sensor { name: r.name, value: r.value, health: r.health.as_str().to_owned() };
+    list.into_iter().map(one).collect()
+}
+
+#[async_trait]
+impl JobFunction for ServerSensorsFunction {
+    fn name(&self) -> &'static str {
+        ServerSensors::NAME
+    }
+
+    async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
+        let order: ServerSensors = ctx.payload()?;
+        let driver = self.0.bmc(&self.0.server(order.server_id)?)?;
+        ctx.progress(20, "reading the sensors");
+        let found = driver.redfish().map_err(job_error)?.sensors().await.map_err(job_error)?;
+        let answer = firmware::Sensors {
+            health: found.health.as_str().to_owned(),
+            temperatures: sensors(found.temperatures),
+            fans: sensors(found.fans),
+            power_watts: found.power_watts,
+        };
+        Ok(Outcome::Done(serde_json::to_value(answer).map_err(JobError::fatal)?))
+    }
+}
+
+#[async_trait]
+impl JobFunction for ServerEventLogFunction {
+    fn name(&self) -> &'static str {
+        ServerEventLog::NAME
+    }
+
+    async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
+        let order: ServerEventLog = ctx.payload()?;
+        let server = match order.clear {
+            true => permitted(&self.0, &ctx, order.server_id, Touch::Power)?,
+            false => self.0.server(order.server_id)?,
+        };
+        let driver = self.0.bmc(&server)?;
+        let bmc = driver.redfish().map_err(job_error)?;
+        ctx.progress(20, "reading the event log");
+        let log = bmc.log().await.map_err(job_error)?;
+        let skip = log.len().saturating_sub(ENTRIES);
+        let entries: Vec<firmware::LogEntry> = log
+            .into_iter()
+            .skip(skip)
+            .map(|e| firmware::LogEntry {
+                id: e.id,
+                at: e.at,
+                severity: e.severity.as_str().to_owned(),
+                message: e.message,
+            })
+            .collect();
+        if order.clear {
+            ctx.progress(70, "emptying the event log");
+            bmc.clear_log().await.map_err(job_error)?;
+        }
+        Ok(Outcome::Done(json!({"entries": entries, "cleared": order.clear})))
+    }
+}
