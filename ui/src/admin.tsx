@@ -1,6 +1,6 @@
 import './features/admin/admin.css';
 import { Group } from '@mantine/core';
-import { IconActivity, IconBuildingWarehouse, IconChecklist, IconGauge, IconNetwork, IconRouter, IconServer2 } from '@tabler/icons-react';
+import { IconActivity, IconBuildingWarehouse, IconChecklist, IconDoorEnter, IconEraser, IconGauge, IconNetwork, IconRouter, IconServer2 } from '@tabler/icons-react';
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet } from '@tanstack/react-router';
 import { guard, loginRoute } from './app/guard';
 import { useCallback, useMemo } from 'react';
@@ -20,6 +20,8 @@ const NAV = [
   { to: '/', label: 'Overview', icon: IconGauge },
   { to: '/sites', label: 'Sites', icon: IconBuildingWarehouse },
   { to: '/servers', label: 'Servers', icon: IconServer2 },
+  { to: '/registration', label: 'Registration', icon: IconDoorEnter },
+  { to: '/cleaning', label: 'Cleaning', icon: IconEraser },
   { to: '/switches', label: 'Switches', icon: IconRouter },
   { to: '/subnets', label: 'Subnets', icon: IconNetwork },
   { to: '/jobs', label: 'Jobs', icon: IconChecklist },
@@ -78,7 +80,13 @@ const router = createRouter({
         validateSearch: (s: Record<string, unknown>): ServerSearch => ({ q: text(s.q), status: text(s.status), power: text(s.power), sort: text(s.sort), type: Number(s.type) || undefined }),
         component: lazyRouteComponent(() => import('./features/admin/Servers'), 'Servers'),
       }),
-      page('/servers/$id', lazyRouteComponent(() => import('./features/admin/ServerDetail'), 'ServerDetail')),
+      page('/servers/register', lazyRouteComponent(() => import('./features/admin/Register'), 'Register')),
+      page('/servers/unknown', lazyRouteComponent(() => import('./features/admin/Unknown'), 'UnknownMachines')),
+      page('/registration', lazyRouteComponent(() => import('./features/admin/Registration'), 'Profiles')),
+      page('/registration/logins', lazyRouteComponent(() => import('./features/admin/Registration'), 'DefaultLogins')),
+      page('/cleaning', lazyRouteComponent(() => import('./features/admin/Cleaning'), 'Policies')),
+      page('/cleaning/certificates', lazyRouteComponent(() => import('./features/admin/Cleaning'), 'Certificates')),
+      page('/servers/$id', lazyRouteComponent(() => import('./features/admin/server/ServerDetail'), 'ServerDetail')),
       page('/switches', lazyRouteComponent(() => import('./features/admin/Switches'), 'Switches')),
       page('/switches/$id', lazyRouteComponent(() => import('./features/admin/Switches'), 'SwitchDetail')),
       page('/subnets', lazyRouteComponent(() => import('./features/admin/Subnets'), 'Subnets')),

@@ -108,7 +108,15 @@ export interface ServerDisk {
   type: string;
   status: string;
 }
-export type Server = Sure<'Server', 'serverId' | 'revision' | 'siteId' | 'datacenterName' | 'serverStatus' | 'powerStatus' | 'administrationState'> & May<'Server', 'serverTypeId' | 'serialNumber' | 'serverUUID' | 'managementAddress' | 'bmcMacAddress' | 'vendor' | 'model' | 'ramGbytes' | 'processorCount' | 'processorCoreCount' | 'processorName' | 'gpuCount' | 'rackName' | 'rackPositionLowerUnit' | 'tags'> & {
+export type Server = Sure<'Server', 'serverId' | 'revision' | 'siteId' | 'datacenterName' | 'serverStatus' | 'powerStatus' | 'administrationState'> & May<'Server', 'serverTypeId' | 'serialNumber' | 'serverUUID' | 'managementAddress' | 'bmcMacAddress' | 'vendor' | 'model' | 'ramGbytes' | 'processorCount' | 'processorCoreCount' | 'processorName' | 'gpuCount' | 'rackName' | 'rackPositionLowerUnit' | 'tags' | 'serverComments' | 'serverCleanupPolicyId' | 'registrationProfileId'> & {
+  tlsFingerprint?: string | null;
+  /** Another certificate than the known one that the BMC shows since. */
+  tlsFingerprintShown?: string | null;
+  bmcError?: string | null;
+  maintenance?: boolean | null;
+  maintenanceReason?: string | null;
+  inventoryDifferences?: { part: string; outOfBand?: string | null; inBand?: string | null }[] | null;
+  gpuInfo?: { model?: string | null; vendor?: string | null }[] | null;
   /** Why it is in this state, where that needs a word. */
   serverStatusReason?: string | null;
   interfaces?: ServerInterface[] | null;

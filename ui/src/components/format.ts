@@ -30,3 +30,15 @@ export function duration(ms: number | null | undefined): string {
 export const about = (seconds: number) => (seconds < 90 ? `${Math.max(5, Math.round(seconds / 5) * 5)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 360) / 10} h`);
 export const speed = (mbps: number | null | undefined) => (mbps ? (mbps >= 1000 ? `${mbps / 1000}G` : `${mbps}M`) : '–');
 export const words = (text: string) => text.replace(/[_-]+/g, ' ').replace(/^./, (c) => c.toUpperCase());
+/** Sizes as makers of disks count them. */
+export function bytes(n: number | null | undefined): string {
+  if (n === null || n === undefined) return '–';
+  const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
+  let at = 0;
+  let v = n;
+  while (v >= 1000 && at < units.length - 1) {
+    v /= 1000;
+    at++;
+  }
+  return `${v >= 100 || at === 0 || Number.isInteger(v) ? Math.round(v) : v.toFixed(1)} ${units[at]}`;
+}

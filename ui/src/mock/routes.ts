@@ -1,5 +1,6 @@
 import * as d from './data';
 import { deploy, plan, validate } from './deploy';
+import { storageRoutes } from './storage';
 
 interface Answer {
   status: number;
@@ -132,7 +133,7 @@ const ROUTES: [string, Handler][] = [
   ['POST /jobs/:id/actions/stop-retrying', jobIn('thrown_error')],
   ['GET /events', ({ query }) => page(d.events, query)],
 ];
-const COMPILED = ROUTES.map(([pattern, handler]) => {
+const COMPILED = [...storageRoutes(page, find), ...ROUTES].map(([pattern, handler]) => {
   const [method, path] = pattern.split(' ');
   return { method, expression: new RegExp(`^${path.replace(':id', '(?<id>[^/]+)').replace(':sub', '(?<sub>[^/]+)')}$`), handler };
 });

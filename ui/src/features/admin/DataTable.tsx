@@ -27,7 +27,7 @@ interface Source<T> {
 const ROW = 44;
 
 /** A table of any length: only visible rows are in the page, further ones are asked for as they come into view. */
-export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empty, height = 'calc(100vh - 206px)' }: { label: string; columns: Column<T>[]; source: Source<T>; keyOf: (row: T) => string | number; sort?: string; onSort?: (sort: string) => void; empty: ReactNode; height?: string }) {
+export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empty, tools, height = 'calc(100vh - 206px)' }: { label: string; columns: Column<T>[]; source: Source<T>; keyOf: (row: T) => string | number; sort?: string; onSort?: (sort: string) => void; empty: ReactNode; /** Above the table, at its right. */ tools?: ReactNode; height?: string }) {
   const box = useRef<HTMLDivElement>(null);
   const { rows, hasNextPage, isFetchingNextPage, fetchNextPage } = source;
   const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 8 });
@@ -43,8 +43,11 @@ export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empt
 
   if (source.error) return <ErrorCard error={source.error} retry={() => void source.refetch()} what={`${label} could not be loaded`} />;
   if (source.isPending) return <div className="panel" style={{ padding: 16 }}><Loading rows={8} /></div>;
-  if (!rows.length) return <div className="panel">{empty}</div>;
+  const bar = tools && <div className="dt-tools">{tools}</div>;
+  if (!rows.length) return <>{bar}<div className="panel">{empty}</div></>;
   return (
+    <>
+    {bar}
     <div className="panel">
       <div ref={box} className="dt" role="table" aria-label={label} aria-rowcount={source.total + 1} tabIndex={0} style={{ maxHeight: height }}>
         <div role="rowgroup" className="dt-head" style={{ minWidth: least }}>
@@ -81,6 +84,7 @@ export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empt
         {count(rows.length)} of {count(source.total)} loaded{isFetchingNextPage ? ', loading more…' : ''}
       </Text>
     </div>
+    </>
   );
 }
 export const NoRows = ({ title, children }: { title: string; children?: ReactNode }) => <Empty title={title}>{children}</Empty>;

@@ -1,7 +1,12 @@
 import { Group, Text, Title } from '@mantine/core';
+import { Link } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
 
-export function Page({ title, sub, tools, children }: { title: ReactNode; sub?: ReactNode; tools?: ReactNode; children: ReactNode }) {
+export interface Tab {
+  to: string;
+  label: string;
+}
+export function Page({ title, sub, tools, tabs, children }: { title: ReactNode; sub?: ReactNode; tools?: ReactNode; tabs?: readonly Tab[]; children: ReactNode }) {
   return (
     <main className="page wide">
       <Group justify="space-between" align="flex-end" mb="md">
@@ -15,6 +20,15 @@ export function Page({ title, sub, tools, children }: { title: ReactNode; sub?: 
         </div>
         <Group gap="xs">{tools}</Group>
       </Group>
+      {tabs && (
+        <nav className="subnav" aria-label={`Parts of ${typeof title === 'string' ? title : 'this page'}`}>
+          {tabs.map((t) => (
+            <Link key={t.to} to={t.to as '/'} activeProps={{ className: 'active', 'aria-current': 'page' }} activeOptions={{ exact: true, includeSearch: false }}>
+              {t.label}
+            </Link>
+          ))}
+        </nav>
+      )}
       {children}
     </main>
   );

@@ -10,7 +10,8 @@ import { Status } from '../../components/status';
 import { type Column, DataTable, NoRows } from './DataTable';
 import { useList } from './list';
 import { Page } from './Page';
-import { RegisterDialog } from './RegisterDialog';
+
+export const SERVER_TABS = [{ to: '/servers', label: 'Registered' }, { to: '/servers/unknown', label: 'Unknown machines' }];
 
 export interface ServerSearch {
   q?: string;
@@ -19,7 +20,7 @@ export interface ServerSearch {
   power?: string;
   sort?: string;
 }
-const STATES = ['available', 'used', 'cleaning', 'registering', 'unavailable', 'defective', 'updating_firmware', 'used_registering', 'decommissioned', 'removed_from_rack'];
+const STATES = ['available', 'used', 'cleaning', 'cleaning_required', 'registering', 'pending_registration', 'registration_incomplete', 'unavailable', 'defective', 'updating_firmware', 'used_registering', 'used_diagnostics', 'removed_from_rack', 'decommissioned', 'deleting'];
 /** A job of a server changes its state and its power. */
 const KIND = /^(server|job)$/;
 const route = getRouteApi('/shell/servers');
@@ -31,7 +32,6 @@ export function Servers() {
   // Two entries share these features, so the router's types are not registered globally: the shape is said here.
   const change = (next: Partial<ServerSearch>) => void navigate({ search: ((old: ServerSearch) => ({ ...old, ...next })) as never, replace: true });
   const [text, setText] = useState(search.q ?? '');
-  const [registering, setRegistering] = useState(false);
   useEffect(() => {
     if (text === (search.q ?? '')) return;
     const timer = setTimeout(() => change({ q: text || undefined }), 250);
@@ -55,6 +55,7 @@ export function Servers() {
   return (
     <Page
       title="Servers"
+      tabs={SERVER_TABS}
       sub={`${list.total} ${search.q || search.status || search.type || search.power ? 'match' : 'registered'}`}
       tools={
         <>
@@ -62,12 +63,11 @@ export function Servers() {
           <Select aria-label="State" placeholder="Any state" clearable clearButtonProps={{ 'aria-label': 'Any state' }} w={160} data={STATES.map((v) => ({ value: v, label: words(v) }))} value={search.status ?? null} onChange={(v) => change({ status: v ?? undefined })} />
           <Select aria-label="Type" placeholder="Any type" clearable clearButtonProps={{ 'aria-label': 'Any type' }} w={160} data={(types.data?.data ?? []).map((t) => ({ value: String(t.id), label: t.name }))} value={search.type ? String(search.type) : null} onChange={(v) => change({ type: v ? Number(v) : undefined })} />
           <Select aria-label="Power" placeholder="Any power" clearable clearButtonProps={{ 'aria-label': 'Any power' }} w={130} data={['on', 'off', 'unknown'].map((v) => ({ value: v, label: words(v) }))} value={search.power ?? null} onChange={(v) => change({ power: v ?? undefined })} />
-          <Button leftSection={<IconPlus size={17} />} onClick={() => setRegistering(true)}>Register server</Button>
+          <Button renderRoot={(props) => <Link to="/servers/register" {...props} />} leftSection={<IconPlus size={17} />}>Register servers</Button>
         </>
       }
     >
       <DataTable label="Servers" columns={columns} source={list} keyOf={(s) => s.serverId} sort={search.sort ?? 'serverId:ASC'} onSort={(sort) => change({ sort })} empty={<NoRows title="No server">{search.q || search.status ? 'Nothing matches these filters.' : 'Servers appear here when they are registered or found by their site.'}</NoRows>} />
-      {registering && <RegisterDialog close={() => setRegistering(false)} />}
     </Page>
   );
 }

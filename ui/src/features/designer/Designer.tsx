@@ -20,7 +20,7 @@ import { isDone, isFailed, useDeploy } from './deploy/live';
 import { PlanDialog } from './deploy/PlanDialog';
 import { deployedDoc } from './model/deployed';
 import { diffOf } from './model/diff';
-import type { Key } from './model/doc';
+import { elementKeys, elementOf, type Key, STORE_WORDS } from './model/doc';
 import { load, startAutosave, validate } from './model/persist';
 import type { Rule } from './model/rules';
 import { difference } from './model/sync';
@@ -118,7 +118,7 @@ export function Designer({ id }: { id: number }) {
   const marks = useMemo(() => {
     const out = { added: 0, changed: 0, removed: 0, same: 0 };
     const name = { type: (n: number) => typeName(catalogue, n), os: (n: number | null) => osName(catalogue, n) };
-    for (const key of [...Object.keys(doc.groups), ...Object.keys(doc.networks)]) out[diffOf(doc, facts[key], key, name).mark]++;
+    for (const key of elementKeys(doc)) out[diffOf(doc, facts[key], key, name).mark]++;
     return out;
   }, [doc, facts, catalogue]);
   const dirty = useMemo(() => difference(saved, doc).length > 0, [saved, doc]);
@@ -130,12 +130,12 @@ export function Designer({ id }: { id: number }) {
     return () => window.removeEventListener('beforeunload', ask);
   }, [dirty]);
   const errors = problems.filter((p) => p.severity === 'error').length;
-  const empty = !Object.keys(doc.groups).length && !Object.keys(doc.networks).length;
+  const empty = !elementKeys(doc).length;
   const failed = deploy.jobs.filter(isFailed).length;
 
   useCommands(
     useMemo(() => {
-      const element = [...Object.entries(doc.groups), ...Object.entries(doc.networks)].map(([key, e]) => ({ id: key, label: e.label, hint: doc.groups[key] ? 'Server group of this design' : 'Network of this design', run: () => select(key) }));
+      const element = elementKeys(doc).map((key) => ({ id: key, label: elementOf(doc, key)?.label ?? key, hint: `${doc.groups[key] ? 'Server group' : doc.stores[key] ? STORE_WORDS[doc.stores[key].kind] : 'Network'} of this design`, run: () => select(key) }));
       const action = (label: string, run: () => void, keys?: string) => ({ id: label, label, hint: 'Designer', keys, run });
       return [
         action('Add to the design', () => setAddOpen(true), 'A'),
@@ -151,7 +151,7 @@ export function Designer({ id }: { id: number }) {
         action('Show jobs', () => setTab('jobs')),
         ...element,
       ];
-    }, [doc.groups, doc.networks]),
+    }, [doc]),
   );
 
   const cancel = useMutation({

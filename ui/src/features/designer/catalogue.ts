@@ -1,5 +1,6 @@
 import { useQuery } from '@tanstack/react-query';
 import { api } from '../../api/client';
+import type { Storage } from '../../api/storage';
 import type { Availability, Fabric, LogicalNetwork, NetworkProfile, OsTemplate, ServerType, Site } from '../../api/types';
 import { listAll } from './model/persist';
 
@@ -11,8 +12,10 @@ export interface Catalogue {
   fabrics: Fabric[];
   shared: LogicalNetwork[];
   site: Site | null;
+  /** Storages of the site that this person may see; a design may leave the choice to the deploy. */
+  storages: Storage[];
 }
-const NONE: Catalogue = { types: [], templates: [], profiles: [], fabrics: [], shared: [], site: null };
+const NONE: Catalogue = { types: [], templates: [], profiles: [], fabrics: [], shared: [], site: null, storages: [] };
 
 export function useCatalogue(siteId: number | undefined) {
   const query = useQuery({
@@ -20,8 +23,9 @@ export function useCatalogue(siteId: number | undefined) {
     enabled: siteId !== undefined,
     staleTime: 60_000,
     queryFn: async (): Promise<Catalogue> => {
-      const [site, types, templates, fabrics] = await Promise.all([
+      const [site, storages, types, templates, fabrics] = await Promise.all([
         api.get<Site>(`/sites/${siteId}`).catch(() => null),
+        listAll<Storage>('/storages', { 'filter.siteId': siteId ?? 0 }).catch(() => []),
         listAll<ServerType>('/server-types'),
         listAll<OsTemplate>('/os-templates'),
         listAll<Fabric>('/network-fabrics', { 'filter.siteId': siteId ?? 0 }),
@@ -31,7 +35,7 @@ export function useCatalogue(siteId: number | undefined) {
         listAll<NetworkProfile>('/logical-network-profiles').catch(() => []),
         listAll<LogicalNetwork>('/logical-networks', { 'filter.infrastructureId': '$null' }).catch(() => []),
       ]);
-      return { site, types, templates, fabrics, profiles: profiles.filter((p) => here.has(p.fabricId)), shared: shared.filter((n) => here.has(n.fabricId) && n.serviceStatus !== 'deleted') };
+      return { site, storages, types, templates, fabrics, profiles: profiles.filter((p) => here.has(p.fabricId)), shared: shared.filter((n) => here.has(n.fabricId) && n.serviceStatus !== 'deleted') };
     },
   });
   const catalogue = query.data ?? NONE;

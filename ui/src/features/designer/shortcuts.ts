@@ -1,5 +1,5 @@
 import { useEffect } from 'react';
-import { type Key } from './model/doc';
+import { elementKeys, elementOf, type Key } from './model/doc';
 import { toast } from '../../components/toast';
 import { arrange, disconnect, duplicate, pick, pickedKeys, redo, remove, select, undo, useDesigner } from './model/store';
 
@@ -25,7 +25,7 @@ export function useShortcuts(on: { openConnect: (from: Key) => void; openAdd: ()
       if (mod && key === 'z') (event.shiftKey ? redo : undo)();
       else if (mod && key === 'y') redo();
       else if (mod && key === 'd' && meant.length) duplicate(...meant);
-      else if (mod && key === 'a') pick([...Object.keys(doc.networks), ...Object.keys(doc.groups)]);
+      else if (mod && key === 'a') pick(elementKeys(doc));
       else if (mod || event.altKey) done = false;
       else if (key === 'c' && at) on.openConnect(at);
       else if (key === 'a') on.openAdd();
@@ -37,7 +37,7 @@ export function useShortcuts(on: { openConnect: (from: Key) => void; openAdd: ()
         if (link) disconnect(link);
         else if (meant.length) {
           remove(...meant);
-          toast('Deleted', meant.map((k) => (doc.groups[k] ?? doc.networks[k])?.label).join(', '), { action: { label: 'Undo', run: undo } });
+          toast('Deleted', meant.map((k) => elementOf(doc, k)?.label).join(', '), { action: { label: 'Undo', run: undo } });
         }
       } else done = false;
       if (done) event.preventDefault();

@@ -6,16 +6,18 @@ import { useCallback, useEffect, useMemo, useRef } from 'react';
 import { toast } from '../../../components/toast';
 import { defaultNetwork } from '../catalogue';
 import { useDesignerContext } from '../context';
-import { isGroup, linkKey, type Position } from '../model/doc';
-import { CARD, RAIL, railWidth } from '../model/layout';
+import { isGroup, isStore, linkKey, type Position, STORE_WORDS } from '../model/doc';
+import { CARD, RAIL, railWidth, STORE } from '../model/layout';
 import { connectToNew, move, NOWHERE, pick, pickedKeys, select, selectLink, shownDoc, useDesigner } from '../model/store';
 import { connectAndTell } from '../tell';
+import { AttachEdge } from './AttachEdge';
 import { DropEdge } from './DropEdge';
 import { GroupNode } from './GroupNode';
 import { NetworkNode } from './NetworkNode';
+import { StoreNode } from './StoreNode';
 
-const nodeTypes = { servers: GroupNode, network: NetworkNode };
-const edgeTypes = { drop: DropEdge };
+const nodeTypes = { servers: GroupNode, network: NetworkNode, store: StoreNode };
+const edgeTypes = { drop: DropEdge, attach: AttachEdge };
 /** From this many elements on only those in view are in the page. */
 const CULL = 120;
 const MULTI = ['Control', 'Meta'];
@@ -40,23 +42,26 @@ export function Canvas() {
     const make = (id: string, type: string, label: string, w: number, h: number) => {
       const position = dragged[id] ?? doc.positions[id];
       const before = kept.current.get(id);
-      const ariaLabel = `${type === 'servers' ? 'Server group' : 'Network'} ${label}. Press C to connect, Enter for its settings, Delete to remove.`;
+      const ariaLabel = `${type === 'servers' ? 'Server group' : type === 'store' ? STORE_WORDS[doc.stores[id].kind] : 'Network'} ${label}. Press C to connect, Enter for its settings, Delete to remove.`;
       const same = before && before.position === position && before.selected === picked.has(id) && before.width === w && before.draggable === !locked && before.ariaLabel === ariaLabel;
-      next.set(id, same ? before : { id, type, position, data: {}, selected: picked.has(id), width: w, height: h, measured: { width: w, height: h }, zIndex: type === 'servers' ? 2 : 1, ariaLabel, draggable: !locked, dragHandle: type === 'network' ? '.sy-pill' : undefined });
+      next.set(id, same ? before : { id, type, position, data: {}, selected: picked.has(id), width: w, height: h, measured: { width: w, height: h }, zIndex: type === 'network' ? 1 : 2, ariaLabel, draggable: !locked, dragHandle: type === 'network' ? '.sy-pill' : undefined });
     };
     for (const [id, n] of Object.entries(doc.networks)) make(id, 'network', n.label, width, RAIL.height);
     for (const [id, g] of Object.entries(doc.groups)) make(id, 'servers', g.label, CARD.width, CARD.height);
+    for (const [id, s] of Object.entries(doc.stores)) make(id, 'store', s.label, STORE.width, STORE.height);
     kept.current = next;
     return [...next.values()];
   }, [doc, selection, several, dragged, locked]);
-  const { links, groups, networks } = doc;
+  const { links, groups, networks, stores } = doc;
   const edges = useMemo<Edge[]>(
-    () =>
-      Object.entries(links).map(([id, l]) => ({
+    () => [
+      ...Object.entries(links).map(([id, l]) => ({
         id, source: l.group, target: l.network, sourceHandle: 'port', targetHandle: 'rail', type: 'drop', selected: link === id, focusable: true,
         ariaLabel: `Connection of ${groups[l.group]?.label} to ${networks[l.network]?.label}, ${l.tagged ? 'tagged' : 'untagged'}`,
       })),
-    [links, groups, networks, link],
+      ...Object.entries(stores).flatMap(([id, s]) => s.hosts.filter((g) => groups[g]).map((g) => ({ id: `${g}>${id}`, source: g, target: id, sourceHandle: 'storage', targetHandle: 'in', type: 'attach', focusable: false }))),
+    ],
+    [links, groups, networks, stores, link],
   );
 
   const onNodesChange = useCallback(
@@ -68,7 +73,7 @@ export function Canvas() {
       for (const change of changes) {
         if (change.type === 'position' && change.position) {
           // Rails only go up and down: their line spans the drawing.
-          const position = isGroup(change.id) ? change.position : { x: RAIL.left, y: change.position.y };
+          const position = isGroup(change.id) || isStore(change.id) ? change.position : { x: RAIL.left, y: change.position.y };
           (change.dragging ? under : ended)[change.id] = position;
         } else if (change.type === 'position' && change.dragging === false && dragging[change.id]) ended[change.id] = dragging[change.id];
         else if (change.type === 'select') chosen.set(change.id, change.selected);
@@ -140,7 +145,7 @@ export function Canvas() {
       onConnect={onConnect}
       onConnectEnd={onConnectEnd}
       onNodeClick={(event, node) => !event.ctrlKey && !event.metaKey && select(node.id)}
-      onEdgeClick={(_, edge) => selectLink(linkKey(edge.source, edge.target))}
+      onEdgeClick={(_, edge) => edge.type === 'attach' ? select(edge.target) : selectLink(linkKey(edge.source, edge.target))}
       onPaneClick={() => select(null)}
       onMoveStart={(event) => {
         if (event) seen.current.own = true;
@@ -162,7 +167,7 @@ export function Canvas() {
       ariaLabelConfig={{ 'node.a11yDescription.default': 'Press Enter to select. Arrow keys move. C connects. Delete removes.' }}
     >
       <Background variant={BackgroundVariant.Dots} gap={24} size={1.6} color="var(--sy-dot)" />
-      {count > 8 && <MiniMap pannable zoomable ariaLabel="Small map of the design" nodeColor={(n) => (n.type === 'servers' ? 'var(--mantine-color-steel-4)' : 'var(--mantine-color-gray-4)')} nodeBorderRadius={6} />}
+      {count > 8 && <MiniMap pannable zoomable ariaLabel="Small map of the design" nodeColor={(n) => (n.type !== 'network' ? 'var(--mantine-color-steel-4)' : 'var(--mantine-color-gray-4)')} nodeBorderRadius={6} />}
       <Controls showInteractive={false} />
     </ReactFlow>
   );

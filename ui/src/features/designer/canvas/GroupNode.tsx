@@ -77,6 +77,7 @@ export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
   return (
     <div className={classes}>
       <Handle type="source" position={Position.Top} id="port" className="sy-connector" aria-hidden data-connector={group.label} title="Drag to a network or another group" isConnectable={!locked && !group.deleted} />
+      <Handle type="source" position={Position.Bottom} id="storage" className="sy-hidden-handle" isConnectable={false} />
       <div className="sy-ports" aria-hidden>
         {Array.from({ length: nics }, (_, i) => (
           <span key={i} className={links.length ? 'used' : ''} />

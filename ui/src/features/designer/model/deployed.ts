@@ -1,5 +1,6 @@
+import { sizeOf } from '../../../api/storage';
 import type { ServerInstance } from '../../../api/types';
-import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc } from './doc';
+import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, StoreDoc } from './doc';
 import { addressesOf, linkKey } from './doc';
 import { complete } from './layout';
 import type { Facts } from './store';
@@ -33,5 +34,11 @@ export function deployedDoc(doc: Doc, facts: Readonly<Record<Key, Facts>>, ids: 
       }
     }
   }
-  return complete({ groups, networks, links, positions: doc.positions });
+  const stores: Record<Key, StoreDoc> = {};
+  for (const [key, { store }] of Object.entries(facts)) {
+    if (!store || !runs(store.serviceStatus)) continue;
+    const hosts = (store.hosts?.instanceGroup ? [...store.hosts.instanceGroup.connected, ...store.hosts.instanceGroup.willBeDisconnected] : []).flatMap((id) => Object.keys(groups).filter((k) => ids[k] === id));
+    stores[key] = { kind: store.kind, label: store.label, sizeGb: sizeOf(store), storageId: store.storagePoolId ?? null, hosts: hosts.sort(), deleted: false };
+  }
+  return complete({ groups, networks, links, stores, positions: doc.positions });
 }

@@ -1,4 +1,5 @@
-import type { Doc, GroupDoc, Key, NetworkDoc } from './doc';
+import type { Doc, GroupDoc, Key, NetworkDoc, StoreDoc } from './doc';
+import { sizeOf } from '../../../api/storage';
 import type { Facts } from './store';
 
 export type Mark = 'added' | 'changed' | 'removed' | 'same';
@@ -12,6 +13,7 @@ export const SIGN: Record<Mark, string> = { added: '+ new', changed: '~ changed'
 /** The designed element against what is deployed. */
 export function diffOf(doc: Doc, facts: Facts | undefined, key: Key, name: { type: (id: number) => string; os: (id: number | null) => string }): Diff {
   if (doc.groups[key]) return diffOfGroup(doc.groups[key], facts, name);
+  if (doc.stores[key]) return diffOfStore(doc.stores[key], facts);
   return diffOfNetwork(doc.networks[key], facts);
 }
 export const AS_IS: Diff = { mark: 'same', fields: [] };
@@ -38,4 +40,15 @@ export function diffOfNetwork(network: NetworkDoc | undefined, facts: Facts | un
   const old = facts?.network;
   if (!old || old.serviceStatus === 'ordered') return { mark: 'added', fields: [] };
   return old.label === network.label ? { mark: 'same', fields: [] } : { mark: 'changed', fields: [{ field: 'Label', before: old.label, after: network.label }] };
+}
+
+export function diffOfStore(store: StoreDoc, facts: Facts | undefined): Diff {
+  const old = facts?.store;
+  if (store.deleted) return { mark: 'removed', fields: [] };
+  if (!old || old.serviceStatus === 'ordered') return { mark: 'added', fields: [] };
+  const fields: Diff['fields'] = [];
+  if (old.label !== store.label) fields.push({ field: 'Label', before: old.label, after: store.label });
+  if (sizeOf(old) !== store.sizeGb) fields.push({ field: 'Size', before: `${sizeOf(old)} GB`, after: `${store.sizeGb} GB` });
+  const pending = old.config.deployType === 'edit' && old.config.deployStatus !== 'finished';
+  return { mark: fields.length || pending ? 'changed' : 'same', fields };
 }

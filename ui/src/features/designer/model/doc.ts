@@ -33,6 +33,19 @@ export interface LinkDoc {
   defaultRoute: boolean;
   redundancy: 'active-backup' | 'active-active' | null;
 }
+export type StoreKind = 'drive' | 'share' | 'bucket';
+/** Storage beside the servers: a drive or file share that groups attach, or a bucket that is reached with its key. */
+export interface StoreDoc {
+  kind: StoreKind;
+  label: string;
+  sizeGb: number;
+  /** The storage it lies on; null: chosen at deploy. */
+  storageId: number | null;
+  /** Groups whose servers have it, sorted. */
+  hosts: readonly Key[];
+  deleted: boolean;
+}
+export const STORE_WORDS: Record<StoreKind, string> = { drive: 'Shared drive', share: 'File share', bucket: 'Bucket' };
 export interface Position {
   x: number;
   y: number;
@@ -41,10 +54,11 @@ export interface Doc {
   groups: Readonly<Record<Key, GroupDoc>>;
   networks: Readonly<Record<Key, NetworkDoc>>;
   links: Readonly<Record<string, LinkDoc>>;
+  stores: Readonly<Record<Key, StoreDoc>>;
   /** Layout only: never a change of the design. */
   positions: Readonly<Record<Key, Position>>;
 }
-export const EMPTY: Doc = { groups: {}, networks: {}, links: {}, positions: {} };
+export const EMPTY: Doc = { groups: {}, networks: {}, links: {}, stores: {}, positions: {} };
 export const linkKey = (group: Key, network: Key) => `${group}|${network}`;
 const NONE: readonly LinkDoc[] = [];
 const byElement = new WeakMap<Doc['links'], Map<Key, LinkDoc[]>>();
@@ -59,6 +73,11 @@ export function linksOf(doc: Pick<Doc, 'links'>, key: Key): readonly LinkDoc[] {
   return all.get(key) ?? NONE;
 }
 export const isGroup = (key: Key) => key.startsWith('g:');
+export const isStore = (key: Key) => key.startsWith('s:');
+export const elementOf = (doc: Doc, key: Key): GroupDoc | NetworkDoc | StoreDoc | undefined => doc.groups[key] ?? doc.networks[key] ?? doc.stores[key];
+export const elementKeys = (doc: Doc): Key[] => [...Object.keys(doc.networks), ...Object.keys(doc.groups), ...Object.keys(doc.stores)];
+/** Stores that a group's servers have. */
+export const storesOf = (doc: Doc, group: Key): Key[] => Object.keys(doc.stores).filter((k) => doc.stores[k].hosts.includes(group));
 
 /** What the wire says of a network's IPv4 strategies. */
 export function addressesOf(n: LogicalNetwork): Addresses {
@@ -74,7 +93,7 @@ export function without<T>(record: Readonly<Record<string, T>>, keys: Iterable<s
 
 /** `workers`, `workers-2`, … : the first free label. */
 export function freeLabel(doc: Doc, base: string): string {
-  const taken = new Set([...Object.values(doc.groups), ...Object.values(doc.networks)].map((o) => o.label));
+  const taken = new Set([...Object.values(doc.groups), ...Object.values(doc.networks), ...Object.values(doc.stores)].map((o) => o.label));
   if (!taken.has(base)) return base;
   const stem = base.replace(/-\d+$/, '');
   for (let n = 2; ; n++) if (!taken.has(`${stem}-${n}`)) return `${stem}-${n}`;

@@ -166,5 +166,7 @@ export function fromYaml(text: string, doc: Doc, facts: Readonly<Record<Key, Fac
     groups[key] = { ...g, deleted: true };
     for (const l of linksOf(doc, key)) links[linkKey(key, l.network)] = l;
   }
-  return { doc: complete({ groups, networks, links, positions: doc.positions }) };
+  // The document does not speak of storage: it stays as it is drawn, attached to what is left.
+  const stores = Object.fromEntries(Object.entries(doc.stores).map(([k, s]) => [k, { ...s, hosts: s.hosts.filter((h) => groups[h]) }]));
+  return { doc: complete({ groups, networks, links, stores, positions: doc.positions }) };
 }

@@ -2,6 +2,7 @@ import type { Doc, Key, Position } from './doc';
 
 /** Sizes in canvas units (px at zoom 1). */
 export const CARD = { width: 264, height: 152, gap: 48 };
+export const STORE = { width: 264, height: 76, gap: 48 };
 export const RAIL = { height: 44, pitch: 68, left: 0, pill: 232 };
 const COLUMNS = 4;
 const GRID = 8;
@@ -22,6 +23,8 @@ export function autoLayout(doc: Doc): Record<Key, Position> {
       y: snap(top + row * (CARD.height + CARD.gap)),
     };
   });
+  const bottom = Math.max(top - CARD.gap, ...Object.keys(doc.groups).map((k) => out[k].y + CARD.height)) + 72;
+  Object.keys(doc.stores).forEach((key, i) => (out[key] = { x: snap(RAIL.left + RAIL.pill + 48 + (i % COLUMNS) * (STORE.width + STORE.gap)), y: snap(bottom + Math.floor(i / COLUMNS) * (STORE.height + STORE.gap)) }));
   return out;
 }
 
@@ -34,6 +37,15 @@ export function placeNew(doc: Doc, key: Key): Position {
     // Between the rails and the cards; cards are moved down by the caller when there is no room.
     return { x: RAIL.left, y: snap(Math.max(-RAIL.pitch, ...ys) + RAIL.pitch) };
   }
+  if (key in doc.stores) {
+    const others = Object.keys(doc.stores).filter((k) => k !== key && doc.positions[k]).map((k) => doc.positions[k]);
+    const cards = Object.keys(doc.groups).filter((k) => doc.positions[k]).map((k) => doc.positions[k].y + CARD.height);
+    const below = snap(Math.max(railsBottom(Object.keys(doc.networks).length), ...cards) + 72);
+    for (let i = 0; ; i++) {
+      const spot = { x: snap(RAIL.left + RAIL.pill + 48 + (i % COLUMNS) * (STORE.width + STORE.gap)), y: below + Math.floor(i / COLUMNS) * (STORE.height + STORE.gap) };
+      if (!others.some((p) => Math.abs(p.x - spot.x) < STORE.width + 16 && Math.abs(p.y - spot.y) < STORE.height + 16)) return spot;
+    }
+  }
   const placed = Object.keys(doc.groups).filter((k) => k !== key && doc.positions[k]).map((k) => doc.positions[k]);
   const top = snap(Math.max(railsBottom(Object.keys(doc.networks).length), railsBottom(2)) + 40);
   for (let i = 0; ; i++) {
@@ -45,7 +57,7 @@ export function placeNew(doc: Doc, key: Key): Position {
 /** Every element gets a place. */
 export function complete(doc: Doc): Doc {
   let next = doc;
-  for (const key of [...Object.keys(doc.networks), ...Object.keys(doc.groups)]) {
+  for (const key of [...Object.keys(doc.networks), ...Object.keys(doc.groups), ...Object.keys(doc.stores)]) {
     if (!next.positions[key]) next = { ...next, positions: { ...next.positions, [key]: placeNew(next, key) } };
   }
   const lowestRail = Math.max(0, ...Object.keys(next.networks).map((k) => next.positions[k].y + RAIL.pitch));
@@ -53,7 +65,7 @@ export function complete(doc: Doc): Doc {
   if (highestCard < lowestRail + 16) {
     const shift = snap(lowestRail + 40 - highestCard);
     const positions = { ...next.positions };
-    for (const key of Object.keys(next.groups)) positions[key] = { x: positions[key].x, y: positions[key].y + shift };
+    for (const key of [...Object.keys(next.groups), ...Object.keys(next.stores)]) positions[key] = { x: positions[key].x, y: positions[key].y + shift };
     next = { ...next, positions };
   }
   return next;

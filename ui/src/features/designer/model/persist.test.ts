@@ -67,4 +67,28 @@ describe('the draft on the server', () => {
     expect(state().doc.links[`${web}|${lan}`]).toBeUndefined();
     stop();
   });
+  it('storage is made, attached and detached as it was drawn', async () => {
+    await load(2);
+    const stop = startAutosave();
+    const nodes = store.addGroup({ instanceCount: 2, serverTypeId: 1, osTemplateId: 1, label: 'store-nodes' });
+    const drive = store.addStore('drive', 200, 'data');
+    expect(store.connect(drive, nodes).effect).toBe('attach');
+    const bucket = store.addStore('bucket', 50, 'backups');
+    expect(store.connect(nodes, bucket).effect).toBe('no');
+    await flush();
+    expect(state().facts[drive].store?.hosts?.instanceGroup.willBeConnected).toEqual([state().ids[nodes]]);
+    store.editStore(drive, { sizeGb: 300 });
+    store.detach(drive, nodes);
+    await flush();
+    expect(state().saved.stores[drive]).toMatchObject({ sizeGb: 300, hosts: [] });
+    store.undo();
+    await flush();
+    expect(state().saved.stores[drive].hosts).toEqual([nodes]);
+    store.remove(nodes);
+    expect(state().doc.stores[drive].hosts).toEqual([]);
+    store.remove(drive, bucket);
+    await flush();
+    expect(state().saved.stores).toEqual({});
+    stop();
+  });
 });

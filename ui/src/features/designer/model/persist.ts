@@ -1,8 +1,9 @@
 import { ApiError, api } from '../../../api/client';
+import { designedSize, PATHS, sizeBody, type StorageElement, type StoreHosts } from '../../../api/storage';
 import type { GroupConnection, LogicalNetwork, Page, Problem, ServerInstanceGroup } from '../../../api/types';
 import { toast } from '../../../components/toast';
-import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, Position } from './doc';
-import { addressesOf, EMPTY, linkKey, linksOf } from './doc';
+import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, Position, StoreDoc } from './doc';
+import { addressesOf, elementOf, EMPTY, linkKey, linksOf } from './doc';
 import { complete } from './layout';
 import { type Facts, type Step, useDesigner } from './store';
 import { difference, type Op, same, settle } from './sync';
@@ -35,6 +36,22 @@ const networkDoc = (n: LogicalNetwork): NetworkDoc => ({
   addresses: addressesOf(n),
 });
 
+const KINDS = ['drive', 'share', 'bucket'] as const;
+/** A kind of storage that this person may not see is not offered; any other failure is one. */
+const unseen = (error: unknown): null => {
+  if (error instanceof ApiError && (error.status === 403 || error.status === 404)) return null;
+  throw error;
+};
+/** Ids of a file share's hosts are strings on the wire, those of a drive's numbers. */
+const numbers = ({ instanceGroup: g }: StoreHosts): StoreHosts => ({ instanceGroup: { willBeConnected: g.willBeConnected.map(Number), connected: g.connected.map(Number), willBeDisconnected: g.willBeDisconnected.map(Number), disconnected: g.disconnected.map(Number) } });
+async function fetchStores(id: number): Promise<StorageElement[]> {
+  const all = await Promise.all(KINDS.map(async (kind) => (await listAll<StorageElement>(`/infrastructures/${id}/${PATHS[kind]}`).catch(unseen))?.map((e) => ({ ...e, kind }))));
+  set({ storeKinds: KINDS.filter((_, i) => all[i]) });
+  return Promise.all(
+    all.flatMap((list) => list ?? []).filter((e) => e.serviceStatus !== 'deleted').map(async (e): Promise<StorageElement> => (e.kind === 'bucket' ? e : { ...e, hosts: numbers(await api.get<StoreHosts>(`/infrastructures/${id}/${PATHS[e.kind]}/${e.id}/hosts`)) })),
+  );
+}
+
 interface Snapshot {
   doc: Doc;
   ids: Record<Key, number>;
@@ -42,9 +59,10 @@ interface Snapshot {
 }
 
 async function fetchDesign(id: number): Promise<Snapshot> {
-  const [groups, own, layout] = await Promise.all([
+  const [groups, own, stores, layout] = await Promise.all([
     listAll<ServerInstanceGroup>(`/infrastructures/${id}/server-instance-groups`),
     listAll<LogicalNetwork>('/logical-networks', { 'filter.infrastructureId': id }),
+    fetchStores(id),
     api.get<{ positions?: Record<string, Position> } | null>(`/infrastructures/${id}/layout`).catch(() => null),
   ]);
   const live = groups.filter((g) => g.serviceStatus !== 'deleted');
@@ -55,9 +73,9 @@ async function fetchDesign(id: number): Promise<Snapshot> {
   networks.push(...(await Promise.all(foreign.map((n) => api.get<LogicalNetwork>(`/logical-networks/${n}`)))));
 
   const back = new Map(Object.entries(get().infrastructureId === id ? get().ids : {}).map(([key, value]) => [`${key[0]}:${value}`, key]));
-  const keyOf = (kind: 'g' | 'n', value: number) => back.get(`${kind}:${value}`) ?? `${kind}:${value}`;
+  const keyOf = (kind: 'g' | 'n' | 's', value: number | string) => back.get(`${kind}:${value}`) ?? `${kind}:${value}`;
   const out: Snapshot = { doc: EMPTY, ids: {}, facts: {} };
-  const doc = { groups: {} as Record<Key, GroupDoc>, networks: {} as Record<Key, NetworkDoc>, links: {} as Record<string, LinkDoc>, positions: {} as Record<Key, Position> };
+  const doc = { groups: {} as Record<Key, GroupDoc>, networks: {} as Record<Key, NetworkDoc>, links: {} as Record<string, LinkDoc>, stores: {} as Record<Key, StoreDoc>, positions: {} as Record<Key, Position> };
   const place = (key: Key, wire: string) => {
     const at = layout?.positions?.[wire];
     if (at && Number.isFinite(at.x) && Number.isFinite(at.y)) doc.positions[key] = { x: at.x, y: at.y };
@@ -80,6 +98,19 @@ async function fetchDesign(id: number): Promise<Snapshot> {
       doc.links[linkKey(key, network)] = { group: key, network, tagged: c.tagged, mtu: c.mtu ?? 1500, defaultRoute: c.providesDefaultRoute ?? false, redundancy: c.redundancy?.mode ?? null };
     }
   });
+  for (const e of stores) {
+    // Drives, shares and buckets are one family with one row of ids.
+    const key = keyOf('s', e.id);
+    const hosts = e.hosts?.instanceGroup;
+    const gone = e.config.deployType === 'delete' && e.config.deployStatus !== 'finished';
+    doc.stores[key] = {
+      kind: e.kind, label: e.config.label, sizeGb: designedSize(e), storageId: e.config.storagePoolId ?? null, deleted: gone,
+      hosts: (hosts ? [...hosts.connected, ...(gone ? hosts.willBeDisconnected : hosts.willBeConnected)] : []).map((g) => keyOf('g', g)).filter((g) => doc.groups[g]).sort(),
+    };
+    out.ids[key] = e.id;
+    out.facts[key] = { store: e };
+    place(key, `store:${e.id}`);
+  }
   out.doc = complete(doc);
   return out;
 }
@@ -93,6 +124,8 @@ export async function load(id: number) {
     let history: { past: Step[]; future: Step[]; ids: Record<Key, number> } = { past: [], future: [], ids: {} };
     try {
       history = { ...history, ...JSON.parse(sessionStorage.getItem(historyKey(id)) ?? '{}') };
+      // Steps of an older release do not know of storage.
+      if ([...history.past, ...history.future].some((s) => !s.doc.stores)) history = { ...history, past: [], future: [] };
     } catch {
       // A damaged history is only a lost undo.
     }
@@ -120,6 +153,7 @@ const linkBody = (l: LinkDoc) => ({ tagged: l.tagged, accessMode: 'l2', mtu: l.m
 async function run(op: Op): Promise<void> {
   const { infrastructureId, ids, facts } = get();
   const remember = (key: Key, id: number, fact: Facts) => set((s) => ({ ids: { ...s.ids, [key]: id }, facts: { ...s.facts, [key]: fact } }));
+  const storesPath = (s: StoreDoc) => `/infrastructures/${infrastructureId}/${PATHS[s.kind]}`;
   const links = (group: Key) => `/server-instance-groups/${ids[group]}/config/networking/connections`;
   switch (op.do) {
     case 'create-network': {
@@ -154,6 +188,34 @@ async function run(op: Op): Promise<void> {
       if (!theirs.deleted && !op.from.deleted && !same(theirs, op.from) && !same(theirs, op.to) && (await askWhich(op.to, theirs)) === 'theirs') return takeTheirs({ groups: { [op.key]: theirs } });
       const config = await api.patch<ServerInstanceGroup['config']>(`/server-instance-groups/${ids[op.key]}/config`, groupBody(op.to), now.config?.revision ?? now.revision);
       return remember(op.key, ids[op.key], { group: { ...(facts[op.key]?.group ?? now), config: config ?? now.config } });
+    }
+    case 'create-store': {
+      const made = await api.post<StorageElement>(storesPath(op.to), { label: op.to.label, ...sizeBody(op.to.kind, op.to.sizeGb), storagePoolId: op.to.storageId ?? undefined });
+      return remember(op.key, made.id, { store: { ...made, kind: op.to.kind } });
+    }
+    case 'update-store': {
+      const path = `${storesPath(op.to)}/${ids[op.key]}`;
+      const now = await api.get<StorageElement>(path);
+      const resized = op.from.sizeGb !== op.to.sizeGb ? sizeBody(op.to.kind, op.to.sizeGb) : {};
+      await api.patch(`${path}/config`, { label: op.to.label, ...resized, ...(op.from.storageId !== op.to.storageId ? { storagePoolId: op.to.storageId ?? 0 } : {}) }, now.config.revision);
+      const made = await api.get<StorageElement>(path);
+      return remember(op.key, ids[op.key], { store: { ...made, kind: op.to.kind, hosts: facts[op.key]?.store?.hosts } });
+    }
+    case 'host-store': {
+      const { kind } = get().doc.stores[op.key] ?? get().saved.stores[op.key];
+      const path = `/infrastructures/${infrastructureId}/${PATHS[kind]}/${ids[op.key]}`;
+      const change = (operationType: 'add' | 'remove', keys: readonly Key[], but: readonly Key[]) => keys.filter((k) => !but.includes(k) && ids[k] !== undefined).map((k) => ({ serverInstanceGroupId: ids[k], operationType }));
+      const operations = [...change('remove', op.from, op.to), ...change('add', op.to, op.from)];
+      if (!operations.length) return;
+      const now = await api.get<{ revision: number }>(path);
+      return void (await (kind === 'drive'
+        ? api.post(`${path}/actions/modify-server-instance-group-hosts-bulk`, { sharedDriveHostBulkOperations: operations }, now.revision)
+        : api.post(`${path}/actions/modify-instance-array-hosts-bulk`, { fileShareHostBulkOperations: operations }, now.revision)));
+    }
+    case 'delete-store': {
+      const path = `${storesPath(op.from)}/${ids[op.key]}`;
+      const now = await api.get<{ revision: number }>(path);
+      return void (await api.delete(path, now.revision));
     }
     case 'create-link':
       return void (await api.post(links(op.to.group), { logicalNetworkId: String(ids[op.to.network]), ...linkBody(op.to) }));
@@ -267,7 +329,7 @@ async function saveLayout() {
   const { infrastructureId, doc, ids } = get();
   const positions: Record<string, Position> = {};
   for (const [key, at] of Object.entries(doc.positions)) {
-    if (ids[key] !== undefined && (doc.groups[key] || doc.networks[key])) positions[`${key.startsWith('g:') ? 'group' : 'network'}:${ids[key]}`] = at;
+    if (ids[key] !== undefined && elementOf(doc, key)) positions[`${key.startsWith('g:') ? 'group' : key.startsWith('s:') ? 'store' : 'network'}:${ids[key]}`] = at;
   }
   await api.put(`/infrastructures/${infrastructureId}/layout`, { version: 1, positions }).catch(() => undefined);
 }

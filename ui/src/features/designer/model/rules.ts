@@ -1,5 +1,5 @@
 import type { Doc, Key } from './doc';
-import { isGroup, linkKey, linksOf } from './doc';
+import { elementOf, isGroup, isStore, linkKey, linksOf } from './doc';
 
 export type Effect = 'no' | 'connection' | 'new_network' | 'attach' | 'move' | 'connect_roles';
 export interface Rule {
@@ -18,26 +18,32 @@ export const DEFAULT_RULES: Rule[] = [
   { from: 'server_group', to: 'network', effect: 'connection', reason: 'one untagged and any number of tagged networks per group' },
   { from: 'network', to: 'server_group', effect: 'connection', reason: 'one untagged and any number of tagged networks per group' },
   { from: 'server_group', to: 'server_group', effect: 'new_network', reason: 'a new network is made, with a connection for either side' },
+  { from: 'server_group', to: 'shared_drive', effect: 'attach', reason: 'every instance of the group sees the drive' },
+  { from: 'shared_drive', to: 'server_group', effect: 'attach', reason: 'every instance of the group sees the drive' },
   { from: 'network', to: 'network', effect: 'no', reason: 'networks are joined by a route domain, not by a cable' },
 ];
 
-const element = (key: Key) => (isGroup(key) ? 'server_group' : 'network');
+// A file share is attached by the rules of a shared drive.
+const element = (key: Key) => (isGroup(key) ? 'server_group' : isStore(key) ? 'shared_drive' : 'network');
 
 /** May `from` be connected to `to` in this design, and if not, why. */
 export function judge(rules: readonly Rule[], doc: Doc, from: Key, to: Key): Verdict {
   if (from === to) return { effect: 'no', reason: 'an element is not connected to itself' };
-  const a = doc.groups[from] ?? doc.networks[from];
-  const b = doc.groups[to] ?? doc.networks[to];
+  const a = elementOf(doc, from);
+  const b = elementOf(doc, to);
   if (!a || !b) return { effect: 'no', reason: 'this element is no longer in the design' };
   const gone = a.deleted ? a : b.deleted ? b : null;
   if (gone) return { effect: 'no', reason: `${gone.label} is marked for deletion` };
+  const store = doc.stores[from] ?? doc.stores[to];
+  if (store?.kind === 'bucket') return { effect: 'no', reason: 'a bucket is not attached: whoever has its key reaches it over the network' };
+  if (store && store.hosts.includes(isStore(from) ? to : from)) return { effect: 'no', reason: `${(isStore(from) ? b : a).label} has ${store.label} already` };
   const rule = rules.find((r) => r.from === element(from) && r.to === element(to));
   if (!rule) return { effect: 'no', reason: 'these two cannot be connected' };
   if (rule.effect === 'connection') {
     const [group, net] = isGroup(from) ? [from, to] : [to, from];
     if (doc.links[linkKey(group, net)]) return { effect: 'no', reason: `${doc.groups[group].label} is already connected to ${doc.networks[net].label}` };
   }
-  return { effect: rule.effect, reason: rule.reason };
+  return { effect: rule.effect, reason: store?.kind === 'share' && rule.effect === 'attach' ? 'every server of the group mounts the share' : rule.reason };
 }
 
 /** A port carries one untagged network: the first is untagged, the next ones are tagged. */

@@ -1,7 +1,8 @@
 import { create } from 'zustand';
+import type { StorageElement } from '../../../api/storage';
 import type { LogicalNetwork, Problem, ServerInstanceGroup } from '../../../api/types';
-import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, Position } from './doc';
-import { addressesOf, AUTOMATIC, EMPTY, freeLabel, isGroup, linkKey, linksOf, without } from './doc';
+import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, Position, StoreDoc, StoreKind } from './doc';
+import { addressesOf, AUTOMATIC, elementOf, EMPTY, freeLabel, isGroup, isStore, linkKey, linksOf, without } from './doc';
 import { autoLayout, complete, snap } from './layout';
 import { DEFAULT_RULES, defaultRoute, defaultTagged, judge, type Rule, type Verdict } from './rules';
 
@@ -13,11 +14,12 @@ export interface Step {
 export interface Facts {
   group?: ServerInstanceGroup;
   network?: LogicalNetwork;
+  store?: StorageElement;
 }
 /** An element that someone else changed while it was changed here. */
 export interface Conflict {
-  mine: GroupDoc | NetworkDoc;
-  theirs: GroupDoc | NetworkDoc;
+  mine: GroupDoc | NetworkDoc | StoreDoc;
+  theirs: GroupDoc | NetworkDoc | StoreDoc;
   decide: (choice: 'mine' | 'theirs') => void;
 }
 export interface DesignerState {
@@ -36,6 +38,8 @@ export interface DesignerState {
   link: string | null;
   rules: Rule[];
   problems: Problem[];
+  /** Kinds of storage that this person may put into a design. */
+  storeKinds: readonly StoreKind[];
   /** What this page sees by itself: more servers drawn than there are. */
   shortages: Problem[];
   saving: 'idle' | 'saving' | 'waiting';
@@ -52,7 +56,7 @@ export const NOWHERE: Doc['positions'] = {};
 
 export const useDesigner = create<DesignerState>(() => ({
   infrastructureId: 0, doc: EMPTY, saved: EMPTY, ids: {}, facts: {}, past: [], future: [], selection: null, picked: [], link: null,
-  rules: DEFAULT_RULES, problems: [], shortages: [], saving: 'idle', shown: null, conflict: null, dragging: NOWHERE, locked: false, loaded: false,
+  rules: DEFAULT_RULES, problems: [], shortages: [], storeKinds: [], saving: 'idle', shown: null, conflict: null, dragging: NOWHERE, locked: false, loaded: false,
 }));
 const get = useDesigner.getState;
 const set = useDesigner.setState;
@@ -61,7 +65,7 @@ const set = useDesigner.setState;
 export const shownDoc = (s: DesignerState): Doc => s.shown ?? s.doc;
 
 let counter = 0;
-export const newKey = (kind: 'g' | 'n') => `${kind}:new-${Date.now().toString(36)}-${counter++}`;
+export const newKey = (kind: 'g' | 'n' | 's') => `${kind}:new-${Date.now().toString(36)}-${counter++}`;
 
 /** Every change of the design is one step that can be undone, positions included. */
 export function apply(label: string, change: (doc: Doc) => Doc) {
@@ -85,9 +89,9 @@ export function redo() {
 }
 function keepSelection(doc: Doc) {
   const { selection, picked, link } = get();
-  const left = picked.filter((k) => doc.groups[k] || doc.networks[k]);
+  const left = picked.filter((k) => elementOf(doc, k));
   return {
-    selection: selection && (doc.groups[selection] || doc.networks[selection]) ? selection : null,
+    selection: selection && elementOf(doc, selection) ? selection : null,
     picked: left.length === picked.length ? picked : left.length > 1 ? left : [],
     link: link && doc.links[link] ? link : null,
   };
@@ -114,6 +118,15 @@ export function addNetwork(network: Pick<NetworkDoc, 'fabricId' | 'profileId'> &
 }
 const withNetwork = (doc: Doc, key: Key, network: NetworkDoc): Doc => ({ ...doc, networks: { ...doc.networks, [key]: network } });
 
+export function addStore(kind: StoreKind, sizeGb: number, label: string): Key {
+  const key = newKey('s');
+  apply(`Add ${label}`, (doc) => ({ ...doc, stores: { ...doc.stores, [key]: { kind, label: freeLabel(doc, label), sizeGb, storageId: null, hosts: [], deleted: false } } }));
+  select(key);
+  return key;
+}
+export const editStore = (key: Key, change: Partial<StoreDoc>) => apply(change.hosts ? 'Attach' : 'Edit storage', (doc) => ({ ...doc, stores: { ...doc.stores, [key]: { ...doc.stores[key], ...change } } }));
+export const detach = (store: Key, group: Key) => apply('Detach', (doc) => ({ ...doc, stores: { ...doc.stores, [store]: { ...doc.stores[store], hosts: doc.stores[store].hosts.filter((h) => h !== group) } } }));
+
 export const editGroup = (key: Key, change: Partial<GroupDoc>) =>
   apply(change.instanceCount === undefined ? 'Edit group' : 'Change count', (doc) => ({ ...doc, groups: { ...doc.groups, [key]: { ...doc.groups[key], ...change } } }));
 export const editNetwork = (key: Key, change: Partial<NetworkDoc>) =>
@@ -138,10 +151,13 @@ export function remove(...keys: Key[]) {
 }
 function removed(doc: Doc, key: Key): Doc {
   const deployed = isDeployed(key);
+  if (isStore(key)) return { ...doc, stores: deployed ? { ...doc.stores, [key]: { ...doc.stores[key], deleted: true } } : without(doc.stores, [key]) };
   const links = without(doc.links, linksOf(doc, key).map((l) => linkKey(l.group, l.network)));
   if (isGroup(key)) {
     const groups = deployed ? { ...doc.groups, [key]: { ...doc.groups[key], deleted: true } } : without(doc.groups, [key]);
-    return { ...doc, groups, links: deployed ? doc.links : links };
+    // What is only marked keeps what it has until the deploy; what goes at once lets go of it.
+    const stores = deployed ? doc.stores : Object.fromEntries(Object.entries(doc.stores).map(([k, s]) => [k, s.hosts.includes(key) ? { ...s, hosts: s.hosts.filter((h) => h !== key) } : s]));
+    return { ...doc, groups, links: deployed ? doc.links : links, stores };
   }
   const shared = doc.networks[key]?.shared;
   const networks = deployed && !shared ? { ...doc.networks, [key]: { ...doc.networks[key], deleted: true } } : without(doc.networks, [key]);
@@ -149,6 +165,7 @@ function removed(doc: Doc, key: Key): Doc {
 }
 export function restore(key: Key) {
   if (isGroup(key)) editGroup(key, { deleted: false });
+  else if (isStore(key)) editStore(key, { deleted: false });
   else editNetwork(key, { deleted: false });
 }
 export function disconnect(link: string) {
@@ -167,6 +184,7 @@ export function duplicate(...keys: Key[]) {
         ...d,
         groups: { ...d.groups, [copy]: { ...d.groups[key], label: freeLabel(d, d.groups[key].label), deleted: false } },
         links: { ...d.links, ...Object.fromEntries(linksOf(d, key).map((l) => [linkKey(copy, l.network), { ...l, group: copy }])) },
+        stores: Object.fromEntries(Object.entries(d.stores).map(([k, s]) => [k, s.hosts.includes(key) && !s.deleted ? { ...s, hosts: [...s.hosts, copy].sort() } : s])),
       };
     }, doc),
   );
@@ -187,6 +205,10 @@ export function connect(from: Key, to: Key, make?: Pick<NetworkDoc, 'fabricId' |
     const [group, network] = isGroup(from) ? [from, to] : [to, from];
     apply('Connect', (d) => withLink(d, group, network));
     selectLink(linkKey(group, network));
+  } else if (verdict.effect === 'attach') {
+    const [store, group] = isStore(from) ? [from, to] : [to, from];
+    editStore(store, { hosts: [...doc.stores[store].hosts, group].sort() });
+    select(store);
   } else if (verdict.effect === 'new_network') {
     if (!make) return { effect: 'no', reason: 'no network profile is available at this site; ask an administrator' };
     const key = newKey('n');
@@ -210,7 +232,7 @@ export const selectLink = (link: string | null) => set({ link, selection: null, 
 /** Several elements at once; one of them is simply selected. */
 export function pick(keys: readonly Key[]) {
   const { doc, picked } = get();
-  const known = keys.filter((k) => doc.groups[k] || doc.networks[k]);
+  const known = keys.filter((k) => elementOf(doc, k));
   if (known.length < 2) return select(known[0] ?? null);
   if (known.length !== picked.length || known.some((k) => !picked.includes(k))) set({ selection: null, link: null, picked: known });
 }
@@ -223,6 +245,6 @@ export const pickedKeys = (s: Pick<DesignerState, 'selection' | 'picked'>): read
 
 export function isDeployed(key: Key): boolean {
   const facts = get().facts[key];
-  const status = facts?.group?.serviceStatus ?? facts?.network?.serviceStatus;
+  const status = facts?.group?.serviceStatus ?? facts?.network?.serviceStatus ?? facts?.store?.serviceStatus;
   return status !== undefined && status !== 'ordered' && status !== 'deleted';
 }

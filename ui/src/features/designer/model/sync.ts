@@ -1,4 +1,4 @@
-import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc } from './doc';
+import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, StoreDoc } from './doc';
 
 /** One write that brings the server's design closer to the drawn one. */
 export type Op =
@@ -10,7 +10,11 @@ export type Op =
   | { do: 'delete-group'; key: Key }
   | { do: 'create-link'; link: string; to: LinkDoc }
   | { do: 'update-link'; link: string; from: LinkDoc; to: LinkDoc }
-  | { do: 'delete-link'; link: string; from: LinkDoc };
+  | { do: 'delete-link'; link: string; from: LinkDoc }
+  | { do: 'create-store'; key: Key; to: StoreDoc }
+  | { do: 'update-store'; key: Key; from: StoreDoc; to: StoreDoc }
+  | { do: 'host-store'; key: Key; from: readonly Key[]; to: readonly Key[] }
+  | { do: 'delete-store'; key: Key; from: StoreDoc };
 
 /** Equal as designs: order of fields does not count, nor does the profile that a network was once made from. */
 export function same(a: object, b: object): boolean {
@@ -38,6 +42,19 @@ export function difference(saved: Doc, doc: Doc): Op[] {
     else if (!from.deleted && to.deleted) deletes.unshift({ do: 'delete-group', key });
     else if (!same(from, to)) updates.push({ do: 'update-group', key, from, to });
   }
+  // Hosts are written once the groups are there, and before any of them goes.
+  const hosts: Op[] = [];
+  for (const [key, to] of Object.entries(doc.stores)) {
+    const from = saved.stores[key];
+    if (!from) {
+      creates.push({ do: 'create-store', key, to });
+      continue;
+    }
+    if (!from.deleted && to.deleted) deletes.unshift({ do: 'delete-store', key, from });
+    else if (!same({ ...from, hosts: [] }, { ...to, hosts: [] })) updates.push({ do: 'update-store', key, from, to });
+    if (!to.deleted && from.hosts.join() !== to.hosts.join()) hosts.push({ do: 'host-store', key, from: from.hosts, to: to.hosts });
+  }
+  for (const [key, from] of Object.entries(saved.stores)) if (!doc.stores[key]) deletes.unshift({ do: 'delete-store', key, from });
   for (const [link, to] of Object.entries(doc.links)) {
     const from = saved.links[link];
     if (!from) links.push({ do: 'create-link', link, to });
@@ -53,7 +70,7 @@ export function difference(saved: Doc, doc: Doc): Op[] {
   const frees = (op: Op) => (op.do === 'update-link' && (op.to.defaultRoute < op.from.defaultRoute || op.to.tagged > op.from.tagged) ? 0 : 1);
   updates.sort((a, b) => frees(a) - frees(b));
   // Unlinking before tagging changes and new links: the freed untagged place may be taken by another.
-  return [...creates, ...unlinks, ...updates, ...links, ...deletes];
+  return [...creates, ...unlinks, ...updates, ...links, ...hosts, ...deletes];
 }
 
 function put<T>(record: Readonly<Record<string, T>>, key: string, value: T | undefined): Record<string, T> {
@@ -77,6 +94,20 @@ export function settle(target: Doc, op: Op, source: Doc): Doc {
     case 'delete-group': {
       const links = source.groups[op.key] ? target.links : Object.fromEntries(Object.entries(target.links).filter(([, l]) => l.group !== op.key));
       return { ...target, groups: put(target.groups, op.key, source.groups[op.key]), links };
+    }
+    case 'create-store': {
+      const made = source.stores[op.key];
+      // It is made without hosts; they are the next write.
+      return { ...target, stores: put(target.stores, op.key, made && { ...made, hosts: target.stores[op.key]?.hosts ?? [] }) };
+    }
+    case 'update-store':
+    case 'delete-store': {
+      const next = source.stores[op.key];
+      return { ...target, stores: put(target.stores, op.key, next && { ...next, hosts: target.stores[op.key]?.hosts ?? next.hosts }) };
+    }
+    case 'host-store': {
+      const kept = target.stores[op.key];
+      return kept ? { ...target, stores: { ...target.stores, [op.key]: { ...kept, hosts: source.stores[op.key]?.hosts ?? [] } } } : target;
     }
     default:
       return { ...target, links: put(target.links, op.link, source.links[op.link]) };

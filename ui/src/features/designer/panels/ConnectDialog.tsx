@@ -1,9 +1,9 @@
 import { Modal, Stack, Text, UnstyledButton } from '@mantine/core';
-import { IconNetwork, IconPlus, IconServer2 } from '@tabler/icons-react';
+import { IconDatabase, IconNetwork, IconPlus, IconServer2 } from '@tabler/icons-react';
 import { toast } from '../../../components/toast';
 import { defaultNetwork } from '../catalogue';
 import { useDesignerContext } from '../context';
-import { isGroup, type Key } from '../model/doc';
+import { elementKeys, elementOf, isGroup, isStore, type Key } from '../model/doc';
 import { judge } from '../model/rules';
 import { connectToNew, useDesigner } from '../model/store';
 import { connectAndTell, sentence } from '../tell';
@@ -13,8 +13,8 @@ export function ConnectDialog({ from, close }: { from: Key | null; close: () => 
   const { catalogue } = useDesignerContext();
   const doc = useDesigner((s) => s.doc);
   const rules = useDesigner((s) => s.rules);
-  const source = from ? (doc.groups[from] ?? doc.networks[from]) : undefined;
-  const targets = from && source ? [...Object.keys(doc.networks), ...Object.keys(doc.groups)].filter((k) => k !== from).map((key) => ({ key, verdict: judge(rules, doc, from, key) })).sort((a, b) => Number(a.verdict.effect === 'no') - Number(b.verdict.effect === 'no')) : [];
+  const source = from ? elementOf(doc, from) : undefined;
+  const targets = from && source ? elementKeys(doc).filter((k) => k !== from && (from === null || !isStore(from) || isGroup(k))).map((key) => ({ key, verdict: judge(rules, doc, from, key) })).sort((a, b) => Number(a.verdict.effect === 'no') - Number(b.verdict.effect === 'no')) : [];
   const make = defaultNetwork(catalogue);
   return (
     <Modal opened={Boolean(source)} onClose={close} title={<b>Connect {source?.label} to</b>} size="md">
@@ -33,9 +33,9 @@ export function ConnectDialog({ from, close }: { from: Key | null; close: () => 
                 if (!refused) close();
               }}
             >
-              {isGroup(key) ? <IconServer2 size={18} aria-hidden /> : <IconNetwork size={18} aria-hidden />}
+              {isGroup(key) ? <IconServer2 size={18} aria-hidden /> : doc.stores[key] ? <IconDatabase size={18} aria-hidden /> : <IconNetwork size={18} aria-hidden />}
               <span>
-                <b>{(doc.groups[key] ?? doc.networks[key]).label}</b>
+                <b>{elementOf(doc, key)?.label}</b>
                 <Text size="xs" c="dimmed" component="span" display="block">
                   {refused ? `Not possible: ${verdict.reason}` : sentence(verdict.reason)}
                 </Text>

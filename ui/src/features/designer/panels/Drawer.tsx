@@ -7,6 +7,7 @@ import { osName, typeName } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { isFailed } from '../deploy/live';
 import { diffOf, SIGN } from '../model/diff';
+import { elementKeys, elementOf, STORE_WORDS } from '../model/doc';
 import { select, useDesigner } from '../model/store';
 import { keyOfProblem, mendOf, useAllProblems } from '../problems';
 
@@ -16,8 +17,8 @@ export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTa
   const { catalogue } = useDesignerContext();
   const { doc, facts, ids, locked } = useDesigner();
   const problems = useAllProblems();
-  const changes = [...Object.keys(doc.networks), ...Object.keys(doc.groups)]
-    .map((key) => ({ key, label: (doc.groups[key] ?? doc.networks[key]).label, kind: doc.groups[key] ? 'Server group' : 'Network', diff: diffOf(doc, facts[key], key, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) }) }))
+  const changes = elementKeys(doc)
+    .map((key) => ({ key, label: elementOf(doc, key)?.label, kind: doc.groups[key] ? 'Server group' : doc.stores[key] ? STORE_WORDS[doc.stores[key].kind] : 'Network', diff: diffOf(doc, facts[key], key, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) }) }))
     .filter((c) => c.diff.mark !== 'same');
   const failed = jobs.filter(isFailed).length;
   // Messages stand above the drawer: they must not cover the buttons of its rows.
@@ -55,7 +56,7 @@ export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTa
                   <div key={i} className="sy-line">
                     <span className={`sy-badge ${p.severity === 'error' ? 'bad' : 'warn'}`}>{p.severity}</span>
                     <span>
-                      {key && <b>{(doc.groups[key] ?? doc.networks[key])?.label}: </b>}
+                      {key && <b>{elementOf(doc, key)?.label}: </b>}
                       {p.message} {p.fix && <Text component="span" size="sm" c="dimmed">{p.fix}</Text>}
                     </span>
                     {key && (

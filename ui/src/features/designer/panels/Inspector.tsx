@@ -1,17 +1,18 @@
-import { ActionIcon, Alert, Button, Group, NumberInput, Select, Slider, Stack, Switch, Tabs, Text, TextInput, Title, Tooltip } from '@mantine/core';
-import { IconArrowBackUp, IconCopy, IconPlugConnected, IconTrash, IconX } from '@tabler/icons-react';
-import { useEffect, useState } from 'react';
-import type { Problem, ServerInstance } from '../../../api/types';
+import { ActionIcon, Button, Group, NumberInput, Select, Slider, Stack, Switch, Tabs, Text, Title, Tooltip } from '@mantine/core';
+import { IconCopy, IconPlugConnected, IconTrash, IconX } from '@tabler/icons-react';
+import type { ServerInstance } from '../../../api/types';
 import { plural } from '../../../components/format';
 import { osName, typeName, useAvailability } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { diffOf } from '../model/diff';
-import { AUTOMATIC, type Key, labelProblem, linkKey, linksOf } from '../model/doc';
+import { AUTOMATIC, isGroup, type Key, linkKey, linksOf, STORE_WORDS, storesOf } from '../model/doc';
 import { untaggedProblem } from '../model/rules';
-import { disconnect, duplicate, editGroup, editLink, editNetwork, isDeployed, remove, restore, select, selectLink, shownDoc, useDesigner } from '../model/store';
-import { heldBy, mendOf, useProblems } from '../problems';
+import { disconnect, duplicate, editGroup, editLink, editNetwork, isDeployed, select, selectLink, shownDoc, useDesigner } from '../model/store';
+import { heldBy } from '../problems';
+import { Head, LabelInput, ProblemList } from './parts';
 import { Servers } from './Servers';
 import { Several } from './Several';
+import { StoreInspector } from './StoreInspector';
 
 export function Inspector({ instances }: { instances: ServerInstance[] }) {
   const doc = useDesigner(shownDoc);
@@ -23,13 +24,14 @@ export function Inspector({ instances }: { instances: ServerInstance[] }) {
   if (picked.length) body = <Several keys={picked} />;
   else if (link && doc.links[link]) body = <LinkInspector id={link} />;
   else if (selection && doc.groups[selection]) body = <GroupInspector key={selection} id={selection} instances={instances} />;
+  else if (selection && doc.stores[selection]) body = <StoreInspector key={selection} id={selection} />;
   else if (selection && doc.networks[selection]) body = <NetworkInspector key={selection} id={selection} />;
   else
     body = (
       <Stack gap="xs">
         <Title order={2}>Design</Title>
         <Text size="sm">
-          {plural(groups.length, 'server group')}, {plural(groups.reduce((n, g) => n + g.instanceCount, 0), 'server')}, {plural(Object.keys(doc.networks).length, 'network')}.
+          {plural(groups.length, 'server group')}, {plural(groups.reduce((n, g) => n + g.instanceCount, 0), 'server')}, {plural(Object.keys(doc.networks).length, 'network')}{Object.keys(doc.stores).length > 0 && `, ${plural(Object.keys(doc.stores).length, 'storage element')}`}.
         </Text>
         <Text size="sm" c="dimmed">
           Select an element to see and change its settings. Nothing happens to hardware until you press Deploy.
@@ -51,67 +53,6 @@ export function Inspector({ instances }: { instances: ServerInstance[] }) {
       {body}
     </aside>
   );
-}
-
-/** A text that is taken when it is left or Enter is pressed, so that a rename is one step. */
-function LabelInput({ value, disabled, onCommit, label = 'Label' }: { value: string; disabled?: boolean; onCommit: (value: string) => void; label?: string }) {
-  const [text, setText] = useState(value);
-  useEffect(() => setText(value), [value]);
-  const problem = labelProblem(text);
-  const commit = () => (problem ? setText(value) : text !== value && onCommit(text));
-  return <TextInput label={label} value={text} disabled={disabled} error={text === value ? undefined : problem} maxLength={63} onChange={(e) => setText(e.currentTarget.value)} onBlur={commit} onKeyDown={(e) => e.key === 'Enter' && commit()} />;
-}
-
-function Head({ kind, id, extra }: { kind: string; id: Key; extra?: React.ReactNode }) {
-  const doc = useDesigner(shownDoc);
-  const element = doc.groups[id] ?? doc.networks[id];
-  const { openConnect } = useDesignerContext();
-  const locked = useDesigner((s) => s.locked);
-  return (
-    <Group justify="space-between" wrap="nowrap" mb="xs">
-      <div style={{ minWidth: 0 }}>
-        <Text size="xs" c="dimmed">
-          {kind}
-        </Text>
-        <Title order={2} lineClamp={1}>
-          {element.label}
-        </Title>
-      </div>
-      <Group gap={4} wrap="nowrap">
-        {extra}
-        <Tooltip label="Connect (C)">
-          <ActionIcon variant="light" aria-label="Connect" disabled={locked || element.deleted} onClick={() => openConnect(id)}>
-            <IconPlugConnected size={17} />
-          </ActionIcon>
-        </Tooltip>
-        <Tooltip label={element.deleted ? 'Keep after all' : 'Delete'}>
-          <ActionIcon variant="light" color={element.deleted ? 'steel' : 'red'} aria-label={element.deleted ? 'Keep after all' : 'Delete'} disabled={locked} onClick={() => (element.deleted ? restore(id) : remove(id))}>
-            {element.deleted ? <IconArrowBackUp size={17} /> : <IconTrash size={17} />}
-          </ActionIcon>
-        </Tooltip>
-        <ActionIcon variant="subtle" color="gray" aria-label="Close inspector" onClick={() => select(null)}>
-          <IconX size={17} />
-        </ActionIcon>
-      </Group>
-    </Group>
-  );
-}
-
-function ProblemList({ id }: { id: Key }) {
-  return useProblems(id).map((p, i) => (
-    <Alert key={i} color={p.severity === 'error' ? 'red' : 'amber'} p="xs" title={p.message}>
-      <Group justify="space-between" gap="xs">
-        <span>{p.fix}</span>
-        <Mend problem={p} id={id} />
-      </Group>
-    </Alert>
-  ));
-}
-
-function Mend({ problem, id }: { problem: Problem; id: Key }) {
-  const locked = useDesigner((s) => s.locked);
-  const mend = mendOf(problem, id);
-  return mend && !locked ? <Button size="compact-xs" variant="white" onClick={mend.run}>{mend.label}</Button> : null;
 }
 
 function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[] }) {
@@ -202,6 +143,11 @@ function Connections({ id }: { id: Key }) {
       {links.map((l) => (
         <Button key={l.network + l.group} variant="default" justify="space-between" rightSection={<Text size="xs" c="dimmed">{l.tagged ? 'tagged' : 'untagged'}</Text>} onClick={() => selectLink(linkKey(l.group, l.network))}>
           {(l.group === id ? doc.networks[l.network] : doc.groups[l.group])?.label}
+        </Button>
+      ))}
+      {isGroup(id) && storesOf(doc, id).map((key) => (
+        <Button key={key} variant="default" justify="space-between" rightSection={<Text size="xs" c="dimmed">{STORE_WORDS[doc.stores[key].kind].toLowerCase()}</Text>} onClick={() => select(key)}>
+          {doc.stores[key].label}
         </Button>
       ))}
       {!links.length && (

@@ -5,15 +5,23 @@ import { count } from '../../../components/format';
 import { defaultNetwork, osName, typeName } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { diffOf, SIGN } from '../model/diff';
-import { type Key, linkKey, linksOf } from '../model/doc';
-import { addGroup, addNetwork, select, selectLink, shownDoc, togglePick, useDesigner } from '../model/store';
+import { STORE_ICONS } from '../canvas/StoreNode';
+import { elementKeys, type Key, linkKey, linksOf, STORE_WORDS, type StoreKind, storesOf } from '../model/doc';
+import { addGroup, addNetwork, addStore, select, selectLink, shownDoc, togglePick, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
+
+const STORES: { kind: StoreKind; label: string; sizeGb: number; text: string }[] = [
+  { kind: 'drive', label: 'drive', sizeGb: 100, text: 'A block device for several servers' },
+  { kind: 'share', label: 'share', sizeGb: 100, text: 'Files over NFS' },
+  { kind: 'bucket', label: 'bucket', sizeGb: 100, text: 'Objects over S3, reached with a key' },
+];
 
 /** The palette and, below it, the design as a tree: everything on the canvas can be reached here. */
 export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen: (open: boolean) => void }) {
   const { catalogue } = useDesignerContext();
   const doc = useDesigner(shownDoc);
   const locked = useDesigner((s) => s.locked);
+  const kinds = useDesigner((s) => s.storeKinds);
   const free = catalogue.shared.filter((n) => !Object.values(doc.networks).some((d) => d.shared && d.label === n.label));
   const template = catalogue.templates[0]?.id ?? null;
   // The choice may arrive after the menu was opened: the keyboard then begins at its first line all the same.
@@ -59,6 +67,17 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
               Shared: {n.name || n.label}
             </Menu.Item>
           ))}
+          {kinds.length > 0 && <Menu.Divider />}
+          {kinds.length > 0 && <Menu.Label>Storage</Menu.Label>}
+          {STORES.filter((s) => kinds.includes(s.kind)).map(({ kind, label, sizeGb, text }) => {
+            const Icon = STORE_ICONS[kind];
+            return (
+              <Menu.Item key={kind} leftSection={<Icon size={16} />} onClick={() => addStore(kind, sizeGb, label)}>
+                {STORE_WORDS[kind]}
+                <Text size="xs" c="dimmed">{text}</Text>
+              </Menu.Item>
+            );
+          })}
         </Menu.Dropdown>
       </Menu>
       <nav aria-label="Outline" className="sy-outline">
@@ -82,7 +101,17 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
             <Row key={key} id={key} />
           ))}
         </ul>
-        {!Object.keys(doc.groups).length && !Object.keys(doc.networks).length && (
+        {Object.keys(doc.stores).length > 0 && (
+          <Text size="xs" c="dimmed" fw={650} tt="uppercase" mt="sm">
+            Storage
+          </Text>
+        )}
+        <ul>
+          {Object.keys(doc.stores).map((key) => (
+            <Row key={key} id={key} />
+          ))}
+        </ul>
+        {!elementKeys(doc).length && (
           <Text size="sm" c="dimmed">
             Nothing drawn yet.
           </Text>
@@ -101,13 +130,15 @@ function Row({ id }: { id: Key }) {
   const problems = useProblems(id);
   const group = doc.groups[id];
   const network = doc.networks[id];
+  const store = doc.stores[id];
   const diff = diffOf(doc, facts, id, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) });
-  const Icon = group ? IconServer2 : network.shared ? IconWorld : IconNetwork;
+  const Icon = group ? IconServer2 : store ? STORE_ICONS[store.kind] : network.shared ? IconWorld : IconNetwork;
   return (
     <li>
       <UnstyledButton className={selected ? 'sy-row is-selected' : 'sy-row'} aria-current={selected || undefined} onClick={(e) => (e.shiftKey || e.ctrlKey || e.metaKey ? togglePick(id) : select(id))} onKeyDown={(e) => e.key.toLowerCase() === 'c' && !e.ctrlKey && !e.metaKey && (e.stopPropagation(), openConnect(id))}>
         <Icon size={16} aria-hidden />
-        <span className="sy-row-label">{(group ?? network).label}</span>
+        <span className="sy-row-label">{(group ?? network ?? store).label}</span>
+        {store && <span className="num sy-dim">{count(store.sizeGb)} GB</span>}
         {group && <span className="num sy-dim">×{count(group.instanceCount)}</span>}
         {problems.length > 0 && <span className={`sy-badge ${problems.some((p) => p.severity === 'error') ? 'bad' : 'warn'}`}>{problems.length}</span>}
         {diff.mark !== 'same' && (
@@ -131,6 +162,15 @@ function Row({ id }: { id: Key }) {
               </li>
             );
           })}
+          {storesOf(doc, id).map((key) => (
+            <li key={key}>
+              <UnstyledButton className="sy-row" onClick={() => select(key)}>
+                <span className="sy-dim">↳</span>
+                <span className="sy-row-label">{doc.stores[key].label}</span>
+                <span className="sy-dim">{STORE_WORDS[doc.stores[key].kind].toLowerCase()}</span>
+              </UnstyledButton>
+            </li>
+          ))}
         </ul>
       )}
     </li>

@@ -1,5 +1,5 @@
-import { ActionIcon, Button, Code, CopyButton, Group, Menu, Modal, Stack, Text, TextInput } from '@mantine/core';
-import { IconCheck, IconCopy, IconDots, IconEye, IconPower } from '@tabler/icons-react';
+import { ActionIcon, Button, Group, Menu, Modal, Stack, Text, TextInput } from '@mantine/core';
+import { IconDots, IconEye, IconPower } from '@tabler/icons-react';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { type ReactNode, useState } from 'react';
 import { api } from '../../../api/client';
@@ -13,6 +13,7 @@ import { useRefreshOn } from '../../../live/use';
 import { useDesignerContext } from '../context';
 import { load } from '../model/persist';
 import { useDesigner } from '../model/store';
+import { Secret } from './parts';
 
 /** Every address anywhere in the allocated network configuration (netplan shape, nested per interface). */
 export function addressesOf(config: unknown): string[] {
@@ -194,24 +195,5 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
         </Button>
       )}
     </div>
-  );
-}
-
-function Secret({ label, value }: { label: string; value: string | null | undefined }) {
-  if (!value) return null;
-  return (
-    <Group gap={6} wrap="nowrap">
-      <Text size="xs" c="dimmed" w={60} style={{ flex: 'none' }}>
-        {label}
-      </Text>
-      <Code style={{ overflowWrap: 'anywhere' }}>{value}</Code>
-      <CopyButton value={value}>
-        {({ copied, copy }) => (
-          <ActionIcon size={24} ml="auto" variant="subtle" aria-label={copied ? `${label} copied` : `Copy ${label}`} onClick={copy}>
-            {copied ? <IconCheck size={15} /> : <IconCopy size={15} />}
-          </ActionIcon>
-        )}
-      </CopyButton>
-    </Group>
   );
 }

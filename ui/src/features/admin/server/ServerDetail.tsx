@@ -1,28 +1,25 @@
-import { Alert, Button, Group, Menu, Modal, SimpleGrid, Table, Text, Title } from '@mantine/core';
-import { IconPower, IconRefresh } from '@tabler/icons-react';
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { Alert, Button, Group, SimpleGrid, Table, Text, Title } from '@mantine/core';
+import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState } from 'react';
-import { api } from '../../api/client';
-import type { JobGroup, Page as Answer, Server } from '../../api/types';
-import { count, duration, speed } from '../../components/format';
-import { ErrorCard, Loading } from '../../components/states';
-import { Ago, Status } from '../../components/status';
-import type { LiveMessage } from '../../live/stream';
-import { toast, toastError } from '../../components/toast';
-import { useRefreshOn } from '../../live/use';
-import { Facts, Page } from './Page';
+import { api } from '../../../api/client';
+import type { CleaningCertificate } from '../../../api/hardware';
+import { useSiteNames } from '../../../api/names';
+import type { JobGroup, Page as Answer, Server } from '../../../api/types';
+import { count, duration, speed } from '../../../components/format';
+import { ErrorCard, Loading } from '../../../components/states';
+import { Ago, Status } from '../../../components/status';
+import type { LiveMessage } from '../../../live/stream';
+import { useRefreshOn } from '../../../live/use';
+import { CertificateDialog } from '../Cleaning';
+import { Facts, Page } from '../Page';
+import { MoreMenu, nameOf, PowerMenu, RegisterAgain } from './actions';
 
-const POWER = [
-  { command: 'on', label: 'Power on', text: 'The server starts.' },
-  { command: 'soft', label: 'Shut down', text: 'The operating system is asked to shut down.' },
-  { command: 'reset', label: 'Reset', text: 'The server restarts at once, without asking its operating system.' },
-  { command: 'off', label: 'Power off', text: 'The power is cut at once. What is not written to disk is lost.' },
-];
 const route = getRouteApi('/shell/servers/$id');
 
 export function ServerDetail() {
   const { id } = route.useParams() as { id: string };
+  const siteName = useSiteNames();
   const q = useQuery({ queryKey: ['server', id], queryFn: () => api.get<Server>(`/servers/${encodeURIComponent(id)}`), refetchInterval: 10_000 });
   const mine = (m: LiveMessage) => (m.topic === 'object' && m.data.kind === 'server' && String(m.data.id) === id) || (m.topic === 'job' && String(m.data.serverId) === id);
   useRefreshOn(['server', id], mine);
@@ -31,18 +28,21 @@ export function ServerDetail() {
   const s = q.data;
   return (
     <Page
-      title={<>{s.serialNumber || `Server ${s.serverId}`}</>}
-      sub={<Group gap={8}><Link to="/servers" className="link">Servers</Link> · {[s.vendor, s.model].filter(Boolean).join(' ')} · {s.datacenterName} <Status value={s.serverStatus} /> <Status value={s.powerStatus} label={`Power ${s.powerStatus}`} /></Group>}
-      tools={<><RegisterAgain server={s} /><PowerMenu server={s} /></>}
+      title={nameOf(s)}
+      sub={<Group gap={8}><Link to="/servers" className="link">Servers</Link> · {[s.vendor, s.model].filter(Boolean).join(' ')} · {siteName(s.siteId)} <Status value={s.serverStatus} /> <Status value={s.powerStatus} label={`Power ${s.powerStatus}`} />{s.maintenance && <Status value="warning" label="In maintenance" />}</Group>}
+      tools={<><RegisterAgain server={s} /><PowerMenu server={s} /><MoreMenu server={s} /></>}
     >
       {s.serverStatusReason && <Alert color={s.serverStatus === 'registering' ? 'steel' : 'amber'} mb="md" p="xs">{s.serverStatusReason}</Alert>}
+      {s.maintenanceReason && <Alert color="amber" mb="md" p="xs" title="In maintenance">{s.maintenanceReason}</Alert>}
+      {s.bmcError && <Alert color="red" mb="md" p="xs" title="The BMC">{s.bmcError}</Alert>}
+      <Differences server={s} />
       <SimpleGrid cols={{ base: 1, md: 2 }} mb="md">
         <section className="panel pad">
           <Title order={2} mb="sm">Inventory</Title>
           <Facts of={[
             ['Processor', s.processorName ? `${s.processorCount ?? 1} × ${s.processorName}, ${count(s.processorCoreCount)} cores each` : `${count(s.processorCount)} × ${count(s.processorCoreCount)} cores`],
             ['Memory', s.ramGbytes ? `${count(s.ramGbytes)} GB` : null],
-            ['GPUs', count(s.gpuCount ?? 0)],
+            ...(s.gpuCount ? [['GPUs', `${count(s.gpuCount)}${s.gpuInfo?.[0]?.model ? ` × ${s.gpuInfo[0].model}` : ''}`] as [string, React.ReactNode]] : []),
             ['UUID', <span key="u" className="mono">{s.serverUUID}</span>],
             ['Rack', s.rackName ? `${s.rackName}${s.rackPositionLowerUnit ? `, unit ${s.rackPositionLowerUnit}` : ''}` : null],
           ]} />
@@ -52,8 +52,10 @@ export function ServerDetail() {
           <Facts of={[
             ['BMC address', <span key="a" className="mono">{s.managementAddress}</span>],
             ['BMC MAC', <span key="m" className="mono">{s.bmcMacAddress}</span>],
+            ['BMC certificate', s.tlsFingerprint ? <span key="t" className="mono" title={s.tlsFingerprint}>{s.tlsFingerprint.slice(0, 24)}…</span> : null],
             ['Administration', s.administrationState],
-            ['Used by', s.allocationInfo ? `${s.allocationInfo.infrastructure?.label ?? 'infrastructure'} / ${s.allocationInfo.instanceLabel}` : 'nobody'],
+            ...(s.serverComments ? [['Comments', s.serverComments] as [string, React.ReactNode]] : []),
+            ['Used by', s.allocationInfo ? <a key="u" className="link" href={`/portal/infrastructures/${s.allocationInfo.infrastructure?.id}`}>{s.allocationInfo.infrastructure?.label ?? 'infrastructure'} / {s.allocationInfo.instanceLabel}</a> : 'nobody'],
           ]} />
         </section>
       </SimpleGrid>
@@ -88,6 +90,7 @@ export function ServerDetail() {
           </Table>
         ) : <Text c="dimmed" size="sm">No disk is known yet.</Text>}
       </section>
+      <Certificates server={s} />
       <Jobs server={s} />
     </Page>
   );
@@ -120,58 +123,41 @@ function Jobs({ server }: { server: Server }) {
   );
 }
 
-function RegisterAgain({ server }: { server: Server }) {
-  const [asked, ask] = useState(false);
-  const client = useQueryClient();
-  const act = useMutation({
-    mutationFn: () => api.post(`/servers/${server.serverId}/actions/re-register`, undefined, server.revision),
-    onSuccess: () => {
-      ask(false);
-      toast('Registration begun', server.serialNumber ?? String(server.serverId));
-      void client.invalidateQueries({ queryKey: ['server'] });
-    },
-    onError: (e) => toastError('Not registered again', e),
-  });
+/** What the BMC says against what the machine itself says when it is booted. */
+function Differences({ server }: { server: Server }) {
+  const list = server.inventoryDifferences ?? [];
+  if (!list.length) return null;
   return (
-    <>
-      <Button variant="default" leftSection={<IconRefresh size={17} />} onClick={() => ask(true)}>Register again</Button>
-      <Modal opened={asked} onClose={() => ask(false)} title={<b>Register {server.serialNumber} again?</b>}>
-        <Text size="sm">{server.allocationInfo ? 'It is in use: its BMC is asked, the server itself is left alone.' : 'Its inventory is read over the BMC, then it is booted once from the network.'}</Text>
-        <Group justify="flex-end" mt="md">
-          <Button variant="default" onClick={() => ask(false)}>Cancel</Button>
-          <Button loading={act.isPending} onClick={() => act.mutate()}>Register again</Button>
-        </Group>
-      </Modal>
-    </>
+    <Alert color="amber" mb="md" p="xs" title="The BMC and the machine itself do not say the same">
+      <Table aria-label="Differences" withRowBorders={false} verticalSpacing={2}>
+        <Table.Thead><Table.Tr><Table.Th>Part</Table.Th><Table.Th>BMC</Table.Th><Table.Th>Machine</Table.Th></Table.Tr></Table.Thead>
+        <Table.Tbody>{list.map((d) => <Table.Tr key={d.part}><Table.Td>{d.part}</Table.Td><Table.Td>{d.outOfBand ?? 'not there'}</Table.Td><Table.Td>{d.inBand ?? 'not there'}</Table.Td></Table.Tr>)}</Table.Tbody>
+      </Table>
+    </Alert>
   );
 }
 
-function PowerMenu({ server }: { server: Server }) {
-  const [asked, ask] = useState<(typeof POWER)[number] | null>(null);
-  const client = useQueryClient();
-  const act = useMutation({
-    mutationFn: (command: string) => api.post(`/servers/${server.serverId}/actions/set-power`, { powerCommand: command }, server.revision),
-    onSuccess: () => {
-      toast('Power command sent', `${asked?.label}: ${server.serialNumber ?? server.serverId}`);
-      ask(null);
-      void client.invalidateQueries({ queryKey: ['server'] });
-    },
-    onError: (e) => toastError('Power command refused', e),
-  });
+function Certificates({ server }: { server: Server }) {
+  const [shown, show] = useState<CleaningCertificate | null>(null);
+  const siteName = useSiteNames();
+  const q = useQuery({ queryKey: ['cleaning-certificates', server.serverId, server.serverStatus], retry: false, queryFn: () => api.get<Answer<CleaningCertificate>>('/servers/cleaning-certificates', { 'filter.serverId': server.serverId, sortBy: 'id:DESC', limit: 5 }) });
+  if (!q.data?.data.length) return null;
   return (
-    <>
-      <Menu position="bottom-end" shadow="md">
-        <Menu.Target><Button variant="default" leftSection={<IconPower size={17} />}>Power</Button></Menu.Target>
-        <Menu.Dropdown>{POWER.map((p) => <Menu.Item key={p.command} onClick={() => ask(p)}>{p.label}…</Menu.Item>)}</Menu.Dropdown>
-      </Menu>
-      <Modal opened={Boolean(asked)} onClose={() => ask(null)} title={<b>{asked?.label}: {server.serialNumber}</b>}>
-        <Text size="sm">{asked?.text}</Text>
-        {server.allocationInfo && asked?.command !== 'on' && <Text size="sm" mt="xs" className="bad">In use by {server.allocationInfo.infrastructure?.label} / {server.allocationInfo.instanceLabel}.</Text>}
-        <Group justify="flex-end" mt="md">
-          <Button variant="default" onClick={() => ask(null)}>Cancel</Button>
-          <Button color={asked?.command === 'on' ? undefined : 'red'} loading={act.isPending} onClick={() => asked && act.mutate(asked.command)}>{asked?.label}</Button>
-        </Group>
-      </Modal>
-    </>
+    <section className="panel pad" style={{ marginTop: 16 }}>
+      <Title order={2} mb="sm">Cleanings</Title>
+      <Table aria-label="Cleanings">
+        <Table.Tbody>
+          {q.data.data.map((c) => (
+            <Table.Tr key={c.id}>
+              <Table.Td><Status value={c.succeeded ? 'success' : 'failed'} label={c.succeeded ? 'Erased' : 'Not erased'} /></Table.Td>
+              <Table.Td className={c.succeeded ? undefined : 'bad'}>{c.reason || `${c.disks.filter((d) => d.erased).length} of ${c.disks.length} disks`}</Table.Td>
+              <Table.Td><Ago at={c.finishedTimestamp} /></Table.Td>
+              <Table.Td w={120}><Button size="compact-sm" variant="light" onClick={() => show(c)}>Certificate</Button></Table.Td>
+            </Table.Tr>
+          ))}
+        </Table.Tbody>
+      </Table>
+      {shown && <CertificateDialog of={shown} site={siteName(shown.siteId)} close={() => show(null)} />}
+    </section>
   );
 }
