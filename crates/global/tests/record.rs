@@ -437,9 +437,17 @@ async fn what_a_site_sees(db: Database) {
     assert_eq!(rig.row(id).await.extra["shownFingerprint"], "bb");
     for _ in 0..2 {
         let mac = "52:54:00:ff:00:01".to_owned();
-        rig.see(SITE, Observed::UnknownMachine { mac, address: None, circuit_id: Some("swp7".into()), vendor_class: None }).await;
+        rig.see(
+            SITE,
+            Observed::UnknownMachine { mac, address: None, circuit_id: Some("swp7".into()), vendor_class: None },
+        )
+        .await;
     }
-    rig.see(SITE, Observed::UnknownMachine { mac: "nonsense".into(), address: None, circuit_id: None, vendor_class: None }).await;
+    rig.see(
+        SITE,
+        Observed::UnknownMachine { mac: "nonsense".into(), address: None, circuit_id: None, vendor_class: None },
+    )
+    .await;
     assert_eq!(rig.events("machine.unknown").await, 1);
     rig.see(SITE, Observed::OsUp { server_id: id }).await;
     rig.see(SITE, Observed::OsUp { server_id: 99 }).await;

@@ -26,6 +26,19 @@ impl BackendError {
     }
 }
 
+/// A machine that nobody knows, as its request for an address shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Its MAC address.
+    pub mac: Mac,
+    /// What it was given.
+    pub address: std::net::Ipv4Addr,
+    /// The port of the relay that it is behind (option 82).
+    pub circuit_id: Option<String>,
+    /// What it says that it is (option 60).
+    pub vendor_class: Option<String>,
+}
+
 /// What a presented token is to be used for. A session's life differs by purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -55,6 +68,9 @@ pub trait Directory: Send + Sync {
     /// A session of kind `discover` for a machine that nobody knows: the running one, or a new one. `None` when
     /// discovery is switched off or too many are open; the machine then boots its own disk.
     async fn discovery_session(&self, mac: &Mac) -> Result<Option<BootSession>, BackendError>;
+
+    /// A machine that nobody knows was given an address. Called after the answer has left; it may come again and again.
+    async fn stranger(&self, _stranger: Stranger) {}
 
     /// The crypt(3) hash (`$6$…`, `$y$…`) of the session's sealed password, stable over repeated calls.
     async fn password_hash(&self, session: &BootSession) -> Result<String, BackendError>;

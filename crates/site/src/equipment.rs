@@ -120,20 +120,21 @@ impl Site {
                 return Ok(found.driver.clone());
             }
         }
-        let (kind, address) = bmc::Kind::of(&endpoint.address);
-        let access = bmc::Access {
-            address: address.to_owned(),
-            username: endpoint.username.clone(),
-            password: self.open_secret(&endpoint.password, &format!("the BMC of {}", server.name))?,
-            timeout: TIMEOUT,
-            tls_fingerprint: endpoint.tls_fingerprint.clone(),
-        };
-        let driver = Arc::new(bmc::open(kind, access).map_err(job_error)?);
+        let password = self.open_secret(&endpoint.password, &format!("the BMC of {}", server.name))?;
+        let driver = Arc::new(driver(endpoint, password)?);
         let new = Open { endpoint: endpoint.clone(), driver: driver.clone(), used: Instant::now() };
         if let Some(old) = open.insert(server.id, new) {
             locked(&self.equipment.replaced).push(old.driver);
         }
         Ok(driver)
+    }
+
+    /// The BMC of a server by another password than the one in use; nobody else gets this connection.
+    pub(crate) fn bmc_with(&self, server: &SiteServer, password: Clear) -> Result<Driver, JobError> {
+        let endpoint = server.bmc.as_ref().ok_or_else(|| {
+            JobError::fatal(format!("server {} has no BMC that may be used; enter its address and login", server.name))
+        })?;
+        driver(endpoint, password)
     }
 
     /// A switch.
@@ -219,6 +220,18 @@ impl Site {
             driver.close().await;
         }
     }
+}
+
+fn driver(endpoint: &BmcEndpoint, password: Clear) -> Result<Driver, JobError> {
+    let (kind, address) = bmc::Kind::of(&endpoint.address);
+    let access = bmc::Access {
+        address: address.to_owned(),
+        username: endpoint.username.clone(),
+        password,
+        timeout: TIMEOUT,
+        tls_fingerprint: endpoint.tls_fingerprint.clone(),
+    };
+    bmc::open(kind, access).map_err(job_error)
 }
 
 /// A BMC's error as a job's.

@@ -42,6 +42,8 @@ pub(crate) struct Site {
     pub(crate) sealer: crypto::Sealer,
     pub(crate) facts: facts::Facts,
     pub(crate) equipment: equipment::Equipment,
+    /// Machines that nobody knows and that the Global Controller was told of: what they showed, and when.
+    pub(crate) strangers: session::Strangers,
     pub(crate) images: image::Images,
     /// Where machines and BMCs fetch files from this site.
     pub(crate) http_base: String,
@@ -85,6 +87,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         facts: facts::Facts::load(&db).await?,
         queue: Queue::new(db.clone()),
         equipment: equipment::Equipment::default(),
+        strangers: std::sync::Mutex::default(),
         images: image::Images::new(images_dir.clone()),
         http_base: config.http_base()?,
         db: db.clone(),

@@ -112,6 +112,7 @@ entities! {
     /// Network interfaces of servers, and the switch port behind each.
     server_interface = "server_interface" {
         server_id: i64, position: i64, name: String, mac: String, speed_mbps: i64, link_up: Option<bool>, network_device_id: Option<i64>, network_device_port: Option<String>,
+        default_fabric_id: Option<i64>, redundancy_group: Option<i64>,
     } unique(Mac) index(ServerId, NetworkDeviceId);
     /// Server types: hardware classes.
     server_type = "server_type" {

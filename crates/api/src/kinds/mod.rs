@@ -42,14 +42,26 @@ pub mod role;
 pub mod second_factor;
 pub mod secret;
 pub mod server;
+pub mod server_bulk;
+pub mod server_certificate;
 pub mod server_cleaning;
+pub mod server_cleanup_policy;
 pub mod server_default_credentials;
+pub mod server_entry;
 pub mod server_instance;
 pub mod server_instance_group;
+pub mod server_instance_group_action;
+pub mod server_interface_action;
+pub mod server_maintenance;
 pub mod server_power;
+pub mod server_production;
 pub mod server_registration;
 pub mod server_registration_profile;
+pub mod server_replace;
+pub mod server_rotation;
+pub mod server_suggestion;
 pub mod server_type;
+pub mod server_unknown;
 pub mod server_wire;
 pub mod site;
 pub mod site_controller;
@@ -125,14 +137,25 @@ pub fn all() -> impl Iterator<Item = Route> {
         second_factor::ROUTES,
         secret::ROUTES,
         server::ROUTES,
+        server_bulk::ROUTES,
+        server_certificate::ROUTES,
         server_cleaning::ROUTES,
+        server_cleanup_policy::ROUTES,
         server_default_credentials::ROUTES,
         server_instance::ROUTES,
         server_instance_group::ROUTES,
+        server_instance_group_action::ROUTES,
+        server_interface_action::ROUTES,
+        server_maintenance::ROUTES,
         server_power::ROUTES,
+        server_production::ROUTES,
         server_registration::ROUTES,
         server_registration_profile::ROUTES,
+        server_replace::ROUTES,
+        server_rotation::ROUTES,
+        server_suggestion::ROUTES,
         server_type::ROUTES,
+        server_unknown::ROUTES,
         site::ROUTES,
         site_controller::ROUTES,
         storage::ROUTES,

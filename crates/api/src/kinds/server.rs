@@ -9,7 +9,9 @@ use model::{
     secret::Sealed,
     server::{By, ServerStatus},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
+};
 use serde_json::{Map, Value, json};
 use store::{
     entity::{server, server_instance, server_interface, server_type},
@@ -22,7 +24,7 @@ use crate::{
     error::ApiError,
     facts,
     kinds::{
-        MAX_ROWS, record, server_registration,
+        MAX_ROWS, record, server_cleanup_policy, server_registration,
         server_wire::{FIELDS, Related, SEARCH},
     },
     routes,
@@ -48,6 +50,13 @@ pub(crate) async fn find<C: ConnectionTrait>(ctx: &Ctx, db: &C) -> Result<server
     server::Entity::find_by_id(id).one(db).await?.ok_or_else(|| ApiError::not_found("server", id))
 }
 
+/// The server of the path, kept from changing until the transaction ends: nobody takes it meanwhile.
+pub(crate) async fn find_locked(ctx: &Ctx, txn: &DatabaseTransaction) -> Result<server::Model, ApiError> {
+    let id = ctx.id("serverId")?;
+    let found = server::Entity::find_by_id(id).lock_exclusive().one(txn).await?;
+    found.ok_or_else(|| ApiError::not_found("server", id))
+}
+
 /// A server in wire form, with what is around it.
 pub(crate) async fn wire<C: ConnectionTrait>(db: &C, s: &server::Model) -> Result<Value, ApiError> {
     Ok(Related::load(db, std::slice::from_ref(s)).await?.wire(s))
@@ -57,7 +66,7 @@ pub(crate) async fn wire<C: ConnectionTrait>(db: &C, s: &server::Model) -> Resul
 pub(crate) fn brief(s: &server::Model) -> Value {
     json!({
         "serialNumber": s.serial, "managementAddress": s.bmc_address, "username": s.bmc_username, "serverStatus": s.status, "serverTypeId": s.server_type_id,
-        "registrationProfileId": s.registration_profile_id, "tlsFingerprint": s.tls_fingerprint, "rackName": s.rack, "serverComments": s.comments, "tags": s.tags,
+        "registrationProfileId": s.registration_profile_id, "administrationState": s.administration_state, "maintenance": s.maintenance, "serverCleanupPolicyId": s.cleanup_policy_id, "tlsFingerprint": s.tls_fingerprint, "rackName": s.rack, "serverComments": s.comments, "tags": s.tags,
     })
 }
 
@@ -126,6 +135,7 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         "managementAddress",
         "username",
         "registrationProfileId",
+        "serverCleanupPolicyId",
         "serverComments",
         "rackName",
         "tags",
@@ -148,9 +158,27 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         server_registration::refuse_taken(&txn, address, Some(found.id)).await?;
     }
     let status = ctx.text("serverStatus").map(|word| next_status(&found, word, ctx.int("serverTypeId"))).transpose()?;
+    if let Some(next) = status.filter(|s| s.as_str() != found.status) {
+        refuse_production(&found, "moved to another status")?;
+        if !next.holds_tenant_data() {
+            refuse_used(&txn, &found, "moved to another status").await?;
+        }
+    }
+    let policy = ctx.int("serverCleanupPolicyId").filter(|id| *id != 0);
+    if let Some(id) = policy {
+        server_cleanup_policy::known(&txn, "serverCleanupPolicyId", id).await?;
+    }
     let mut extra = found.extra.clone();
     if !extra.is_object() {
         extra = Value::Object(Map::new());
+    }
+    if status == Some(ServerStatus::Defective) && found.status == ServerStatus::CleaningRequired.as_str() {
+        extra[DIRTY] = true.into();
+    }
+    if status == Some(ServerStatus::CleaningRequired)
+        && let Some(map) = extra.as_object_mut()
+    {
+        map.remove(DIRTY);
     }
     for note in NOTES.iter().filter(|n| ctx.has(n)) {
         extra[*note] = ctx.body[*note].clone();
@@ -175,6 +203,9 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         if let Some(id) = ctx.int("registrationProfileId") {
             row.registration_profile_id = Set(Some(id));
         }
+        if ctx.has("serverCleanupPolicyId") {
+            row.cleanup_policy_id = Set(policy);
+        }
         if ctx.has("serverComments") {
             row.comments = Set(ctx.text("serverComments").map(str::to_owned));
         }
@@ -195,6 +226,9 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     txn.commit().await?;
     Ok(Reply::Tagged(body, after.revision))
 }
+
+/// Note with a server that left service before its disks were erased.
+pub const DIRTY: &str = "dirty";
 
 /// The status that a person asks for, if it may follow.
 fn next_status(found: &server::Model, word: &str, type_id: Option<Id>) -> Result<ServerStatus, ApiError> {
@@ -219,6 +253,12 @@ fn next_status(found: &server::Model, word: &str, type_id: Option<Id>) -> Result
             now.as_str()
         )));
     }
+    if found.extra[DIRTY] == true && matches!(next, ServerStatus::Available | ServerStatus::Unavailable) {
+        return Err(ApiError::conflict(format!(
+            "serverStatus: a tenant's data may still be on the disks of server {}; make it cleaning_required, clean it, and it is available",
+            facts::server_name(found)
+        )));
+    }
     if next == ServerStatus::Available && now != next && type_id.or(found.server_type_id).is_none() {
         return Err(ApiError::conflict(
             "serverStatus: a server without a server type cannot become available; re-register it, or set serverTypeId",
@@ -227,8 +267,21 @@ fn next_status(found: &server::Model, word: &str, type_id: Option<Id>) -> Result
     Ok(next)
 }
 
+/// Refuses what is not to be done to a server that is in production outside of this platform.
+pub(crate) fn refuse_production(found: &server::Model, what: &str) -> Result<(), ApiError> {
+    if !facts::hands_off(found) {
+        return Ok(());
+    }
+    Err(ApiError::conflict(format!(
+        "server {} is in production outside of this platform (it is {}): it cannot be {what}; if it is no longer, take it over with the action manage",
+        facts::server_name(found),
+        found.administration_state
+    )))
+}
+
 /// Refuses what would pull a server from under somebody.
 pub(crate) async fn refuse_used<C: ConnectionTrait>(db: &C, found: &server::Model, what: &str) -> Result<(), ApiError> {
+    refuse_production(found, what)?;
     let holder = server_instance::Entity::find().filter(server_instance::Column::ServerId.eq(found.id)).one(db).await?;
     let status = ServerStatus::parse(&found.status);
     let busy = matches!(status, Some(ServerStatus::Cleaning | ServerStatus::UpdatingFirmware));
@@ -275,7 +328,8 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     refuse_used(&ctx.app.db().read, &found, "deleted").await?;
     cancel_groups(&ctx, &found, "the server was deleted").await?;
     let txn = ctx.app.db().begin().await?;
-    let found = find(&ctx, &txn).await?;
+    let found = find_locked(&ctx, &txn).await?;
+    ctx.check_revision(found.revision)?;
     refuse_used(&txn, &found, "deleted").await?;
     server_interface::Entity::delete_many().filter(server_interface::Column::ServerId.eq(found.id)).exec(&txn).await?;
     server::Entity::delete_by_id(found.id).exec(&txn).await?;
@@ -289,10 +343,11 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
 /// Out of service, kept for the record. Its addresses are free for another one.
 async fn archive(ctx: Ctx) -> Result<Reply, ApiError> {
     let found = find(&ctx, &ctx.app.db().read).await?;
+    ctx.check_revision(found.revision)?;
     refuse_used(&ctx.app.db().read, &found, "archived").await?;
     cancel_groups(&ctx, &found, "the server was archived").await?;
     let txn = ctx.app.db().begin().await?;
-    let found = find(&ctx, &txn).await?;
+    let found = find_locked(&ctx, &txn).await?;
     refuse_used(&txn, &found, "archived").await?;
     let now = ServerStatus::parse(&found.status).unwrap_or(ServerStatus::Unavailable);
     let registering = matches!(now, ServerStatus::Registering | ServerStatus::PendingRegistration);

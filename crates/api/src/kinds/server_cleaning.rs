@@ -1,5 +1,7 @@
 //! Servers that came back with somebody's data on their disks are erased before anybody else gets them.
 
+use std::collections::BTreeSet;
+
 use engine::NewGroup;
 use model::{
     job::{JobRefs, JobSpec, RetryPolicy, Target},
@@ -14,8 +16,9 @@ use crate::{
     error::ApiError,
     facts,
     kinds::{
-        server::{change, find, refuse_used},
-        server_registration::remember,
+        server::{change, find_locked, refuse_used},
+        server_cleanup_policy,
+        server_entry::remember,
     },
     routes,
 };
@@ -27,10 +30,10 @@ routes! {
 /// Type of the job group of a cleaning that a person asked for.
 pub const GROUP: &str = "server_clean";
 
-/// Erases all disks of a server that waits for it; then it is available again.
+/// Erases the disks of a server that waits for it, as its cleanup policy says; then it is available again.
 async fn clean(ctx: Ctx) -> Result<Reply, ApiError> {
     let txn = ctx.app.db().begin().await?;
-    let found = find(&ctx, &txn).await?;
+    let found = find_locked(&ctx, &txn).await?;
     refuse_used(&txn, &found, "cleaned").await?;
     let now = ServerStatus::parse(&found.status);
     if !now.is_some_and(|s| s != ServerStatus::Cleaning && s.may_become(ServerStatus::Cleaning, By::Anyone)) {
@@ -40,7 +43,9 @@ async fn clean(ctx: Ctx) -> Result<Reply, ApiError> {
         )));
     }
     let name = facts::server_name(&found);
-    let title = format!("Erase all disks of server {name}");
+    let title = format!("Erase the disks of server {name}");
+    let ids = BTreeSet::from([found.id]);
+    let how = server_cleanup_policy::of_servers(&txn, &ids).await?.remove(&found.id).unwrap_or_default();
     let after = change(&ctx, &txn, &found, "clean", |row| {
         row.status = Set(ServerStatus::Cleaning.as_str().into());
         row.status_reason = Set(None);
@@ -52,7 +57,7 @@ async fn clean(ctx: Ctx) -> Result<Reply, ApiError> {
         title: title.clone(),
         site_id: Some(after.site_id),
         target: Target { kind: "server".into(), id: after.id, generation: 0 },
-        payload: serde_json::to_value(ServerClean { server_id: after.id, ..ServerClean::default() })?,
+        payload: serde_json::to_value(ServerClean { server_id: after.id, plan: how.plan })?,
         depends_on: Vec::new(),
         retry: RetryPolicy { max: 2, min_seconds: 10, max_seconds: 60 },
         timeout_seconds: 7200,

@@ -134,7 +134,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let title = format!("Default credentials for {} created", name(&made));
     let object = ("server_default_credentials", made.id);
     record(&ctx, &txn, "server_default_credentials.create", title, object, json!({"after": wire(&made)})).await?;
-    resume_waiting(&ctx, &txn, site_id).await?;
+    resume_waiting(&ctx.app, &txn, site_id).await?;
     txn.commit().await?;
     ctx.app.engine().wake();
     Ok(Reply::Tagged(wire(&made), made.revision))

@@ -10,7 +10,9 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 use store::{
-    entity::{network_connection, os_template, server_instance, server_instance_group as group, server_type},
+    entity::{
+        network_connection, os_template, resource_pool, server_instance, server_instance_group as group, server_type,
+    },
     list::{Revisioned, cas},
 };
 
@@ -141,6 +143,11 @@ async fn read<C: ConnectionTrait>(ctx: &Ctx, db: &C, design: &mut Value) -> Resu
     {
         return Err(ApiError::field("defaultServerTypeId", format!("there is no server type {id}")));
     }
+    if let Some(id) = ctx.int("resourcePoolId").filter(|id| *id > 0)
+        && resource_pool::Entity::find_by_id(id).one(db).await?.is_none()
+    {
+        return Err(ApiError::field("resourcePoolId", format!("there is no resource pool {id}")));
+    }
     if let Some(id) = ctx.int("osTemplateId")
         && visible(ctx).filter(os_template::Column::Id.eq(id)).one(db).await?.is_none()
     {
@@ -217,6 +224,22 @@ pub async fn sync_instances<C: ConnectionTrait>(db: &C, g: &group::Model) -> Res
         .collect();
     for chunk in fresh.chunks(200) {
         server_instance::Entity::insert_many(chunk.to_vec()).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+/// Instances that were never deployed are called after their group, also when it gets another name. One that was given a name keeps it.
+async fn rename_instances<C: ConnectionTrait>(db: &C, group_id: Id, old: &str, new: &str) -> Result<(), ApiError> {
+    let rows = server_instance::Entity::find()
+        .filter(server_instance::Column::GroupId.eq(group_id))
+        .filter(server_instance::Column::ServiceStatus.eq(ServiceStatus::Ordered.as_str()))
+        .filter(server_instance::Column::ServerId.is_null())
+        .all(db)
+        .await?;
+    for row in rows.iter().filter(|i| i.label == format!("{old}-{}", i.position)) {
+        let mut edit = row.edit();
+        edit.label = Set(format!("{new}-{}", row.position));
+        edit.update(db).await?;
     }
     Ok(())
 }
@@ -300,13 +323,27 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let label = design["label"].as_str().unwrap_or(&found.label).to_owned();
     unique(&txn, of.id, &label, found.id).await?;
     let mut row = found.edit();
-    row.label = Set(label);
+    row.label = Set(label.clone());
     row.design = Set(design);
     // A change of one that was marked for deletion keeps it.
     let never = found.service_status == ServiceStatus::Ordered.as_str();
-    row.deploy_type = Set(if never { DeployType::Create } else { DeployType::Edit }.as_str().into());
+    row.deploy_type = Set(match DeployType::parse(&found.deploy_type) {
+        _ if never => DeployType::Create,
+        // One that is about to be stopped or started still is.
+        Some(pending @ (DeployType::Stop | DeployType::Start | DeployType::Suspend))
+            if found.deploy_status == DeployStatus::NotStarted.as_str() =>
+        {
+            pending
+        }
+        _ => DeployType::Edit,
+    }
+    .as_str()
+    .into());
     row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
     let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    if never && label != found.label {
+        rename_instances(&txn, found.id, &found.label, &label).await?;
+    }
     sync_instances(&txn, &after).await?;
     infrastructure::touch(&txn, &of).await?;
     record(

@@ -21,7 +21,10 @@ use crate::{
     context::{Ctx, Reply},
     error::ApiError,
     facts,
-    kinds::{record, server::find},
+    kinds::{
+        record,
+        server::{find, refuse_production},
+    },
     routes,
 };
 
@@ -162,12 +165,7 @@ fn refuse_busy(found: &server::Model) -> Result<(), ApiError> {
             found.status
         )));
     }
-    if found.administration_state == "unmanaged" {
-        return Err(ApiError::conflict(format!(
-            "server {} is unmanaged: its power is not ours to switch",
-            facts::server_name(found)
-        )));
-    }
+    refuse_production(found, "switched")?;
     if found.bmc_username.is_none() || found.bmc_address.is_none() {
         return Err(ApiError::conflict(format!("the login of the BMC of {} is not known", facts::server_name(found))));
     }

@@ -14,7 +14,7 @@ use store::{
 use crate::{
     context::{Ctx, Reply, parse_id, whole},
     error::ApiError,
-    kinds::{list, record, server::find as find_server},
+    kinds::{list, record, server::find as find_server, server_cleanup_policy},
     routes,
 };
 
@@ -92,15 +92,20 @@ fn check(settings: &Value) -> Result<(), ApiError> {
     if whole(&settings["firmwareBaselineId"]).is_some_and(|n| n != 0) {
         return refuse("firmwareBaselineId");
     }
-    if settings["registerCredentials"].as_str() == Some("random") {
-        return Err(ApiError::field("settings.registerCredentials", "random cannot be done yet; use user"));
-    }
     match whole(&settings["minimumNumberOfConnectedInterfaces"]) {
         Some(n) if !(0..=64).contains(&n) => {
             Err(ApiError::field("settings.minimumNumberOfConnectedInterfaces", format!("{n} is not between 0 and 64")))
         }
         _ => Ok(()),
     }
+}
+
+/// The cleanup policy that a profile names must be there.
+async fn cleanup<C: ConnectionTrait>(db: &C, settings: &Value) -> Result<(), ApiError> {
+    if let Some(id) = whole(&settings["serverCleanupPolicyId"]).filter(|id| *id != 0) {
+        server_cleanup_policy::known(db, "settings.serverCleanupPolicyId", id).await?;
+    }
+    Ok(())
 }
 
 async fn all(ctx: Ctx) -> Result<Reply, ApiError> {
@@ -126,6 +131,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let settings = ctx.body.get("settings").cloned().unwrap_or_else(|| json!({}));
     check(&settings)?;
     let txn = ctx.app.db().begin().await?;
+    cleanup(&txn, &settings).await?;
     refuse_taken(&txn, &name, None).await?;
     let mut row = profiles::new();
     row.name = Set(name);
@@ -148,6 +154,7 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
         all.extend(given.clone());
     }
     check(&settings)?;
+    cleanup(&txn, &settings).await?;
     let mut row = found.edit();
     row.settings = Set(settings);
     if let Some(name) = name {

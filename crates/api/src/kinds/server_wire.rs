@@ -173,7 +173,7 @@ impl Related {
             "capacityMbps": i.speed_mbps, "description": i.name, "osInfo": if nic.is_some_and(|n| n.link_up.is_some()) { "collected" } else { "not_tested" },
             "networkDevice": device.map_or_else(|| json!({}), |d| json!({"id": d.id.to_string(), "identifierString": d.name, "driver": d.driver, "position": d.position})),
             "networkDeviceInterface": port.map_or_else(|| json!({}), |p| json!({"interfaceId": p.id, "interfaceName": p.name, "networkDeviceId": p.network_device_id})),
-            "ipv4Addresses": self.addresses(i), "ipv6Addresses": [], "vlanId": port.and_then(|p| p.untagged), "lldpInfo": lldp, "linkNetworkTechnology": "Ethernet",
+            "defaultFabricId": i.default_fabric_id, "redundancyGroupIndex": i.redundancy_group, "ipv4Addresses": self.addresses(i), "ipv6Addresses": [], "vlanId": port.and_then(|p| p.untagged), "lldpInfo": lldp, "linkNetworkTechnology": "Ethernet",
         })
     }
 
@@ -184,6 +184,17 @@ impl Related {
             "instanceId": i.id, "instanceLabel": i.label, "instanceGroupLabel": self.groups.get(&i.group_id), "osTemplateId": i.os_template_id,
             "infrastructure": infrastructure.map_or_else(|| json!({}), |x| json!({"id": x.id, "label": x.label, "userIdOwner": x.owner_id})),
         })
+    }
+
+    /// Why a server is in maintenance, and what is left to do about it.
+    fn drain(&self, s: &server::Model) -> Option<String> {
+        let reason = s.maintenance.as_ref()?;
+        let Some(i) = self.instances.get(&s.id) else { return Some(reason.clone()) };
+        let of = self.infrastructures.get(&i.infrastructure_id).map_or("?", |x| x.label.as_str());
+        Some(format!(
+            "{reason}; instance {} of {of} still runs on it: it stays until its owner deletes it, or it is moved with the action replace",
+            i.label
+        ))
     }
 
     /// Whether an instance holds it.
@@ -209,14 +220,14 @@ impl Related {
             "processorThreads": first.map(|p| p.threads), "diskCount": s.disk_count, "serverDiskCount": s.disk_count, "bmcMacAddress": s.bmc_mac, "bdkDebug": 0,
             "vendor": s.vendor.as_deref().map(|v| vendor_word(v).unwrap_or("Unknown")), "manufacturer": s.vendor, "model": s.model, "registrationProfileId": s.registration_profile_id,
             "requiresReRegister": i32::from(s.status == "registration_incomplete"), "serverSupportsVirtualMedia": 0, "serverSupportsSol": 0,
-            "serverSupportsOobProvisioning": 0, "serverIsProduction": i32::from(s.administration_state == "unmanaged"), "bootingCustomIsoInProgress": 0,
+            "serverSupportsOobProvisioning": 0, "serverIsProduction": i32::from(s.administration_state == "unmanaged"), "serverCleanupPolicyId": s.cleanup_policy_id, "bootingCustomIsoInProgress": 0,
             "biosInfo": {"vendor": s.vendor, "version": inventory.bios_version}, "vendorInfo": {"management": "redfish", "version": inventory.bmc_version}
         });
         let mut state = json!({
             "registrationResult": {"foundMinimumNumberOfConnectedInterfaces": "unknown", "raidControllersReset": "unknown", "reasonsForFailure": reasons},
             "serverClass": s.extra.get("serverClass").and_then(Value::as_str).unwrap_or("unknown"), "serverStatus": s.status, "serverStatusReason": s.status_reason,
-            "bmcError": note("bmcError"), "tlsFingerprint": s.tls_fingerprint, "tlsFingerprintShown": note("shownFingerprint"), "serverComments": s.comments, "serverCapacityMbps": inventory.nics.iter().map(|n| u64::from(n.speed_mbps)).sum::<u64>(),
-            "requiresManualCleaning": 0, "administrationState": s.administration_state, "serverDhcpStatus": s.dhcp_status, "gpuCount": s.gpu_count, "gpuInfo": gpus,
+            "bmcError": note("bmcError"), "tlsFingerprint": s.tls_fingerprint, "tlsFingerprintShown": note("shownFingerprint"), "serverComments": s.comments, "maintenance": s.maintenance.is_some(), "maintenanceReason": self.drain(s), "inventoryDifferences": differences(s), "productionInfo": note("production"), "serverCapacityMbps": inventory.nics.iter().map(|n| u64::from(n.speed_mbps)).sum::<u64>(),
+            "requiresManualCleaning": i32::from(s.status == "cleaning_required"), "administrationState": s.administration_state, "serverDhcpStatus": s.dhcp_status, "gpuCount": s.gpu_count, "gpuInfo": gpus,
             "supportsFcProvisioning": 0, "registeredTimestamp": s.registered_at, "serverCreatedTimestamp": s.created_at, "updatedTimestamp": s.updated_at,
             "powerStatus": s.power, "powerStatusLastUpdateTimestamp": s.power_at, "serverAllocationTimestamp": s.allocated_at, "chassisRackId": note("chassisRackId"),
             "rackName": s.rack, "rackPositionUpperUnit": note("rackPositionUpperUnit"), "rackPositionLowerUnit": note("rackPositionLowerUnit"), "inventoryId": note("inventoryId"),
@@ -227,6 +238,46 @@ impl Related {
         }
         state
     }
+}
+
+/// Where what the BMC tells and what was seen from inside differ. Memory that the firmware keeps for itself is no difference.
+fn differences(s: &server::Model) -> Vec<Value> {
+    let part =
+        |name: &str| -> Option<HardwareInventory> { serde_json::from_value(s.inventory["sources"][name].clone()).ok() };
+    let (Some(outside), Some(inside)) = (part("bmc"), part("inBand")) else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut compare = |part: &str, a: String, b: String| {
+        // What one of them does not know at all is no contradiction.
+        if !a.is_empty() && !b.is_empty() && !a.eq_ignore_ascii_case(&b) {
+            found.push(json!({"part": part, "outOfBand": a, "inBand": b}));
+        }
+    };
+    let sorted = |list: Vec<String>| {
+        let mut list = list;
+        list.sort();
+        list.join(", ")
+    };
+    let text = |t: &Option<String>| t.as_deref().map(str::trim).unwrap_or_default().to_owned();
+    compare("serialNumber", text(&outside.serial), text(&inside.serial));
+    compare("uuid", text(&outside.uuid), text(&inside.uuid));
+    let cpus = |i: &HardwareInventory| match i.processors.first() {
+        Some(p) => format!("{} sockets of {} cores", i.processors.len(), p.cores),
+        None => String::new(),
+    };
+    compare("processors", cpus(&outside), cpus(&inside));
+    let (a, b) = (outside.memory_mib, inside.memory_mib);
+    if a > 0 && b > 0 && (b > a || (a - b) * 100 > a * 5) {
+        compare("memory", format!("{} GiB", a / 1024), format!("{} GiB", b / 1024));
+    }
+    let sizes = |i: &HardwareInventory| sorted(i.disks.iter().map(|d| format!("{} GB", d.size_gb)).collect());
+    compare("disks", sizes(&outside), sizes(&inside));
+    let serials = |i: &HardwareInventory| sorted(i.disks.iter().filter_map(|d| d.serial.clone()).collect());
+    compare("diskSerialNumbers", serials(&outside), serials(&inside));
+    let macs = |i: &HardwareInventory| sorted(i.nics.iter().map(|n| n.mac.clone()).collect());
+    compare("interfaces", macs(&outside), macs(&inside));
+    let gpus = |i: &HardwareInventory| if i.gpus.is_empty() { String::new() } else { i.gpus.len().to_string() };
+    compare("gpus", gpus(&outside), gpus(&inside));
+    found
 }
 
 fn disk(server_id: Id, position: usize, d: &Disk) -> Value {

@@ -26,7 +26,7 @@ use store::{
     time,
 };
 
-use super::{Designs, Element, Stored, allocations, answer, finish, load, make, reserve, storage};
+use super::{Designs, Element, Stored, allocations, answer, cleaning, finish, load, make, reserve, storage};
 use crate::{App, context::Ctx, error::ApiError, facts};
 
 /// Why a plan cannot be carried out, as an answer: data that would be lost is a question of one field, all else is told as it is.
@@ -121,6 +121,7 @@ pub async fn accept(
         .map_err(|id| ApiError::internal(format!("no password for instance {id}")))?;
     let keys = storage::keys(ctx.app.sealer(), &plan, &loaded.storage)?;
     storage::materialize(&mut jobs, &keys, ctx.app.sealer(), of.site_id)?;
+    let jobs = cleaning::apply(txn, jobs).await?;
     servers(txn, &plan).await?;
     instances(txn, &plan, &loaded, deploy_id, &passwords).await.map_err(raced)?;
     allocations::take(txn, &plan, &loaded).await.map_err(raced)?;

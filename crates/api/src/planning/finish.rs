@@ -29,7 +29,7 @@ use store::{
     time,
 };
 
-use super::{Designs, Stored, allocations, design, load, reserve, storage};
+use super::{Designs, Stored, allocations, cleaning, design, load, reserve, storage};
 use crate::{
     context::whole,
     error::ApiError,
@@ -152,6 +152,7 @@ async fn instances<C: ConnectionTrait>(
             if matches!(p.action, Action::Create | Action::Reinstall) {
                 extra.remove("reinstall");
                 extra.remove("broken");
+                extra.remove("replace");
             }
         }
         row.extra = Set(extra);
@@ -348,8 +349,11 @@ async fn servers<C: ConnectionTrait>(txn: &C, plan: &Plan, group_id: Option<Id>)
         .into_iter()
         .flatten()
         .collect();
-    let dirty = freed.difference(&erased).copied().collect::<BTreeSet<Id>>();
-    let clean = freed.intersection(&erased).copied().collect::<BTreeSet<Id>>();
+    let broken = cleaning::broken(txn, &freed).await?;
+    cleaning::retire(txn, &broken).await?;
+    let whole = |id: &Id| !broken.contains_key(id);
+    let dirty = freed.difference(&erased).copied().filter(whole).collect::<BTreeSet<Id>>();
+    let clean = freed.intersection(&erased).copied().filter(whole).collect::<BTreeSet<Id>>();
     give_back(txn, &clean, ServerStatus::Available, None).await?;
     give_back(txn, &dirty, ServerStatus::CleaningRequired, Some("its disks were not erased when it was given back"))
         .await?;

@@ -60,11 +60,44 @@ pub async fn load<C: ConnectionTrait>(
     for instance in loaded.input.instances.iter_mut().filter(|i| begun.contains(&i.id)) {
         instance.reinstall = true;
     }
+    let broken = replaced(&mut loaded);
     loaded.input.switches = switches;
     loaded.input.servers = servers;
+    for server in loaded.input.servers.iter_mut().filter(|s| broken.contains(&s.id)) {
+        // Of no type that anybody asks for: it suits nobody.
+        server.type_id = 0;
+        server.available = false;
+    }
     loaded.input.occupied_ports = occupied_ports;
     resource_pools::apply(db, of.owner_id, &mut loaded.input).await?;
     Ok(loaded)
+}
+
+/// Instances whose server is broken are made anew on another one, and that one is given up. What is on its disks is lost, which the person
+/// who deploys must have allowed: until then it counts as an installation anew, which the plan refuses in words. Answers the servers.
+fn replaced(loaded: &mut Loaded) -> BTreeSet<Id> {
+    let wanted: HashMap<Id, Id> =
+        loaded.instances.iter().filter_map(|i| Some((i.id, i.extra["replace"]["serverId"].as_i64()?))).collect();
+    let mut broken = BTreeSet::new();
+    for instance in &mut loaded.input.instances {
+        let Some(server_id) = wanted.get(&instance.id) else { continue };
+        let Some(state) = instance.deployed.clone().filter(|d| d.server_id == *server_id) else { continue };
+        if instance.deleted {
+            continue;
+        }
+        if !loaded.input.options.allow_data_loss {
+            instance.reinstall = true;
+            continue;
+        }
+        broken.insert(*server_id);
+        instance.deployed = None;
+        // A deploy that did not end may have chosen the new one already.
+        if instance.reserved_server_id.is_none() {
+            instance.reserved_server_id = Some(*server_id);
+        }
+        instance.unfinished.insert(0, state);
+    }
+    broken
 }
 
 /// Live systems whose disk a deploy that did not end has begun to write or erase, also where its site went on for a while after the

@@ -6,6 +6,7 @@
 pub mod accept;
 mod allocations;
 pub mod answer;
+pub mod cleaning;
 pub mod design;
 mod equipment;
 mod estimate;

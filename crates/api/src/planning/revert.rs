@@ -24,7 +24,7 @@ use store::{
     list::Revisioned,
 };
 
-use super::{Stored, design, finish, storage};
+use super::{Stored, cleaning, design, finish, storage};
 use crate::{error::ApiError, facts};
 
 /// The design of a cancelled deploy may be changed again. Servers that it was giving back and that nobody holds need cleaning by hand.
@@ -142,6 +142,11 @@ async fn revert_instances<C: ConnectionTrait>(txn: &C, rows: &[server_instance::
                 let mut extra = before.extra.clone();
                 if let Some(extra) = extra.as_object_mut() {
                     extra.remove("reinstall");
+                    if extra.remove("replace").is_some()
+                        && let Some(server_id) = before.server_id
+                    {
+                        cleaning::mark(txn, server_id, None).await?;
+                    }
                 }
                 row.extra = Set(extra);
                 row.deploy_type = Set(DeployType::Edit.as_str().into());

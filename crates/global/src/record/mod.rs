@@ -5,6 +5,8 @@ mod cabling;
 mod cleaning;
 mod inventory;
 mod observed;
+mod rotation;
+mod stranger;
 mod switch;
 
 use api::{App, facts::FactsError};
@@ -18,7 +20,7 @@ use model::{
     Id,
     job::JobStatus,
     link::Observation,
-    order::{Order, ServerClean, ServerDiscover, ServerInventory, SwitchDiscover},
+    order::{Order, ServerClean, ServerDiscover, ServerInventory, ServerRotateCredentials, SwitchDiscover},
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
@@ -66,7 +68,7 @@ impl Recorder {
 
     /// Something that a site saw. An observation about an object of another site is dropped.
     pub async fn observed(&self, site_id: Id, observation: Observation) -> Result<(), RecordError> {
-        observed::record(self.db(), self.sealer(), site_id, observation).await?;
+        observed::record(&self.app, site_id, observation).await?;
         self.app.wrote();
         Ok(())
     }
@@ -109,7 +111,11 @@ pub async fn result(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<
         };
         match source {
             Some(source) => inventory::record(db, sealer, server_id, source, &job.response).await?,
+            None if job.function == ServerRotateCredentials::NAME => {
+                rotation::proved(db, sealer, server_id, job).await?
+            }
             None if job.function == ServerClean::NAME => {
+                cleaning::certificate(db, job, true).await?;
                 // A cleaned server is left switched off.
                 observed::power(&db.write, server_id, None, "off").await?;
                 cleaning::ended(db, sealer, server_id, job.group_id, None).await?;
@@ -131,11 +137,13 @@ pub async fn result(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<
 async fn failure(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<(), RecordError> {
     let error = job.error.as_deref().unwrap_or("no reason was given");
     match (job.function.as_str(), job.server_id, job.network_device_id) {
+        (ServerRotateCredentials::NAME, Some(id), _) => rotation::failed(db, id, job).await,
         (ServerInventory::NAME | ServerDiscover::NAME | api::kinds::server_registration::FINISH, Some(id), _) => {
             let reason = format!("{}: {error}", job.title);
             inventory::incomplete(db, id, job.group_id, &reason).await
         }
         (ServerClean::NAME, Some(id), _) => {
+            cleaning::certificate(db, job, false).await?;
             cleaning::ended(db, sealer, id, job.group_id, Some(&format!("its disks were not erased: {error}"))).await
         }
         (SwitchDiscover::NAME, _, Some(id)) => switch::failed(db, id, error).await,

@@ -1,34 +1,25 @@
 //! What a site sees without having been asked.
 
-use api::facts;
-use chrono::{Duration, Utc};
+use api::{App, facts};
 use crypto::Sealer;
 use model::{
     Id,
     bmc::PowerState,
     link::{Observation, Observed},
-    validate,
 };
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
-    sea_query::Expr,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
 use serde_json::{Value, json};
 use store::{
     Database,
-    entity::{event, network_device, server, server_interface},
+    entity::{network_device, server},
     list::{Revisioned, cas},
     time,
 };
 
-use super::{RecordError, server_event, site_event, site_name, switch};
+use super::{RecordError, server_event, site_event, storage, stranger, switch};
 
-pub(super) async fn record(
-    db: &Database,
-    sealer: &Sealer,
-    site_id: Id,
-    observation: Observation,
-) -> Result<(), RecordError> {
+pub(super) async fn record(app: &App, site_id: Id, observation: Observation) -> Result<(), RecordError> {
+    let (db, sealer) = (app.db(), app.sealer());
     match observation.what {
         Observed::Power { server_id, power: state } => {
             let word = match state {
@@ -49,11 +40,13 @@ pub(super) async fn record(
         }
         Observed::Fingerprint { object, id, sha256 } => match object.as_str() {
             "server" => server_certificate(db, sealer, site_id, id, &sha256).await,
+            "storage" => storage::certificate(db, sealer, site_id, id, &sha256).await,
             "network_device" => switch_certificate(db, sealer, site_id, id, &sha256).await,
             _ => Ok(()),
         },
-        Observed::UnknownMachine { mac, address, circuit_id, vendor_class: _ } => {
-            stranger(db, site_id, &mac, address.as_deref(), circuit_id.as_deref()).await
+        Observed::UnknownMachine { mac, address, circuit_id, vendor_class } => {
+            let seen = stranger::Seen { mac, address, circuit_id, vendor_class };
+            stranger::record(app, site_id, seen, &observation.at).await
         }
         Observed::OsUp { server_id } => {
             let txn = db.begin().await?;
@@ -203,53 +196,6 @@ async fn switch_certificate(
             facts::network_device(&txn, sealer, id).await?;
         }
     }
-    txn.commit().await?;
-    Ok(())
-}
-
-/// Whether a site's event of that title is younger than a day: the same machine asks again and again.
-async fn told_lately<C: ConnectionTrait>(db: &C, site_id: Id, title: &str) -> Result<bool, RecordError> {
-    let found = event::Entity::find()
-        .filter(event::Column::SiteId.eq(site_id))
-        .filter(event::Column::Title.eq(title))
-        .filter(event::Column::CreatedAt.gt(time::format(Utc::now() - Duration::days(1))))
-        .count(db)
-        .await?;
-    Ok(found > 0)
-}
-
-async fn stranger(
-    db: &Database,
-    site_id: Id,
-    text: &str,
-    address: Option<&str>,
-    circuit: Option<&str>,
-) -> Result<(), RecordError> {
-    let Ok(mac) = validate::mac("mac", text) else { return Ok(()) };
-    let txn = db.begin().await?;
-    let ours = server_interface::Entity::find().filter(server_interface::Column::Mac.eq(&mac)).count(&txn).await?
-        + server::Entity::find().filter(server::Column::BmcMac.eq(&mac)).count(&txn).await?
-        + network_device::Entity::find()
-            .filter(Condition::any().add(network_device::Column::Mac.eq(&mac)))
-            .count(&txn)
-            .await?;
-    if ours > 0 {
-        return Ok(());
-    }
-    let site = site_name(&txn, site_id).await?;
-    let title = format!("Unknown machine {mac} asks for an address at {site}");
-    if told_lately(&txn, site_id, &title).await? {
-        return Ok(());
-    }
-    let mut message = match address {
-        Some(a) => format!("It was given {a}."),
-        None => "It was given none.".to_owned(),
-    };
-    if let Some(c) = circuit {
-        message.push_str(&format!(" It is behind port {c} of the relay."));
-    }
-    message.push_str(" Register it as a server if it is one of yours.");
-    site_event(&txn, site_id, None, "machine.unknown", "info", title, message).await?;
     txn.commit().await?;
     Ok(())
 }

@@ -189,6 +189,11 @@ impl Request {
         Some(self.message.giaddr()).filter(|a| !a.is_unspecified())
     }
 
+    /// The relay's name for the port that the client is behind (option 82, suboption 1).
+    pub fn circuit_id(&self) -> Option<&[u8]> {
+        self.relay_suboption(1)
+    }
+
     /// Option 82 as it came; it goes back unchanged (RFC 3046 section 2.2). Believed only from a relay.
     pub fn relay_info(&self) -> Option<&[u8]> {
         self.relay().and_then(|_| self.option(code::RELAY_INFO))

@@ -58,7 +58,9 @@ impl<'a> Selector<'a> {
                 || self.pools.is_empty()
                 || self.pools.iter().any(|p| p.subnet.contains(address))
         };
-        let r = self.ctx.view.reservations(self.mac).find(|r| on_link(&r.subnet, &r.address))?;
+        let Some(r) = self.ctx.view.reservations(self.mac).find(|r| on_link(&r.subnet, &r.address)) else {
+            return self.of_circuit();
+        };
         let taken = self
             .ctx
             .leases
@@ -76,6 +78,23 @@ impl<'a> Selector<'a> {
             pool_id: None,
             hostname: r.hostname.clone(),
         })
+    }
+
+    /// The address of the relay's port that the client is behind, where the site has fixed one: whatever is plugged in there gets it.
+    fn of_circuit(&self) -> Option<Choice> {
+        let circuits = &self.ctx.view.settings().circuits;
+        if circuits.is_empty() || self.ctx.view.server(self.mac).is_some() {
+            return None;
+        }
+        let circuit = self.request.circuit_id()?;
+        let address = *circuits.get(String::from_utf8_lossy(circuit).trim()).or_else(|| circuits.get(&hex(circuit)))?;
+        let pool = self.pools.iter().find(|p| p.subnet.contains(&address))?;
+        let taken = self
+            .ctx
+            .leases
+            .get(address)
+            .is_some_and(|l| l.live(self.ctx.now) && l.mac != self.mac && l.state == LeaseState::Bound);
+        (!taken).then(|| Choice { pool_id: None, ..Self::pool_choice(pool, address) })
     }
 
     fn pool_choice(pool: &DhcpPool, address: Ipv4Addr) -> Choice {
@@ -98,6 +117,7 @@ impl<'a> Selector<'a> {
             && pool.gateway != Some(address)
             && address != self.ctx.identity.server_id
             && !self.ctx.view.is_reserved(address)
+            && !self.ctx.view.settings().circuits.values().any(|a| *a == address)
             && self.request.relay() != Some(address)
     }
 
@@ -178,6 +198,11 @@ fn rank(pool: &DhcpPool, request: &Request, ctx: &Ctx<'_>) -> Option<u8> {
         (None, _) if pool.subnet.contains(&ctx.identity.server_id) => Some(1),
         (None, _) => Some(2),
     }
+}
+
+/// Bytes that are no text, as people write them: `0004000a0001`.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// FNV-1a, 64 bits: a small hash that is the same on every machine and in every release.

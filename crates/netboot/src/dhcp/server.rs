@@ -7,13 +7,15 @@ use std::{
     time::Duration,
 };
 
+use dhcproto::v4::MessageType;
 use tokio::{net::UdpSocket, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{Ctx, Destination, Identity, LeaseChange, LeaseState, LeaseTable, Reply, Request, respond};
 use crate::{
-    backend::{BackendError, Directory, Leases},
+    backend::{BackendError, Directory, Leases, Stranger},
     unix_now,
+    view::SiteView,
 };
 
 /// Datagrams answered together: their leases are stored in one go.
@@ -56,6 +58,24 @@ pub struct DhcpServer {
     directory: Arc<dyn Directory>,
     store: Arc<dyn Leases>,
     table: LeaseTable,
+}
+
+/// The client of a granted request, when no server that is known has this address.
+fn stranger(request: &Request, given: &Reply, view: &SiteView) -> Option<Stranger> {
+    let mac = request.mac();
+    if view.server(&mac).is_some() || given.message.yiaddr().is_unspecified() {
+        return None;
+    }
+    let text = |bytes: &[u8]| -> Option<String> {
+        let text: String = String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(120).collect();
+        Some(text.trim().to_owned()).filter(|t| !t.is_empty())
+    };
+    Some(Stranger {
+        mac,
+        address: given.message.yiaddr(),
+        circuit_id: request.circuit_id().and_then(text),
+        vendor_class: text(request.vendor_class()),
+    })
 }
 
 /// Why a server did not start.
@@ -137,6 +157,7 @@ impl DhcpServer {
             Err(_) => return tracing::warn!("DHCP requests dropped: the site's store does not answer"),
         };
         let (mut replies, mut changes, mut undo) = (Vec::new(), Vec::new(), Vec::new());
+        let mut strangers = Vec::new();
         for request in batch {
             let ctx = Ctx { now: unix_now(), identity: &self.config.identity, view: &view, leases: &self.table };
             let outcome = respond(&request, &ctx);
@@ -155,6 +176,9 @@ impl DhcpServer {
                     changes.push(change);
                 }
             }
+            if let Some(given) = outcome.reply.as_ref().filter(|r| r.kind() == Some(MessageType::Ack)) {
+                strangers.extend(stranger(&request, given, &view));
+            }
             replies.extend(outcome.reply);
         }
         if !changes.is_empty() {
@@ -169,6 +193,9 @@ impl DhcpServer {
         }
         for reply in replies {
             self.send(&reply).await;
+        }
+        for stranger in strangers {
+            self.directory.stranger(stranger).await;
         }
     }
 

@@ -14,6 +14,8 @@ mod server_install;
 mod server_inventory;
 mod server_power;
 mod server_power_status;
+mod server_rotate_credentials;
+mod server_scan;
 mod server_sensors;
 mod server_start;
 mod storage_array;
@@ -49,6 +51,8 @@ pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
         Arc::new(server_inventory::ServerInventoryFunction(site())),
         Arc::new(server_power::ServerPowerFunction(site())),
         Arc::new(server_power_status::ServerPowerStatusFunction(site())),
+        Arc::new(server_rotate_credentials::ServerRotateCredentialsFunction(site())),
+        Arc::new(server_scan::ServerScanFunction),
         Arc::new(server_start::ServerStartFunction(site())),
         Arc::new(storage_bucket::StorageBucketDeleteFunction(site())),
         Arc::new(storage_bucket::StorageBucketEnsureFunction(site())),

@@ -1,0 +1,251 @@
+//! Cleanup policies: which disks of a server are erased when it is given back, and how.
+
+use std::collections::{BTreeSet, HashMap};
+
+use model::{
+    Id,
+    cleaning::{CleanPlan, WipeMethod},
+};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter,
+};
+use serde_json::{Value, json};
+use store::{
+    entity::{server, server_cleanup_policy as policies, server_registration_profile as profiles, site},
+    list::{Revisioned, cas},
+};
+
+use crate::{
+    context::{Ctx, Reply, whole},
+    error::ApiError,
+    kinds::{list, record},
+    routes,
+};
+
+routes! {
+    "getServerCleanupPolicies" => all,
+    "getServerCleanupPolicyInfo" => one,
+    "createServerCleanupPolicy" => create,
+    "updateServerCleanupPolicy" => update,
+    "deleteServerCleanupPolicy" => delete,
+}
+
+/// Settings of the interface, kept as they come.
+const SETTINGS: &[&str] = &[
+    "cleanupDrivesForOobEnabledServer",
+    "recreateRaid",
+    "resetRaidControllers",
+    "disableEmbeddedNics",
+    "raidOneDrive",
+    "raidTwoDrives",
+    "raidEvenNumberMoreThanTwoDrives",
+    "raidOddNumberMoreThanOneDrive",
+    "skipRaidActions",
+    "eraseMethod",
+    "keepDiskSerialNumbers",
+    "keepDiskTypes",
+];
+
+/// Settings that are kept for clients, and that no cleaning carries out: the answer says so.
+const NOT_DONE: &[&str] = &["recreateRaid", "resetRaidControllers", "disableEmbeddedNics"];
+
+fn on(settings: &Value, name: &str) -> bool {
+    settings[name].as_bool().unwrap_or_else(|| whole(&settings[name]).is_some_and(|n| n != 0))
+}
+
+fn wire(p: &policies::Model) -> Value {
+    let mut all = json!({
+        "id": p.id, "revision": p.revision, "label": p.label, "createdTimestamp": p.created_at, "updatedTimestamp": p.updated_at, "eraseMethod": WipeMethod::Auto.as_str(),
+        "keepDiskSerialNumbers": [], "keepDiskTypes": [], "skipRaidActions": [], "links": [],
+    });
+    for name in SETTINGS {
+        if let Some(value) = p.settings.get(name).filter(|v| !v.is_null()) {
+            all[*name] = value.clone();
+        }
+    }
+    all["settingsNotCarriedOut"] = NOT_DONE.iter().filter(|n| on(&p.settings, n)).copied().collect();
+    all
+}
+
+async fn find<C: ConnectionTrait>(ctx: &Ctx, db: &C) -> Result<policies::Model, ApiError> {
+    let id = ctx.id("serverCleanupPolicyId")?;
+    let found = policies::Entity::find_by_id(id).one(db).await?;
+    found.ok_or_else(|| ApiError::not_found("server cleanup policy", id))
+}
+
+/// A policy that a field names.
+pub(crate) async fn known<C: ConnectionTrait>(db: &C, field: &str, id: Id) -> Result<policies::Model, ApiError> {
+    let found = policies::Entity::find_by_id(id).one(db).await?;
+    found.ok_or_else(|| ApiError::field(field, format!("there is no cleanup policy {id}")))
+}
+
+/// How a server is cleaned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleaning {
+    /// What the site is told.
+    pub plan: CleanPlan,
+    /// Not at once: the server waits until a person has it cleaned.
+    pub by_hand: bool,
+}
+
+fn cleaning(p: &policies::Model) -> Cleaning {
+    let words = |name: &str| -> Vec<String> {
+        let list = p.settings[name].as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    Cleaning {
+        plan: CleanPlan {
+            method: p.settings["eraseMethod"].as_str().and_then(WipeMethod::parse).unwrap_or_default(),
+            keep: words("keepDiskSerialNumbers"),
+            keep_media: words("keepDiskTypes"),
+            policy: Some(p.label.clone()),
+        },
+        by_hand: !on(&p.settings, "cleanupDrivesForOobEnabledServer"),
+    }
+}
+
+/// How servers are cleaned: by their own policy, else that of their registration profile, else that of their site. Without any, every disk
+/// is erased by the quickest method that holds.
+pub async fn of_servers<C: ConnectionTrait>(db: &C, ids: &BTreeSet<Id>) -> Result<HashMap<Id, Cleaning>, DbErr> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let servers = server::Entity::find().filter(server::Column::Id.is_in(ids.iter().copied())).all(db).await?;
+    let named: BTreeSet<Id> = servers.iter().filter_map(|s| s.registration_profile_id).collect();
+    let by_profile: HashMap<Id, Id> = profiles::Entity::find()
+        .filter(profiles::Column::Id.is_in(named))
+        .all(db)
+        .await?
+        .into_iter()
+        .filter_map(|p| Some((p.id, whole(&p.settings["serverCleanupPolicyId"]).filter(|n| *n != 0)?)))
+        .collect();
+    let sites: BTreeSet<Id> = servers.iter().map(|s| s.site_id).collect();
+    let by_site: HashMap<Id, Id> = site::Entity::find()
+        .filter(site::Column::Id.is_in(sites))
+        .all(db)
+        .await?
+        .into_iter()
+        .filter_map(|s| Some((s.id, whole(&s.config["serverPolicy"]["defaultServerCleanupPolicyID"])?)))
+        .collect();
+    let choice = |s: &server::Model| {
+        s.cleanup_policy_id
+            .or_else(|| s.registration_profile_id.and_then(|id| by_profile.get(&id).copied()))
+            .or_else(|| by_site.get(&s.site_id).copied())
+    };
+    let wanted: BTreeSet<Id> = servers.iter().filter_map(choice).collect();
+    let found: HashMap<Id, policies::Model> = policies::Entity::find()
+        .filter(policies::Column::Id.is_in(wanted))
+        .all(db)
+        .await?
+        .into_iter()
+        .map(|p| (p.id, p))
+        .collect();
+    let of = |s: &server::Model| choice(s).and_then(|id| found.get(&id)).map(cleaning).unwrap_or_default();
+    Ok(servers.iter().map(|s| (s.id, of(s))).collect())
+}
+
+/// The settings of a body over what was.
+fn settings(ctx: &Ctx, before: &Value) -> Result<Value, ApiError> {
+    let mut all = if before.is_object() { before.clone() } else { json!({}) };
+    for name in SETTINGS {
+        if let Some(value) = ctx.body.get(*name) {
+            all[*name] = value.clone();
+        }
+    }
+    let serials = all["keepDiskSerialNumbers"].as_array().into_iter().flatten();
+    if serials.filter_map(Value::as_str).any(|s| s.trim().is_empty()) {
+        return Err(ApiError::field("keepDiskSerialNumbers", "has an empty serial number, which would match no disk"));
+    }
+    let kinds = ["hdd", "ssd", "nvme"];
+    let left: BTreeSet<&str> =
+        all["keepDiskTypes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if let Some(other) = left.iter().find(|k| !kinds.contains(k)) {
+        return Err(ApiError::field("keepDiskTypes", format!("{other:?} is none of: {}", kinds.join(", "))));
+    }
+    if kinds.iter().all(|k| left.contains(k)) {
+        return Err(ApiError::field(
+            "keepDiskTypes",
+            "leaves every disk alone: a server would be handed on with the data of its last tenant",
+        ));
+    }
+    Ok(all)
+}
+
+async fn refuse_taken<C: ConnectionTrait>(db: &C, label: &str, but: Option<Id>) -> Result<(), ApiError> {
+    let found = policies::Entity::find().filter(policies::Column::Label.eq(label)).one(db).await?;
+    match found.filter(|p| Some(p.id) != but) {
+        Some(other) => Err(ApiError::conflict(format!("label: cleanup policy {} is called {label} already", other.id))),
+        None => Ok(()),
+    }
+}
+
+async fn all(ctx: Ctx) -> Result<Reply, ApiError> {
+    let search = [policies::Column::Label];
+    Ok(Reply::Json(list(&ctx, policies::Entity::find(), &[], &search, policies::Column::Id, wire).await?))
+}
+
+async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
+    let found = find(&ctx, &ctx.app.db().read).await?;
+    Ok(Reply::Tagged(wire(&found), found.revision))
+}
+
+async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+    let label = model::validate::name("label", ctx.need_text("label")?)?;
+    let settings = settings(&ctx, &json!({}))?;
+    let txn = ctx.app.db().begin().await?;
+    refuse_taken(&txn, &label, None).await?;
+    let mut row = policies::new();
+    row.label = Set(label);
+    row.settings = Set(settings);
+    let made = row.insert(&txn).await?;
+    let title = format!("Cleanup policy {} created", made.label);
+    let object = ("server_cleanup_policy", made.id);
+    record(&ctx, &txn, "server_cleanup_policy.create", title, object, json!({"after": wire(&made)})).await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&made), made.revision))
+}
+
+async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    let label = ctx.text("label").map(|l| model::validate::name("label", l)).transpose()?;
+    let txn = ctx.app.db().begin().await?;
+    let found = find(&ctx, &txn).await?;
+    ctx.check_revision(found.revision)?;
+    let mut row = found.edit();
+    row.settings = Set(settings(&ctx, &found.settings)?);
+    if let Some(label) = label {
+        refuse_taken(&txn, &label, Some(found.id)).await?;
+        row.label = Set(label);
+    }
+    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    let title = format!("Cleanup policy {} changed", after.label);
+    let object = ("server_cleanup_policy", after.id);
+    let context = json!({"before": wire(&found), "after": wire(&after)});
+    record(&ctx, &txn, "server_cleanup_policy.update", title, object, context).await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(wire(&after), after.revision))
+}
+
+async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
+    let txn = ctx.app.db().begin().await?;
+    let found = find(&ctx, &txn).await?;
+    ctx.check_revision(found.revision)?;
+    let servers = server::Entity::find().filter(server::Column::CleanupPolicyId.eq(found.id)).count(&txn).await?;
+    let names = |id: Option<i64>| id == Some(found.id);
+    let in_profiles = profiles::Entity::find().all(&txn).await?;
+    let in_profiles = in_profiles.iter().filter(|p| names(whole(&p.settings["serverCleanupPolicyId"]))).count();
+    let in_sites = site::Entity::find().filter(site::Column::Decommissioned.eq(false)).all(&txn).await?;
+    let in_sites =
+        in_sites.iter().filter(|s| names(whole(&s.config["serverPolicy"]["defaultServerCleanupPolicyID"]))).count();
+    if servers > 0 || in_profiles + in_sites > 0 {
+        return Err(ApiError::conflict(format!(
+            "cleanup policy {} is used by {servers} server(s), {in_profiles} registration profile(s) and {in_sites} site(s); give them another one first",
+            found.label
+        )));
+    }
+    policies::Entity::delete_by_id(found.id).exec(&txn).await?;
+    let title = format!("Cleanup policy {} deleted", found.label);
+    let object = ("server_cleanup_policy", found.id);
+    record(&ctx, &txn, "server_cleanup_policy.delete", title, object, json!({"before": wire(&found)})).await?;
+    txn.commit().await?;
+    Ok(Reply::Empty)
+}
