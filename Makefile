@@ -54,3 +54,12 @@ test-ui: ui ## types and unit tests of the web applications
 test-browser: ## the web applications in Chromium, against a running system
 	@if bash scripts/need-chromium.sh; then cargo build --quiet --workspace && bash scripts/browser-tests.sh; \
 	else echo "NOT TESTED: the web applications in a browser (no Chromium)" >>target/not-tested; fi
+
+.PHONY: agent-image
+agent-image: ## the boot image of servers, and what network cards load first, in target/boot
+	@bash scripts/agent-image.sh
+
+.PHONY: lab
+lab: ## installs virtual machines under BMCs that were not made here (root, 15 min at most); LAB_ARGS=--help lists the options
+	@cargo build --quiet -p steelyard
+	@bash lab/run.sh $(LAB_ARGS)

@@ -26,6 +26,14 @@ echo localhost >"$root/etc/hostname"
 printf 'LABEL=root / ext4 errors=remount-ro 0 1\n' >"$root/etc/fstab"
 printf 'datasource_list: [NoCloud, None]\n' >"$root/etc/cloud/cloud.cfg.d/90-lab.cfg"
 printf 'system_info:\n  network:\n    renderers: [networkd]\n' >"$root/etc/cloud/cloud.cfg.d/91-lab.cfg"
+# What this system needs of cloud-init, and no more: emulated processors are slow.
+cat >"$root/etc/cloud/cloud.cfg.d/92-lab.cfg" <<'C'
+ssh_genkeytypes: [ed25519]
+manage_etc_hosts: localhost
+cloud_init_modules: [growpart, resizefs, set_hostname, update_hostname, update_etc_hosts, users-groups, ssh]
+cloud_config_modules: [set-passwords, runcmd]
+cloud_final_modules: [scripts-user, phone-home, final-message]
+C
 # Without a word of the seed about networks, the first cable is asked for an address.
 mkdir -p "$root/etc/systemd/network"
 printf '[Match]\nType=ether\n[Network]\nDHCP=yes\n' >"$root/etc/systemd/network/99-any.network"

@@ -1,0 +1,356 @@
+"""The story that the lab tells, and the checks of it."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+import prepare
+from machines import DISK_GIB, GATEWAY, LOGIN, Datacenter, run, until
+from prepare import ROOT, say
+
+API = "http://127.0.0.1:8080/api/v2"
+PASSWORD = "correct horse battery staple"
+
+
+class Api:
+    """The public interface, and nothing else of the program."""
+
+    def __init__(self):
+        self.token = None
+
+    def call(self, method, path, body=None, headers=None):
+        request = urllib.request.Request(API + path, method=method, headers={"content-type": "application/json", **(headers or {})})
+        if self.token:
+            request.add_header("authorization", f"Bearer {self.token}")
+        data = json.dumps(body).encode() if body is not None else None
+        try:
+            with urllib.request.urlopen(request, data, timeout=30) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{method} {path}: {error.code} {error.read().decode()[:2000]}") from None
+        return json.loads(text) if text else None
+
+    def get(self, path):
+        return self.call("GET", path)
+
+    def post(self, path, body=None, headers=None):
+        return self.call("POST", path, body if body is not None else {}, headers)
+
+    def login(self):
+        body = {"provider": "mysql", "properties": {"email": "lab@example.com", "password": PASSWORD}}
+        self.token = self.post("/login", body)["sessionToken"]
+
+
+class Phases:
+    """What took how long."""
+
+    def __init__(self, begun):
+        self.begun, self.rows, self.last = begun, [], time.monotonic()
+
+    def done(self, what, note=""):
+        now = time.monotonic()
+        self.rows.append((what, now - self.last, note))
+        say(f"{now - self.begun:6.1f} s  {what}{f' ({note})' if note else ''}")
+        self.last = now
+
+    def table(self, accel, good):
+        width = max(len(w) for w, _, _ in self.rows) if self.rows else 10
+        print(f"\n{'phase'.ljust(width)}   seconds")
+        for what, seconds, note in self.rows:
+            print(f"{what.ljust(width)}  {seconds:8.1f}  {note}")
+        print(f"{'total'.ljust(width)}  {time.monotonic() - self.begun:8.1f}  acceleration: {accel}; {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+        print("everything held" if good else "FAILED", flush=True)
+
+
+class Story:
+    def __init__(self, options, begun, work):
+        self.options, self.work = options, work
+        self.api, self.phases = Api(), Phases(begun)
+        self.dc = Datacenter(options, work)
+        self.accel = "none"
+        self.key = os.path.join(work, "key")
+
+    # Preparation
+
+    def begin(self):
+        dc = self.dc
+        dc.network()
+        self.accel = dc.acceleration()
+        self.phases.done("acceleration chosen", self.accel)
+        dc.libvirt(self.accel)
+        dc.bmcs()
+        self.image = dc.web()
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", self.key)
+        self.phases.done("libvirt and BMCs up", f"{len(dc.machines)} machines")
+
+    def controllers(self):
+        dc, api = self.dc, self.api
+        binary = os.path.join(self.work, "steelyard")
+        shutil.copy(os.path.join(ROOT, self.options.binary), binary)
+        config = os.path.join(self.work, "steelyard.toml")
+        # Quoted as JSON, which TOML takes.
+        text = {
+            "global": {"listen": "127.0.0.1:8080", "link_listen": "127.0.0.1:8443", "data_dir": f"{self.work}/global", "admin_email": "lab@example.com", "admin_password": PASSWORD},
+            "site": {"global": "https://127.0.0.1:8443", "data_dir": f"{self.work}/site", "address": GATEWAY, "dhcp": "0.0.0.0:67", "tftp": f"{GATEWAY}:69", "http": f"{GATEWAY}:80",
+                     "boot_dir": prepare.BOOT, "kernel_arguments": "console=ttyS0 quiet", **({} if self.options.no_ra else {"dhcp_interface": "br0"})},
+        }
+        with open(config, "w") as f:
+            for table, rows in text.items():
+                f.write(f"[{table}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in rows.items()))
+        log = {"RUST_LOG": "info,netboot=debug"}
+        dc.start("global", binary, "global", "--config", config, env=log)
+        until("the Global Controller", 60, self.alive)
+        self.site = api.post("/sites", {"slug": "lab", "name": "Lab"})["id"]
+        token = api.post(f"/sites/{self.site}/enrolment-tokens")["token"]
+        dc.start("site", binary, "site", "--config", config, env={**log, "STEELYARD_SITE_TOKEN": token})
+        until("the Site Controller", 60, self.connected)
+        self.phases.done("Global and Site Controller up")
+
+    def alive(self):
+        try:
+            self.api.login()
+            return True
+        except (OSError, RuntimeError):
+            return False
+
+    def connected(self):
+        return any(s["id"] == self.site and s["connected"] for s in self.api.get("/overview")["sites"])
+
+    def settings(self):
+        """What an administrator sets up once: a fabric whose network is done outside, a flat subnet, an operating system, a key."""
+        api = self.api
+        configuration = {"fabricType": "ethernet", "serverOnlyOperationEnabled": True, "vlanRanges": ["100-199"]}
+        self.fabric = api.post("/network-fabrics", {"siteId": self.site, "name": "flat", "fabricConfiguration": configuration})["id"]
+        self.subnet = api.post("/subnets", {
+            "label": "flat", "networkAddress": "10.77.0.0", "prefixLength": 24, "isPool": False, "defaultGatewayAddress": GATEWAY,
+            "tags": {"dhcp-site": str(self.site)}, "annotations": {"dhcp-first": "10.77.0.128", "dhcp-last": "10.77.0.199"},
+        })["id"]
+        self.template = api.post("/os-templates", {
+            "name": "Debian 12", "label": "debian-12", "device": {"type": "server", "bootMode": "hybrid", "architecture": "x86_64"},
+            "install": {"method": "copy", "driveType": "local_drive", "readyMethod": "wait_for_power_off"}, "imageBuild": {"required": False}, "visibility": "public",
+            "os": {"name": "Debian", "version": "12", "credential": {"username": "lab", "passwordType": "generated"}},
+        })["id"]
+        sha256, size = prepare.digest()
+        api.post("/template-assets", {"templateId": self.template, "usage": "source_image", "file": {
+            "name": "debian.qcow2", "mimeType": "application/octet-stream", "templatingEngine": False, "path": "/debian.qcow2", "url": self.image, "checksum": sha256, "size": size}})
+        user = api.get("/user")["id"]
+        with open(self.key + ".pub") as f:
+            api.post(f"/users/{user}/ssh-keys", {"sshKey": f.read().strip()})
+        self.phases.done("fabric, subnet, OS template, SSH key", "the network is unmanaged; the image is an address")
+
+    # The life of servers
+
+    def register(self):
+        api = self.api
+        self.servers = {}
+        for m in self.dc.machines:
+            made = api.post("/servers", {"siteId": self.site, "managementAddress": m.bmc, "username": LOGIN[0], "password": LOGIN[1]})
+            self.servers[m.name] = int(made["serverId"])
+        seen = {}
+
+        def ready():
+            for row in api.get("/servers?limit=100")["data"]:
+                status, name = row["serverStatus"], row["managementAddress"]
+                if seen.get(name) != status:
+                    seen[name] = status
+                    say(f"{time.monotonic() - self.phases.begun:6.1f} s    server {name}: {status} {row.get('serverStatusReason') or ''}")
+                if status == "registration_incomplete":
+                    raise RuntimeError(f"{name}: {row.get('serverStatusReason')}")
+            return len(seen) == len(self.dc.machines) and all(s == "available" for s in seen.values())
+
+        until("registration", 400, ready, 1)
+        for m in self.dc.machines:
+            row = api.get(f"/servers/{self.servers[m.name]}")
+            macs = [i["macAddress"] for i in row["serverInterfaces"]] if "serverInterfaces" in row else []
+            if macs:
+                assert m.mac in macs, (m.mac, macs)
+            assert row["diskCount"] == 1 or row.get("serverDiskCount") == 1, row
+        self.phases.done("registered, discovered, available", "Redfish and in-band inventory")
+
+    def design(self, count):
+        api = self.api
+        self.infrastructure = api.post("/infrastructures", {"label": "shop", "siteId": self.site})["id"]
+        strategy = {"kind": "manual", "scope": {"kind": "global"}, "subnetId": self.subnet}
+        network = api.post("/logical-networks", {
+            "label": "lan", "kind": "vlan", "fabricId": int(self.fabric), "infrastructureId": self.infrastructure, "ipv4": {"subnetAllocationStrategies": [strategy]},
+        })["id"]
+        kind = api.get(f"/servers/{self.servers['lab1']}")["serverTypeId"]
+        self.group = api.post(f"/infrastructures/{self.infrastructure}/server-instance-groups", {
+            "label": "web", "instanceCount": count, "defaultServerTypeId": kind, "osTemplateId": self.template})["id"]
+        connection = {"logicalNetworkId": str(network), "tagged": False, "accessMode": "l2", "mtu": 1500, "providesDefaultRoute": True}
+        api.post(f"/server-instance-groups/{self.group}/config/networking/connections", connection)
+
+    def action(self, name, loss=False):
+        shutdown = {"attemptSoftShutdown": True, "softShutdownTimeout": 60, "attemptHardShutdown": True, "forceShutdown": False}
+        return self.api.post(f"/infrastructures/{self.infrastructure}/actions/{name}", {"allowDataLoss": loss, "shutdownOptions": shutdown})
+
+    def deploy(self, loss=False):
+        plan = self.action("plan", loss)
+        assert not plan["problems"], json.dumps(plan["problems"], indent=1)
+        assert not any(j["function"] == "switch.apply" for j in plan["jobs"]), "no switch is ours"
+        self.action("deploy", loss)
+        seen = {}
+
+        def finished():
+            now = self.api.get(f"/infrastructures/{self.infrastructure}")
+            group = now["config"].get("jobGroupId")
+            for job in self.api.get(f"/job-groups/{group}/jobs?limit=100")["data"] if group else []:
+                key = (job["jobId"], job["status"])
+                if seen.get(job["jobId"]) != job["status"]:
+                    seen[job["jobId"]] = job["status"]
+                    if job["status"] != "not_called":
+                        say(f"{time.monotonic() - self.phases.begun:6.1f} s    {job.get('title') or job['functionName']}: {job['status']}")
+                if job["status"] == "thrown_error":
+                    raise RuntimeError(json.dumps(job, indent=1))
+            return now["config"]["deployStatus"] == "finished" and now
+
+        return until("the deploy", 600, finished, 1)
+
+    def instances(self):
+        """Label, machine, address, login of every instance, as its owner reads them."""
+        found = []
+        for row in self.api.get(f"/infrastructures/{self.infrastructure}/server-instances?limit=100")["data"]:
+            credentials = self.api.get(f"/server-instances/{row['id']}/credentials")
+            machine = next(m for m in self.dc.machines if self.servers[m.name] == row["serverId"])
+            found.append({"row": row, "machine": machine, "address": address_of(row), "user": credentials["username"], "password": credentials["initialPassword"]})
+        return found
+
+    def ssh(self, instance, command, password=False):
+        """What a command says, or None; what went wrong is kept for the one who waits for it."""
+        options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=10"]
+        if password:
+            prefix, options = ["sshpass", "-p", instance["password"]], [*options, "-o", "PubkeyAuthentication=no"]
+        else:
+            prefix, options = [], [*options, "-i", self.key, "-o", "PasswordAuthentication=no", "-o", "IdentitiesOnly=yes"]
+        command = [*prefix, "ssh", *options, f"{instance['user']}@{instance['address']}", command]
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        except subprocess.TimeoutExpired:
+            self.refused = "no answer"
+            return None
+        self.refused = (done.stdout + done.stderr).strip()
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    def reachable(self, count):
+        """Each is the system that was asked for, at the address and with the login that the interface told."""
+        instances = self.instances()
+        assert len(instances) == count, instances
+        for i in instances:
+            label, machine = i["row"]["label"], i["machine"]
+
+            def says(command, seconds=60, **how):
+                # A system that has just started restarts its services: what fails once may hold in a second.
+                try:
+                    return until(f"{label}: {command}", seconds, lambda: self.ssh(i, command, **how), 1)
+                except RuntimeError as error:
+                    raise RuntimeError(f"{error}; {self.refused}") from None
+
+            i["name"] = says("hostname", 240)
+            assert i["name"] == i["row"]["hostname"], (i["name"], i["row"]["hostname"])
+            assert "VERSION_CODENAME=bookworm" in says("cat /etc/os-release")
+            assert says("cat /sys/class/net/nic0/address") == machine.mac
+            addresses = says("ip -4 -o addr show dev nic0 scope global")
+            assert addresses.count("inet ") == 1 and f" {i['address']}/24 " in addresses, addresses
+            assert says("ip route show default").split()[2] == GATEWAY
+            firmware = says("test -d /sys/firmware/efi && echo UEFI || echo BIOS")
+            assert firmware == machine.kind, (firmware, machine.kind)
+            assert says("id -un", password=True) == i["user"]
+            assert says("sudo -n id -un") == "root"
+            # The whole disk is used: what was written was grown.
+            size = int(says("df --output=size -BM / | tail -1").rstrip("M"))
+            assert size > DISK_GIB * 1024 * 0.8, size
+            assert says("sudo sh -c 'echo of-a-tenant > /root/secret; sync' && echo kept") == "kept"
+            self.leased(i)
+        names = {i["name"] for i in instances}
+        assert len(names) == count, names
+        return instances
+
+    def leased(self, instance):
+        """During its installation the machine had the same address by DHCP."""
+        word = f"has the address {instance['address']}/24"
+        assert instance["machine"].says(word), f"{instance['machine'].name} was not given {instance['address']} by DHCP"
+
+    def erased(self, machines):
+        for m in machines:
+            assert m.name not in self.dc.running(), f"{m.name} is on"
+            assert m.is_blank(self.work), f"the disk of {m.name} still holds something"
+
+    # The whole
+
+    def tell(self):
+        self.begin()
+        self.controllers()
+        self.settings()
+        self.register()
+        if self.options.until == "available":
+            return
+        total = len(self.dc.machines)
+        first = max(1, total - 1)
+        self.design(first)
+        self.deploy()
+        self.phases.done(f"group of {first} deployed", "image fetched by the site, written, started")
+        before = self.reachable(first)
+        self.phases.done("each answers SSH, by key and by password", ", ".join(f"{i['address']} {i['machine'].kind}" for i in before))
+        if self.options.until == "deployed":
+            return
+        if total > first:
+            self.api.call("PATCH", f"/server-instance-groups/{self.group}/config", {"instanceCount": total})
+            self.deploy()
+            self.phases.done(f"grown to {total}")
+            after = self.reachable(total)
+            kept = {i["row"]["id"]: i["address"] for i in after}
+            assert all(kept[i["row"]["id"]] == i["address"] for i in before), "addresses moved"
+            self.phases.done("each answers SSH", ", ".join(f"{i['address']} {i['machine'].kind}" for i in after))
+        assert not any(m.is_blank(self.work) for m in self.dc.machines), "nothing was written"
+        self.api.call("DELETE", f"/infrastructures/{self.infrastructure}")
+        self.deploy(loss=True)
+        self.phases.done("deleted, disks erased")
+        self.erased(self.dc.machines)
+        states = {r["managementAddress"]: r["serverStatus"] for r in self.api.get("/servers?limit=100")["data"]}
+        assert set(states.values()) == {"available"}, states
+        self.phases.done("disks read: nothing left; all available again")
+
+
+def address_of(row):
+    """The first address that an instance is shown with."""
+    text = json.dumps(row)
+    found = [word for word in text.replace('"', " ").replace("/", " ").split() if word.startswith("10.77.0.") and word not in (GATEWAY, "10.77.0.0")]
+    assert found, text
+    return found[0].rstrip(",")
+
+
+def tell(options, begun):
+    story = Story(options, begun, options.work)
+    good = False
+    try:
+        story.tell()
+        good = True
+    except KeyboardInterrupt:
+        say("stopped")
+    except BaseException:
+        traceback.print_exc()
+        if isinstance(sys.exception(), subprocess.CalledProcessError):
+            print(sys.exception().output)
+        for name in ("site", "global"):
+            path = os.path.join(options.work, f"{name}.log")
+            if os.path.exists(path):
+                lines = [line for line in open(path, errors="replace").read().splitlines() if " DEBUG " not in line]
+                print(f"--- the end of {name}.log", *lines[-15:], sep="\n")
+        for m in story.dc.machines:
+            if os.path.exists(m.console):
+                tail = open(m.console, "rb").read()[-1500:].decode(errors="replace")
+                print(f"--- the end of the console of {m.name}\n{tail}")
+    finally:
+        if options.keep_logs:
+            os.makedirs(options.keep_logs, exist_ok=True)
+            for name in os.listdir(options.work):
+                if name.endswith((".log", ".console", ".xml", ".toml")):
+                    shutil.copy(os.path.join(options.work, name), options.keep_logs)
+        story.dc.stop()
+    story.phases.table(story.accel, good)
+    return good
