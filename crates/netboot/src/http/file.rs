@@ -1,14 +1,15 @@
 //! Files: boot files, the agent, images.
 
-use std::{io::SeekFrom, path::Path, time::UNIX_EPOCH};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc, time::UNIX_EPOCH};
 
 use axum::{
     body::Body,
     extract::{Path as UrlPath, State},
     http::{HeaderMap, HeaderName, Response, StatusCode, header},
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use tokio::task::spawn_blocking;
 
 use super::{
     HttpState,
@@ -58,7 +59,7 @@ pub(super) async fn image(
 /// One file of a directory. `name` may come from the wire. With a tag given the content never changes.
 async fn serve(dir: &Path, name: &str, tag: Option<String>, headers: &HeaderMap) -> Result<Response<Body>, HttpError> {
     let source = Source::Directory(dir.to_owned());
-    let (mut file, len) = match source.open(name).await {
+    let (file, len) = match source.open(name).await {
         Ok(Content::File(file, len)) => (file, len),
         Ok(Content::Memory(_)) => return Err(HttpError::not_found("no such file")),
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
@@ -102,9 +103,26 @@ async fn serve(dir: &Path, name: &str, tag: Option<String>, headers: &HeaderMap)
             return finish(response, Body::empty());
         }
     };
-    file.seek(SeekFrom::Start(first)).await?;
-    let stream = ReaderStream::with_capacity(file.take(count), CHUNK);
-    finish(response.header(header::CONTENT_LENGTH, count), Body::from_stream(stream))
+    let body = Body::from_stream(read(file.into_std().await, first, count));
+    finish(response.header(header::CONTENT_LENGTH, count), body)
+}
+
+/// A part of a file in chunks. The next one is read while the last is sent.
+fn read(file: File, first: u64, count: u64) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let file = Arc::new(file);
+    stream::iter((first..first + count).step_by(CHUNK))
+        .map(move |at| {
+            let file = file.clone();
+            let size = usize::try_from(first + count - at).map_or(CHUNK, |left| Ord::min(left, CHUNK));
+            async move {
+                let chunk = spawn_blocking(move || {
+                    let mut chunk = vec![0; size];
+                    file.read_exact_at(&mut chunk, at).map(|()| Bytes::from(chunk))
+                });
+                chunk.await.map_err(io::Error::other)?
+            }
+        })
+        .buffered(2)
 }
 
 fn finish(response: axum::http::response::Builder, body: Body) -> Result<Response<Body>, HttpError> {
