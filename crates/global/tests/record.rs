@@ -308,6 +308,11 @@ async fn a_registration_that_fails_says_why(db: Database) {
     assert!(row.status_reason.is_some());
     assert_eq!(rig.interfaces(twin).await.len(), 0, "interfaces stay with who had them first");
     assert_eq!(rig.events("server.duplicate").await, 1);
+    // A neighbour in the same chassis, which tells the chassis' serial number and a UUID of its own, is one.
+    let neighbour = rig.server("10.0.0.3").await;
+    let jobs = rig.group(Some(neighbour), None, &["server.inventory", "server.finish_registration"]).await;
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(inventory("A1", 3)), None).await;
+    rig.until("available", neighbour, |s| s.status == "available").await;
 }
 
 fn port(lldp: Option<LldpNeighbor>) -> PortState {
@@ -470,16 +475,157 @@ async fn a_server_is_cleaned(db: Database) {
     assert!(row.status_reason.unwrap().contains("does not answer"));
     set("cleaning").await;
     let jobs = rig.group(Some(id), None, &["server.clean"]).await;
-    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(json!({"power": "off"})), None).await;
+    let erased = json!([
+        {"name": "nvme0n1", "serial": "N1", "model": "M1", "size": 480_000_000_000_u64, "erased": true, "method": "discarded", "verified": "read back in full, all zero"},
+        {"name": "sda", "serial": "S1", "size": 1, "erased": false, "method": "left alone: the cleanup policy says so"},
+    ]);
+    for _ in 0..2 {
+        let answer = json!({"power": "off", "erased": erased});
+        rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(answer), None).await;
+    }
     let row = rig.until("cleaned", id, |s| s.status == "available").await;
     assert_eq!((row.power.as_str(), row.status_reason), ("off", None));
     assert_eq!((rig.events("server.cleaned").await, rig.events("server.cleaning_failed").await), (1, 1));
+    // What was erased, and how, is kept for good; told twice, it is kept once.
+    let kept = entity::cleaning_certificate::Entity::find()
+        .order_by_asc(entity::cleaning_certificate::Column::Id)
+        .all(&rig.db.read)
+        .await
+        .unwrap();
+    assert_eq!(kept.iter().map(|c| c.succeeded).collect::<Vec<_>>(), [false, true]);
+    assert!(kept[0].reason.as_deref().unwrap().contains("does not answer"));
+    assert_eq!((kept[1].server_name.as_str(), kept[1].disks[0]["serial"].as_str()), ("10.0.0.1", Some("N1")));
+    assert_eq!(kept[1].disks[0]["verified"], "read back in full, all zero");
+    let told = entity::event::Entity::find().filter(entity::event::Column::Kind.eq("server.cleaning_certificate"));
+    let told = told.order_by_desc(entity::event::Column::Id).all(&rig.db.read).await.unwrap();
+    assert_eq!((told.len(), told[0].title.as_str()), (2, "Server 10.0.0.1: 1 of 2 disks erased"));
+    assert!(told[0].message.contains("nvme0n1 (N1): discarded; read back in full"), "{}", told[0].message);
     // What a deploy cleans is none of its business.
     set("used").await;
     let jobs = rig.group(Some(id), None, &["server.clean"]).await;
     rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(json!({"power": "off"})), None).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(rig.row(id).await.status, "used");
+}
+
+async fn a_password_counts_once_it_is_proved(db: Database) {
+    let rig = rig(db).await;
+    let id = rig.server("10.0.0.1").await;
+    let sealed = |text: &str| rig.sealer.seal(&Clear(text.into())).unwrap().0;
+    let waits = async |text: &str| {
+        let mut row: entity::server::ActiveModel = rig.row(id).await.into();
+        row.bmc_next_password = Set(Some(sealed(text)));
+        row.update(&rig.db.write).await.unwrap();
+    };
+    let ordered = async |text: &str| {
+        let job = rig.group(Some(id), None, &["server.rotate_credentials"]).await.remove(0);
+        let password = rig.sealer.for_site(SITE).seal(&Clear(text.into())).unwrap();
+        let mut row: job::ActiveModel = job.clone().into();
+        row.payload = Set(json!({"server_id": id, "password": password}));
+        row.update(&rig.db.write).await.unwrap();
+        job
+    };
+    let password = async || {
+        let sealed = rig.row(id).await.bmc_password.unwrap();
+        rig.sealer.open(&model::secret::Sealed(sealed)).unwrap().0
+    };
+    // One that failed: the old one stays, the new one is kept to be tried again.
+    waits("first").await;
+    let job = ordered("first").await;
+    rig.report(&job, JobStatus::ThrownError, None, Some("the BMC is silent")).await;
+    for _ in 0..100 {
+        if rig.events("server.credentials_not_rotated").await > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((password().await, rig.row(id).await.bmc_next_password.is_some()), ("calvin".into(), true));
+    // One that nobody waits for.
+    let job = ordered("other").await;
+    rig.report(&job, JobStatus::ReturnedSuccess, Some(json!({"rotated": true})), None).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(password().await, "calvin");
+    // One that the BMC has proved, told twice.
+    let job = ordered("first").await;
+    for _ in 0..2 {
+        rig.report(&job, JobStatus::ReturnedSuccess, Some(json!({"rotated": true})), None).await;
+    }
+    rig.until("rotated", id, |s| s.bmc_next_password.is_none()).await;
+    assert_eq!(password().await, "first");
+    assert_eq!(rig.events("server.credentials_rotated").await, 1);
+    let fact = entity::site_snapshot_item::Entity::find()
+        .filter(entity::site_snapshot_item::Column::ItemKey.eq(format!("server/{id}")))
+        .one(&rig.db.read)
+        .await
+        .unwrap()
+        .unwrap();
+    let told = fact.value["bmc"]["password"].as_str().unwrap().to_owned();
+    assert_eq!(rig.sealer.for_site(SITE).open(&model::secret::Sealed(told)).unwrap().0, "first");
+}
+
+async fn a_bmc_that_asks_for_an_address_becomes_a_server(db: Database) {
+    let rig = rig(db).await;
+    let ask = async |mac: &str, address: &str, class: &str| {
+        let what = Observed::UnknownMachine {
+            mac: mac.into(),
+            address: Some(address.into()),
+            circuit_id: Some("oob:7".into()),
+            vendor_class: Some(class.into()),
+        };
+        rig.see(SITE, what).await;
+    };
+    let servers = async || entity::server::Entity::find().all(&rig.db.read).await.unwrap();
+    // A host stays in quarantine, however often it asks.
+    for _ in 0..3 {
+        ask("52:54:00:00:00:01", "10.0.0.21", "PXEClient:Arch:00007").await;
+    }
+    assert!(servers().await.is_empty());
+    // A BMC without a login waits for it; one that has a login ready begins.
+    for _ in 0..3 {
+        ask("52:54:00:00:00:02", "10.0.0.22", "iDRAC").await;
+    }
+    let found = servers().await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].bmc_address.as_deref(), found[0].bmc_mac.as_deref(), found[0].status.as_str()),
+        (Some("10.0.0.22"), Some("52:54:00:00:00:02"), "registering")
+    );
+    assert!(found[0].status_reason.as_deref().unwrap().contains("waiting for credentials"));
+    let mut login = entity::server_default_credentials::new();
+    login.site_id = Set(SITE);
+    login.mac = Set(Some("52:54:00:00:00:03".into()));
+    login.username = Set("root".into());
+    login.password = Set(rig.sealer.seal(&Clear("calvin".into())).unwrap().0);
+    login.extra = Set(json!({"defaultRackName": "R7"}));
+    login.insert(&rig.db.write).await.unwrap();
+    ask("52:54:00:00:00:03", "10.0.0.23", "HPE iLO 5").await;
+    let found = servers().await;
+    assert_eq!(
+        (found.len(), found[1].bmc_username.as_deref(), found[1].rack.as_deref()),
+        (2, Some("root"), Some("R7"))
+    );
+    let jobs = job::Entity::find().filter(job::Column::ServerId.eq(found[1].id)).count(&rig.db.read).await.unwrap();
+    assert_eq!(jobs, 3, "inventory, discovery, end");
+    // A site that lists its BMCs takes no other.
+    let site = entity::site::Entity::find_by_id(SITE).one(&rig.db.read).await.unwrap().unwrap();
+    let mut site: entity::site::ActiveModel = site.into();
+    site.config = Set(
+        json!({"serverPolicy": {"dhcpBmcMacAddressWhitelistEnabled": true, "dhcpBmcMacAddressWhitelist": ["52-54-00-00-00-05"]}}),
+    );
+    site.update(&rig.db.write).await.unwrap();
+    ask("52:54:00:00:00:04", "10.0.0.24", "iDRAC").await;
+    assert_eq!(servers().await.len(), 2);
+    ask("52:54:00:00:00:05", "10.0.0.25", "iDRAC").await;
+    assert_eq!(servers().await.len(), 3);
+    assert_eq!(rig.events("server.zero_touch").await, 3);
+    let listed = entity::unknown_machine::Entity::find()
+        .order_by_asc(entity::unknown_machine::Column::Mac)
+        .all(&rig.db.read)
+        .await
+        .unwrap();
+    let kinds: Vec<(&str, bool)> = listed.iter().map(|m| (m.kind.as_str(), m.server_id.is_some())).collect();
+    assert_eq!(kinds, [("host", false), ("bmc", true), ("bmc", true), ("bmc", false), ("bmc", true)]);
+    assert_eq!(listed[0].circuit_id.as_deref(), Some("oob:7"));
 }
 
 /// Each on both databases.
@@ -492,6 +638,8 @@ mod on {
         a_registration_that_fails_says_why
         switches_tell_their_cables
         a_server_is_cleaned
+        a_password_counts_once_it_is_proved
+        a_bmc_that_asks_for_an_address_becomes_a_server
         what_a_site_sees
     }
 }

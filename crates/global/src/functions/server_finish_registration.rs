@@ -137,14 +137,20 @@ async fn complete<C: ConnectionTrait>(
         )));
     }
     let mut twin = Condition::any();
-    let mut names = false;
-    for (column, text) in [(server::Column::Serial, &found.serial), (server::Column::Uuid, &found.uuid)] {
-        if let Some(text) = text.as_deref().and_then(record::meaningful) {
-            twin = twin.add(column.eq(text));
-            names = true;
-        }
+    let uuid = found.uuid.as_deref().and_then(record::meaningful);
+    let serial = found.serial.as_deref().and_then(record::meaningful);
+    if let Some(uuid) = &uuid {
+        twin = twin.add(server::Column::Uuid.eq(uuid));
     }
-    if names
+    if let Some(serial) = &serial {
+        let mut same = Condition::all().add(server::Column::Serial.eq(serial));
+        if uuid.is_some() {
+            // Machines of one chassis may tell its serial number as theirs; the UUID is each one's own.
+            same = same.add(server::Column::Uuid.is_null());
+        }
+        twin = twin.add(same);
+    }
+    if (uuid.is_some() || serial.is_some())
         && let Some(other) = server::Entity::find()
             .filter(twin)
             .filter(server::Column::Id.ne(found.id))
