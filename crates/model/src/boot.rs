@@ -1,5 +1,7 @@
 //! Boot sessions: the reason for which a machine may boot from the network.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Id, Mac, agent::TaskKind, cleaning::CleanPlan, secret::Sealed, template::OsInstall};
@@ -48,6 +50,9 @@ pub struct InstallSpec {
     /// Variables for templates, by name: custom variables of every level merged, nearest wins.
     #[serde(default)]
     pub variables: serde_json::Map<String, serde_json::Value>,
+    /// Secrets that the template's texts speak of, by name, sealed for the site.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Sealed>,
     /// Volumes and shares of the new system.
     #[serde(default, skip_serializing_if = "crate::storage::InstanceStorage::is_empty")]
     pub storage: crate::storage::InstanceStorage,

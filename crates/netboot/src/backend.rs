@@ -74,6 +74,9 @@ pub trait Directory: Send + Sync {
 
     /// The crypt(3) hash (`$6$…`, `$y$…`) of the session's sealed password, stable over repeated calls.
     async fn password_hash(&self, session: &BootSession) -> Result<String, BackendError>;
+
+    /// The session's secrets in clear, by name, for templates that speak of them.
+    async fn secrets(&self, session: &BootSession) -> Result<BTreeMap<String, String>, BackendError>;
 }
 
 /// Where leases live. Only what is agreed with clients is stored; offers stay in memory.

@@ -134,6 +134,12 @@ impl Directory for MemorySite {
         Ok(Some(session))
     }
 
+    async fn secrets(&self, session: &BootSession) -> Result<BTreeMap<String, String>, BackendError> {
+        // Nothing is sealed here.
+        let all = session.install.iter().flat_map(|i| &i.secrets);
+        Ok(all.map(|(name, value)| (name.clone(), value.0.clone())).collect())
+    }
+
     async fn password_hash(&self, _session: &BootSession) -> Result<String, BackendError> {
         drop(self.checked()?);
         Ok("$6$salt$hash".to_owned())

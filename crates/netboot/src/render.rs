@@ -1,6 +1,6 @@
 //! cloud-init NoCloud seeds from OS templates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
 use model::boot::{BootSession, InstallSpec};
@@ -55,6 +55,8 @@ pub struct SeedContext<'a> {
     pub install: &'a InstallSpec,
     /// crypt(3) hash of the password.
     pub password_hash: &'a str,
+    /// Secrets by name.
+    pub secrets: &'a BTreeMap<String, String>,
     /// Base of URLs without a trailing slash.
     pub http_base: &'a str,
 }
@@ -78,6 +80,7 @@ impl SeedContext<'_> {
             "phone_home_url": format!("{}/phone-home/{}", self.http_base, self.session.token),
             "seed_url": format!("{}/seed/{}/", self.http_base, self.session.token),
             "variables": i.variables,
+            "secrets": self.secrets,
         });
         if let serde_json::Value::Object(built_in) = built_in {
             all.extend(built_in);

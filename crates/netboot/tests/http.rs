@@ -64,7 +64,8 @@ fn session(task: TaskKind, user_data: Option<&str>) -> BootSession {
         password: Sealed("x".into()),
         ssh_keys: vec!["ssh-ed25519 AAAA me".into()],
         network_config: json!({"version": 2, "ethernets": {}}),
-        variables: json!({"motd": "hi", "hostname": "forged"}).as_object().unwrap().clone(),
+        variables: json!({"motd": "hi", "hostname": "forged", "secrets": "forged"}).as_object().unwrap().clone(),
+        secrets: [("db".to_owned(), Sealed("hunter2".into()))].into(),
         storage: model::storage::InstanceStorage::default(),
     };
     BootSession {
@@ -273,6 +274,8 @@ async fn templates() {
     for (text, status, expected) in [
         ("{{ motd }} {{ hostname }} {{ variables.motd }}", 200, "hi web-1 hi\n"),
         ("{{ nothing|default('x') }}", 200, "x\n"),
+        ("{{ secrets.db }}", 200, "hunter2\n"),
+        ("{{ secrets.mail }}", 500, "not defined"),
         (
             "autoinstall:\n  version: 1\n  keys: {{ ssh_keys|tojson }}",
             200,

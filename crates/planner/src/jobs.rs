@@ -303,6 +303,7 @@ impl<'a> Dag<'a> {
                 ssh_keys: self.work.input.ssh_keys.clone(),
                 network_config: state.network_config.clone(),
                 variables: group.design.variables.clone(),
+                secrets: BTreeMap::new(),
                 storage: model::storage::InstanceStorage::default(),
             },
         };

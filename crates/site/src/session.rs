@@ -255,6 +255,17 @@ impl Directory for Site {
         observe(self, &format!("unknown/{}", stranger.mac), what).await;
     }
 
+    async fn secrets(&self, session: &BootSession) -> Result<BTreeMap<String, String>, BackendError> {
+        let mut all = BTreeMap::new();
+        for (name, sealed) in session.install.iter().flat_map(|i| &i.secrets) {
+            let clear = self.sealer.open(sealed).map_err(|e| {
+                BackendError::new(format!("the secret {name} of the template cannot be read: {e}; deploy again"))
+            })?;
+            all.insert(name.clone(), clear.0);
+        }
+        Ok(all)
+    }
+
     async fn password_hash(&self, session: &BootSession) -> Result<String, BackendError> {
         let row = self.session(session.job_id).await.map_err(BackendError::new)?;
         row.map(|r| r.password_hash).ok_or_else(|| BackendError::new("the boot session is over"))

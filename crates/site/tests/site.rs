@@ -371,6 +371,7 @@ impl Rig {
                     "addresses": [format!("10.77.0.{}/24", 220 + server_id)],
                 }}}),
                 variables: Default::default(),
+                secrets: Default::default(),
                 storage: Default::default(),
             },
         })

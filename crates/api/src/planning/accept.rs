@@ -26,7 +26,7 @@ use store::{
     time,
 };
 
-use super::{Designs, Element, Stored, allocations, answer, cleaning, finish, load, make, reserve, storage};
+use super::{Designs, Element, Stored, allocations, answer, cleaning, finish, load, make, reserve, storage, values};
 use crate::{App, context::Ctx, error::ApiError, facts};
 
 /// Why a plan cannot be carried out, as an answer: data that would be lost is a question of one field, all else is told as it is.
@@ -122,6 +122,7 @@ pub async fn accept(
     let keys = storage::keys(ctx.app.sealer(), &plan, &loaded.storage)?;
     storage::materialize(&mut jobs, &keys, ctx.app.sealer(), of.site_id)?;
     let jobs = cleaning::apply(txn, jobs).await?;
+    let jobs = values::apply(txn, ctx.app.sealer(), of, jobs).await?;
     servers(txn, &plan).await?;
     instances(txn, &plan, &loaded, deploy_id, &passwords).await.map_err(raced)?;
     allocations::take(txn, &plan, &loaded).await.map_err(raced)?;

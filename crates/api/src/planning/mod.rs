@@ -17,6 +17,7 @@ pub mod resource_pools;
 pub mod revert;
 pub mod storage;
 pub mod template;
+pub mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -24,8 +24,10 @@ pub(super) async fn seed(
     let session = session(&state, &token, Purpose::Agent).await?;
     let Some(install) = &session.install else { return Err(HttpError::not_found("this session installs nothing")) };
     let password_hash = state.directory.password_hash(&session).await?;
+    let secrets = state.directory.secrets(&session).await?;
     let http_base = &state.config.http_base;
-    let context = SeedContext { session: &session, install, password_hash: &password_hash, http_base };
+    let context =
+        SeedContext { session: &session, install, password_hash: &password_hash, secrets: &secrets, http_base };
     let failed = |error: RenderError| {
         tracing::warn!(%error, job_id = session.job_id, "seed");
         HttpError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
