@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{YardError, fault::FaultRule};
+use crate::{YardError, fault::FaultRule, storage::ArrayKind};
 
 /// A password that never shows in logs.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +105,16 @@ pub struct YardConfig {
     pub switch_apply_seconds: f64,
     /// Disk write speed in megabits per second. Default none: as fast as the network.
     pub image_mbps: Option<u32>,
+    /// Storage arrays: `netapp`, `power_store`, `pure`, any number of each. Default none.
+    pub arrays: Vec<ArrayKind>,
+    /// Address of the first storage array; the others follow. Default 127.33.0.1.
+    pub array_base: Ipv4Addr,
+    /// TCP port of the arrays' REST interfaces; 0 gives each a free one. Default 9443.
+    pub array_port: u16,
+    /// User of the arrays. Default `admin`.
+    pub array_user: String,
+    /// Password of the arrays; of a Pure FlashArray, the API token. Default `array-yard`.
+    pub array_password: Password,
     /// File that keeps the devices' state over a restart. Default none.
     pub persist: Option<PathBuf>,
     /// Fault rules from the start.
@@ -147,6 +157,11 @@ impl Default for YardConfig {
             firmware_seconds: 2.0,
             switch_apply_seconds: 0.3,
             image_mbps: None,
+            arrays: Vec::new(),
+            array_base: Ipv4Addr::new(127, 33, 0, 1),
+            array_port: 9443,
+            array_user: "admin".into(),
+            array_password: "array-yard".into(),
             persist: None,
             faults: Vec::new(),
             fault_presets: Vec::new(),
@@ -208,9 +223,12 @@ impl YardConfig {
         if self.boot_modes.is_empty() {
             return Err(YardError::Config("boot_modes is empty; name at least one".into()));
         }
-        for (name, base) in
-            [("bmc_base", self.bmc_base), ("switch_base", self.switch_base), ("relay_base", self.relay_base)]
-        {
+        for (name, base) in [
+            ("bmc_base", self.bmc_base),
+            ("switch_base", self.switch_base),
+            ("relay_base", self.relay_base),
+            ("array_base", self.array_base),
+        ] {
             if !base.is_loopback() {
                 return Err(YardError::Config(format!("{name} is {base}; it must be in 127.0.0.0/8")));
             }

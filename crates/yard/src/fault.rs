@@ -17,6 +17,8 @@ pub enum DeviceKind {
     Server,
     /// A switch.
     Switch,
+    /// A storage array.
+    Array,
 }
 
 /// Protocol face of a device.
@@ -33,6 +35,8 @@ pub enum Face {
     Redfish,
     /// Requests to a switch, `METHOD path`, and its applying of a revision, `APPLY revision`.
     Nvue,
+    /// Requests to a storage array, `METHOD path`, and its jobs, `JOB add /api/storage/volumes`.
+    Storage,
     /// Requests and steps of the installer. Operations: `GET /agent/v1/task`, `STEP write_image`.
     Agent,
 }
@@ -125,7 +129,7 @@ pub struct FaultRule {
 }
 
 /// Named faults and what they do.
-pub const PRESETS: [(&str, &str); 15] = [
+pub const PRESETS: [(&str, &str); 19] = [
     ("bmc_hangs", "BMCs take requests and never answer"),
     ("bmc_slow", "BMCs answer after two seconds"),
     ("bmc_errors", "BMCs answer 503"),
@@ -141,6 +145,10 @@ pub const PRESETS: [(&str, &str); 15] = [
     ("switch_apply_fails", "switches fail to apply a revision"),
     ("switch_hangs", "switches take requests and never answer"),
     ("switch_slow", "switches answer after two seconds"),
+    ("array_hangs", "storage arrays take requests and never answer"),
+    ("array_slow", "storage arrays answer after two seconds"),
+    ("array_errors", "storage arrays answer 503"),
+    ("array_job_fails", "a job of a storage array fails, once"),
 ];
 
 /// Rule of a preset; `None` for an unknown name.
@@ -175,6 +183,10 @@ pub fn preset(name: &str) -> Option<FaultRule> {
         "switch_apply_fails" => rule(Face::Nvue, Some("APPLY *"), error(500), None),
         "switch_hangs" => rule(Face::Nvue, Some("* /*"), Action::Hang, None),
         "switch_slow" => rule(Face::Nvue, Some("* /*"), Action::Delay { ms: 2000 }, None),
+        "array_hangs" => rule(Face::Storage, Some("* /*"), Action::Hang, None),
+        "array_slow" => rule(Face::Storage, Some("* /*"), Action::Delay { ms: 2000 }, None),
+        "array_errors" => rule(Face::Storage, Some("* /*"), error(503), None),
+        "array_job_fails" => rule(Face::Storage, Some("JOB *"), error(500), Some(1)),
         _ => return None,
     })
 }

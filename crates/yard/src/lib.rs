@@ -23,6 +23,7 @@ pub mod httpd;
 pub mod persist;
 pub mod relay;
 pub mod server;
+pub mod storage;
 pub mod switch;
 pub mod tls;
 pub mod topology;
@@ -144,6 +145,15 @@ async fn listen(world: &Arc<World>, services: &tokio_util::task::TaskTracker) ->
         }
         let nvue = Arc::new(switch::Nvue { world: world.clone(), switch: switch.clone() });
         services.spawn(httpd::serve(listener, nvue, world.shutdown.clone()));
+    }
+    for array in &world.arrays {
+        let address = SocketAddr::from((array.address, world.config.array_port));
+        let listener = httpd::bind(&array.name, address).await?;
+        if let Ok(address) = listener.local_addr() {
+            let _ = array.api_port.set(address.port());
+        }
+        let rest = Arc::new(storage::Rest { world: world.clone(), array: array.clone() });
+        services.spawn(httpd::serve(listener, rest, world.shutdown.clone()));
     }
     let listener = httpd::bind("admin API", world.config.admin_listen).await?;
     let admin = listener.local_addr().map_err(|error| YardError::Listen(format!("admin API: {error}")))?;

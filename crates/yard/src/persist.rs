@@ -5,7 +5,13 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{YardError, lock, server::Kept, tls::Identity, world::World};
+use crate::{
+    YardError, lock,
+    server::Kept,
+    storage::{ArrayKind, tables::Tables},
+    tls::Identity,
+    world::World,
+};
 
 /// What a switch keeps.
 #[derive(Clone, Serialize, Deserialize)]
@@ -18,6 +24,17 @@ pub struct SavedSwitch {
     pub identity: Option<Identity>,
 }
 
+/// What a storage array keeps.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SavedArray {
+    /// What it is.
+    pub kind: ArrayKind,
+    /// Everything in it.
+    pub state: Tables,
+    /// Certificate.
+    pub identity: Option<Identity>,
+}
+
 /// The file.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Saved {
@@ -25,6 +42,9 @@ pub struct Saved {
     pub servers: BTreeMap<String, Kept>,
     /// Switches by host name.
     pub switches: BTreeMap<String, SavedSwitch>,
+    /// Storage arrays by name.
+    #[serde(default)]
+    pub arrays: BTreeMap<String, SavedArray>,
 }
 
 impl Saved {
@@ -58,7 +78,15 @@ impl Saved {
                 (switch.spec.hostname.clone(), SavedSwitch { startup, applied, identity })
             })
             .collect();
-        Self { servers, switches }
+        let arrays = world
+            .arrays
+            .iter()
+            .map(|array| {
+                let (state, identity) = (lock(&array.state).clone(), lock(&array.identity).clone());
+                (array.name.clone(), SavedArray { kind: array.kind, state, identity })
+            })
+            .collect();
+        Self { servers, switches, arrays }
     }
 }
 

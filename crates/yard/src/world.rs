@@ -17,6 +17,7 @@ use crate::{
     persist::Saved,
     relay::Relay,
     server::{Kept, Server},
+    storage::Array,
     switch::{Switch, startup_config},
     topology::Topology,
 };
@@ -29,6 +30,8 @@ pub struct World {
     pub servers: Vec<Arc<Server>>,
     /// Switches by index: leaves, then spines.
     pub switches: Vec<Arc<Switch>>,
+    /// Storage arrays.
+    pub arrays: Vec<Arc<Array>>,
     /// DHCP relays by index of the leaf.
     pub relays: Vec<Relay>,
     /// Fault rules.
@@ -93,6 +96,20 @@ impl World {
                 Arc::new(switch)
             })
             .collect();
+        let arrays = config
+            .arrays
+            .iter()
+            .enumerate()
+            .map(|(n, kind)| {
+                let address = std::net::Ipv4Addr::from(u32::from(config.array_base).wrapping_add(n as u32));
+                let array = Array::new(*kind, n, address);
+                if let Some(kept) = saved.arrays.remove(&array.name).filter(|kept| kept.kind == *kind) {
+                    *lock(&array.state) = kept.state;
+                    *lock(&array.identity) = kept.identity;
+                }
+                Arc::new(array)
+            })
+            .collect();
         let faults = Faults::default();
         for rule in &config.faults {
             faults.add(rule.clone());
@@ -111,6 +128,7 @@ impl World {
             config,
             servers,
             switches,
+            arrays,
             relays,
             faults,
             events: Events::default(),
@@ -141,6 +159,11 @@ impl World {
     /// Server by serial number or name.
     pub fn server(&self, name: &str) -> Option<&Arc<Server>> {
         self.servers.iter().find(|server| server.spec.serial == name || server.spec.name == name)
+    }
+
+    /// Storage array by name or serial number.
+    pub fn array(&self, name: &str) -> Option<&Arc<Array>> {
+        self.arrays.iter().find(|array| array.name == name || array.serial == name)
     }
 
     /// Switch by host name or serial number.
