@@ -6,18 +6,29 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 use store::{
-    entity::{cron_job, network_device},
+    entity::{cron_job, network_device, server},
     event::{self, NewEvent},
     list::{Revisioned, cas},
     time,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{App, context::whole, error::ApiError, kinds::network_device_registration::start_discovery};
+use crate::{
+    App,
+    context::whole,
+    error::ApiError,
+    kinds::{firmware_policy, firmware_record, firmware_upgrade, network_device_registration::start_discovery},
+};
 
 /// What can be put on a schedule: name, what it does, its parameters.
 pub const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("archive_jobs", "Moves job groups that ended more than so many days ago (30) to the archive.", "days"),
+    ("check_firmware", "Compares the firmware of all servers with the catalogs.", "siteId"),
+    (
+        "apply_firmware_policies",
+        "Updates what firmware policies ask for; owners of servers in use are asked first.",
+        "siteId",
+    ),
     ("discover_network_devices", "Reads all active switches again: ports, neighbours, cabling.", "siteId"),
 ];
 
@@ -109,6 +120,9 @@ pub async fn run(app: App, shutdown: CancellationToken) {
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
         }
         let now = Utc::now();
+        if let Err(error) = firmware_upgrade::tick(&app).await {
+            tracing::warn!(%error, "firmware updates that are due could not be looked for");
+        }
         if minute(now) == last {
             continue;
         }
@@ -166,6 +180,25 @@ async fn call(app: &App, row: &cron_job::Model) -> Result<String, ApiError> {
             let days = parameter("days").filter(|d| (0..=36_500).contains(d)).unwrap_or(30).unsigned_abs();
             let moved = app.engine().archive(Duration::from_secs(days * 86_400)).await?;
             Ok(format!("{moved} job group(s) went to the archive."))
+        }
+        "check_firmware" => {
+            let mut select = server::Entity::find().filter(server::Column::Status.ne("decommissioned"));
+            if let Some(site_id) = parameter("siteId") {
+                select = select.filter(server::Column::SiteId.eq(site_id));
+            }
+            let txn = app.db().begin().await?;
+            let servers = select.all(&txn).await?;
+            firmware_record::refresh(&txn, &servers).await?;
+            txn.commit().await?;
+            Ok(format!("The firmware of {} server(s) was compared with the catalogs.", servers.len()))
+        }
+        "apply_firmware_policies" => {
+            let (begun, failed) = firmware_policy::apply(app, &firmware_upgrade::Asker::default(), None).await?;
+            Ok(format!(
+                "{} server(s) are being updated or their owners asked, {} could not be.",
+                begun.len(),
+                failed.len()
+            ))
         }
         "discover_network_devices" => {
             let mut select = network_device::Entity::find().filter(network_device::Column::Status.eq("active"));

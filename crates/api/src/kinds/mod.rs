@@ -5,6 +5,7 @@ pub mod authentication;
 pub mod bucket;
 pub mod connect_rules;
 pub mod cron_job;
+pub mod custom_iso;
 pub mod deploy;
 pub mod dns_record_set;
 pub mod dns_zone;
@@ -16,6 +17,15 @@ pub mod enrolment;
 pub mod event;
 pub mod fabric_device;
 pub mod file_share;
+pub mod firmware_baseline;
+pub mod firmware_binary;
+pub mod firmware_campaign;
+pub mod firmware_catalog;
+pub mod firmware_confirmation;
+pub mod firmware_match;
+pub mod firmware_policy;
+pub mod firmware_record;
+pub mod firmware_upgrade;
 pub mod infrastructure;
 pub mod instance_action;
 pub mod job;
@@ -42,12 +52,15 @@ pub mod role;
 pub mod second_factor;
 pub mod secret;
 pub mod server;
+pub mod server_bios;
+pub mod server_bmc;
 pub mod server_bulk;
 pub mod server_certificate;
 pub mod server_cleaning;
 pub mod server_cleanup_policy;
 pub mod server_default_credentials;
 pub mod server_entry;
+pub mod server_firmware;
 pub mod server_instance;
 pub mod server_instance_group;
 pub mod server_instance_group_action;
@@ -59,6 +72,7 @@ pub mod server_registration;
 pub mod server_registration_profile;
 pub mod server_replace;
 pub mod server_rotation;
+pub mod server_sensors;
 pub mod server_suggestion;
 pub mod server_type;
 pub mod server_unknown;
@@ -101,6 +115,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         bucket::ROUTES,
         connect_rules::ROUTES,
         cron_job::ROUTES,
+        custom_iso::ROUTES,
         deploy::ROUTES,
         dns_record_set::ROUTES,
         dns_zone::ROUTES,
@@ -112,6 +127,12 @@ pub fn all() -> impl Iterator<Item = Route> {
         event::ROUTES,
         fabric_device::ROUTES,
         file_share::ROUTES,
+        firmware_baseline::ROUTES,
+        firmware_binary::ROUTES,
+        firmware_campaign::ROUTES,
+        firmware_catalog::ROUTES,
+        firmware_confirmation::ROUTES,
+        firmware_policy::ROUTES,
         infrastructure::ROUTES,
         instance_action::ROUTES,
         job::ROUTES,
@@ -137,11 +158,14 @@ pub fn all() -> impl Iterator<Item = Route> {
         second_factor::ROUTES,
         secret::ROUTES,
         server::ROUTES,
+        server_bios::ROUTES,
+        server_bmc::ROUTES,
         server_bulk::ROUTES,
         server_certificate::ROUTES,
         server_cleaning::ROUTES,
         server_cleanup_policy::ROUTES,
         server_default_credentials::ROUTES,
+        server_firmware::ROUTES,
         server_instance::ROUTES,
         server_instance_group::ROUTES,
         server_instance_group_action::ROUTES,
@@ -153,6 +177,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         server_registration_profile::ROUTES,
         server_replace::ROUTES,
         server_rotation::ROUTES,
+        server_sensors::ROUTES,
         server_suggestion::ROUTES,
         server_type::ROUTES,
         server_unknown::ROUTES,

@@ -3,6 +3,7 @@
 
 mod cabling;
 mod cleaning;
+mod firmware;
 mod inventory;
 mod observed;
 mod rotation;
@@ -79,8 +80,14 @@ impl Listener for Recorder {
     async fn job_ended(&self, job: job::Model) -> Result<(), ListenerError> {
         let (db, sealer) = (self.db(), self.sealer());
         match JobStatus::parse(&job.status) {
-            Some(JobStatus::ReturnedSuccess) => result(db, sealer, &job).await?,
-            Some(JobStatus::ThrownError) => failure(db, sealer, &job).await?,
+            Some(JobStatus::ReturnedSuccess) => {
+                result(db, sealer, &job).await?;
+                firmware::succeeded(&self.app, &job).await?;
+            }
+            Some(JobStatus::ThrownError) => {
+                failure(db, sealer, &job).await?;
+                firmware::failed(&self.app, &job).await?;
+            }
             _ => return Ok(()),
         }
         self.app.wrote();
@@ -88,6 +95,7 @@ impl Listener for Recorder {
     }
 
     async fn group_finished(&self, group: job_group::Model) -> Result<(), ListenerError> {
+        firmware::finished(&self.app, &group).await?;
         let (Some(server_id), Some(reason)) = (group.server_id, &group.cancel_reason) else { return Ok(()) };
         if group.kind == "server_register" {
             let reason = format!("the registration was cancelled: {reason}; register the server again");
