@@ -283,6 +283,43 @@ fn decline_release_inform() {
     assert!(reply.message.opts().get(OptionCode::AddressLeaseTime).is_none());
 }
 
+/// A message that came by a relay's port of that name.
+fn behind(circuit: &[u8], mut m: Message) -> Message {
+    let mut info = RelayAgentInformation::default();
+    info.insert(RelayInfo::AgentCircuitId(circuit.to_vec()));
+    m.opts_mut().insert(O::RelayAgentInformation(info));
+    m
+}
+
+#[test]
+fn whoever_is_behind_a_port_gets_its_address() {
+    let mut world = World::new();
+    let mut all = facts();
+    for fact in &mut all {
+        if let Fact::Settings(settings) = fact {
+            settings.circuits = [("oob:7".to_owned(), ip(12)), ("0004000a".to_owned(), ip(13))].into();
+        }
+    }
+    world.view = SiteView::from_facts(all);
+    let asks = |world: &mut World, circuit: &[u8], mac| {
+        let offer = world.answer(&behind(circuit, message(M::Discover, mac, &[])));
+        let ack = world.answer(&behind(circuit, selecting(mac, offer.yiaddr())));
+        assert_eq!(ack.opts().msg_type(), Some(M::Ack));
+        ack.yiaddr()
+    };
+    assert_eq!(asks(&mut world, b"oob:7", UNKNOWN), ip(12));
+    assert_eq!(asks(&mut world, b"\x00\x04\x00\x0a", OTHER), ip(13), "a name that is no text is written in hex");
+    // Behind another port, or none, these addresses are nobody's: the pool has one left.
+    assert_eq!(asks(&mut world, b"oob:8", THIRD), ip(10));
+    // A server that is known keeps the address that was reserved for it, wherever it is plugged in.
+    assert_eq!(asks(&mut world, b"oob:7", KNOWN), ip(11));
+    // The machine was exchanged: its successor waits until the lease is over, and gets the same address then.
+    let successor = [0x52, 0x54, 0, 0, 0, 0x77];
+    assert!(world.ask(&behind(b"oob:7", message(M::Discover, successor, &[]))).reply.is_none());
+    world.now += 700;
+    assert_eq!(asks(&mut world, b"oob:7", successor), ip(12));
+}
+
 #[test]
 fn relays() {
     let mut world = World::new();

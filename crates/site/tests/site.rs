@@ -19,11 +19,12 @@ use model::{
     Id,
     bmc::{BmcEndpoint, HardwareInventory, PowerAction},
     boot::InstallSpec,
+    cleaning::{CleanPlan, ErasedDisk},
     job::{JobCommand, JobReport, JobSpec, JobStatus, RetryPolicy, Target},
     link::{Down, Hello, Observed, Up},
     order::{
-        Order, OrderBook, OrderedJob, ServerClean, ServerDiscover, ServerInstall, ServerInventory, ServerPower,
-        ServerPowerStatus, ServerStart, SwitchApply, SwitchDiscover,
+        Order, OrderBook, OrderedJob, ScanResult, ServerClean, ServerDiscover, ServerInstall, ServerInventory,
+        ServerPower, ServerPowerStatus, ServerRotateCredentials, ServerScan, ServerStart, SwitchApply, SwitchDiscover,
     },
     secret::Clear,
     snapshot::{DhcpPool, Fact, SiteNetworkDevice, SiteServer, SnapshotItem},
@@ -422,10 +423,18 @@ async fn a_server_is_discovered_installed_started_and_cleaned() {
     })
     .await;
 
-    let jobs =
-        rig.order(vec![(ServerClean::NAME, value(ServerClean { server_id: 1, ..ServerClean::default() }))]).await;
+    let kept = in_band.disks[0].serial.clone().unwrap();
+    let plan = CleanPlan { keep: vec![kept.clone()], policy: Some("keep one".into()), ..CleanPlan::default() };
+    let jobs = rig.order(vec![(ServerClean::NAME, value(ServerClean { server_id: 1, plan }))]).await;
     rig.succeeded(&jobs).await;
     assert_eq!(hostname(&yard, 0), None);
+    let erased: Vec<ErasedDisk> =
+        serde_json::from_value(rig.answer::<serde_json::Value>(jobs[0])["erased"].clone()).unwrap();
+    assert_eq!(erased.len(), in_band.disks.len(), "of each disk it is told what became of it");
+    for disk in &erased {
+        let left = disk.serial.as_ref() == Some(&kept);
+        assert_eq!((disk.erased, disk.verified.is_some()), (!left, !left), "{disk:?}");
+    }
     site.stop().await;
     yard.shutdown().await;
 }
@@ -666,6 +675,68 @@ async fn a_server_in_use_is_touched_by_its_own_deploys_alone() {
     rig.until("the job lets go", || rig.status(job) == Some(JobStatus::ThrownError)).await;
     let error = rig.global.jobs.lock().unwrap()[&job].error.clone().unwrap();
     assert!(error.contains(tenant), "{error}");
+    site.stop().await;
+    yard.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bmcs_are_found_by_range_and_get_passwords_of_their_own() {
+    let mut rig = Rig::new(7).await;
+    let yard = rig.yard(3).await;
+    rig.enter(&yard);
+    rig.server_fact(2, |s| (s.in_use, s.hands_off) = (true, true));
+    let site = site::start(rig.site_config()).await.unwrap();
+    // One of four addresses has a Redfish service at that port.
+    let first = yard.world().servers[0].spec.bmc;
+    let port = yard.world().servers[0].bmc_port.get().copied();
+    let last = Ipv4Addr::from(u32::from(first) + 3);
+    let scan = |port| value(ServerScan { first, last, port, deadline_seconds: 20 });
+    let jobs = rig.order(vec![(ServerScan::NAME, scan(port)), (ServerScan::NAME, scan(Some(1)))]).await;
+    rig.succeeded(&jobs).await;
+    let found: ScanResult = rig.answer(jobs[0]);
+    assert_eq!((found.asked, found.cut_short, found.found.len()), (4, false, 1), "{found:?}");
+    assert_eq!(found.found[0].address, format!("{first}:{}", port.unwrap()));
+    assert_eq!(found.found[0].tls_fingerprint.as_ref().map(String::len), Some(64));
+    assert!(rig.answer::<ScanResult>(jobs[1]).found.is_empty());
+
+    let rotate = |rig: &Rig, server_id, text: &str| {
+        let password = rig.global.sealer.seal(&Clear(text.into())).unwrap();
+        value(ServerRotateCredentials { server_id, password })
+    };
+    let order = rotate(&rig, 1, "Another-Secret-1");
+    let jobs = rig.order(vec![(ServerRotateCredentials::NAME, order.clone())]).await;
+    rig.succeeded(&jobs).await;
+    // The Global Controller has not said so yet, and the site works on.
+    let status = rig.order(vec![(ServerPowerStatus::NAME, value(ServerPowerStatus { server_id: 1 }))]).await;
+    rig.succeeded(&status).await;
+    // The answer was lost and the site has forgotten: the same order again finds that it is done.
+    site.stop().await;
+    let site = site::start(rig.site_config()).await.unwrap();
+    let jobs = rig.order(vec![(ServerRotateCredentials::NAME, order)]).await;
+    rig.succeeded(&jobs).await;
+    // By neither password: a person has to see to it, and is told so.
+    let order = rotate(&rig, 1, "A-Third-Secret-1");
+    rig.refused(ServerRotateCredentials::NAME, order, None, "refuses both the password in use and the new one").await;
+    let order = rotate(&rig, 2, "Another-Secret-2");
+    rig.refused(ServerRotateCredentials::NAME, order, None, "in production outside of this platform").await;
+    rig.server_fact(1, |s| {
+        let sealed = rig.global.sealer.seal(&Clear("Another-Secret-1".into())).unwrap();
+        s.bmc.as_mut().unwrap().password = sealed;
+    });
+    rig.cut().await;
+    rig.connect().await;
+    let read = rig.order(vec![(ServerInventory::NAME, value(ServerInventory { server_id: 1 }))]).await;
+    rig.succeeded(&read).await;
+    // A machine that nobody entered asks for an address: the Global Controller hears where it is and what it says that it is.
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}/servers/{}/power-on", yard.admin_addr(), yard.world().servers[2].spec.serial);
+    assert!(client.post(url).send().await.unwrap().status().is_success());
+    rig.until("a stranger", || {
+        rig.global.seen.lock().unwrap().iter().any(|o| {
+            matches!(o, Observed::UnknownMachine { address: Some(a), vendor_class: Some(c), .. } if a.starts_with("10.77.0.") && c.starts_with("PXEClient"))
+        })
+    })
+    .await;
     site.stop().await;
     yard.shutdown().await;
 }
