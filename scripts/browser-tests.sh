@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=${STEELYARD_BINARY:-target/debug/steelyard}
+export STEELYARD_BINARY=$(realpath "$binary")
 port=${STEELYARD_TEST_PORT:-18080}
 folder=$(mktemp -d)
 # One kind of server, so that enough of them are free whatever a test draws.

@@ -5,20 +5,19 @@ test('a server is registered by its BMC: a bad or a taken address is told beside
   await login(page, 'admin', '/servers');
   await expect(page.getByRole('table', { name: 'Servers' })).toBeVisible();
   const taken = (await page.getByRole('row').nth(1).getByText(/^\d+\.\d+\.\d+\.\d+(:\d+)?$/).textContent()) ?? '';
-  await page.getByRole('button', { name: 'Register server' }).click();
-  const dialog = page.getByRole('dialog');
-  const address = dialog.getByLabel('BMC address');
+  await page.getByRole('link', { name: 'Register servers' }).click();
+  const address = page.getByLabel('BMC address');
   await address.fill('http://bmc');
-  await dialog.getByLabel('BMC user').fill('root');
-  await dialog.locator('input[type=password]').fill('secret');
-  await dialog.getByRole('button', { name: 'Register' }).click();
+  await page.getByLabel('BMC user').fill('root');
+  await page.locator('input[type=password]').fill('secret');
+  await page.getByRole('button', { name: 'Register', exact: true }).click();
   await expect(address).toHaveAttribute('aria-invalid', 'true');
-  await expect(dialog.getByText(/neither an IP address nor a host name/)).toBeVisible();
+  await expect(page.getByText(/neither an IP address nor a host name/)).toBeVisible();
   await noSeriousViolation(page);
   await shot(page, 'admin-register');
   await address.fill(taken);
-  await dialog.getByRole('button', { name: 'Register' }).click();
-  await expect(dialog.getByText(/has the BMC .* already/)).toBeVisible();
+  await page.getByRole('button', { name: 'Register', exact: true }).click();
+  await expect(page.getByText(/has the BMC .* already/)).toBeVisible();
 });
 
 test('an enrolment token is shown once, as the command to run', async ({ page }) => {

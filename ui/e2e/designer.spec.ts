@@ -38,6 +38,28 @@ test('draw with the mouse, deploy, active', async ({ page }) => {
   await expect(page.getByText('Password', { exact: true }).first()).toBeVisible();
   await shot(page, 'access');
   await noSeriousViolation(page);
+
+  // What can be done with one server, and with all of the group.
+  await page.getByRole('button', { name: 'Actions for workers-1' }).click();
+  await page.getByRole('menuitem', { name: 'Power off', exact: true }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Power off' }).click();
+  const inspector = page.getByRole('complementary', { name: 'Inspector' });
+  await expect(inspector.getByText('Off', { exact: true })).toBeVisible({ timeout: 30_000 });
+  await page.getByRole('button', { name: 'Actions for workers-2' }).click();
+  await page.getByRole('menuitem', { name: 'Reinstall at next deploy' }).click();
+  await expect(page.getByText('Is installed anew at the next deploy.')).toBeVisible();
+  await page.getByRole('button', { name: 'Actions for workers-2' }).click();
+  await page.getByRole('menuitem', { name: 'Do not reinstall' }).click();
+  await expect(page.getByText('Is installed anew at the next deploy.')).toHaveCount(0);
+  await page.getByRole('button', { name: 'Actions for all servers of workers' }).click();
+  await page.getByRole('menuitem', { name: 'Stop at next deploy' }).click();
+  await expect(page.getByRole('tab', { name: 'Changes (1)' }).first()).toBeVisible();
+  await page.getByRole('button', { name: 'Deploy', exact: true }).click();
+  await expect(page.getByRole('dialog').getByText('Powered off')).toBeVisible();
+  await page.getByRole('dialog').getByRole('button', { name: 'Deploy' }).click();
+  await expect(card(page, 'workers')).toContainText('Stopped', { timeout: 60_000 });
+  await shot(page, 'stopped');
+  await noSeriousViolation(page);
 });
 
 test('the same by keyboard alone', async ({ page }) => {

@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process';
+import { parse } from 'yaml';
 import { addGroup, addNetwork, card, createInfrastructure, drag, expect, login, noSeriousViolation, rail, rename, saved, shot, test, unique } from './helpers';
 
 test('the design is shown as YAML, edited there as one step, and wrong lines are told', async ({ page }) => {
@@ -26,6 +28,31 @@ test('the design is shown as YAML, edited there as one step, and wrong lines are
   await saved(page);
   await page.getByRole('button', { name: 'Undo', exact: true }).first().click();
   await expect(card(page, 'web')).toContainText('1 server');
+});
+
+test('the text is the document that the command line exports', async ({ page }) => {
+  const { STEELYARD_BINARY: binary, STEELYARD_URL: url, STEELYARD_EMAIL: email, STEELYARD_PASSWORD: password } = process.env;
+  test.skip(!binary || !url || !email || !password, 'STEELYARD_BINARY is not set');
+  await login(page);
+  const label = unique('export');
+  await createInfrastructure(page, label);
+  await addGroup(page);
+  await rename(page, 'web');
+  await addNetwork(page);
+  await rename(page, 'front');
+  await drag(page, card(page, 'web'), rail(page, 'front'));
+  await addNetwork(page);
+  await rename(page, 'back');
+  await drag(page, card(page, 'web'), rail(page, 'back'));
+  await page.getByRole('button', { name: 'One server more in web' }).click();
+  await saved(page);
+  await page.getByRole('tab', { name: 'YAML' }).click();
+  const text = (await page.getByLabel('Design as YAML').textContent()) ?? '';
+  const csrf = (await page.context().cookies()).find((c) => c.name === 'steelyard_csrf')?.value ?? '';
+  const key = await (await page.request.post('/api/v2/user/api-keys', { data: { name: label }, headers: { 'X-CSRF-Token': csrf } })).json();
+  const exported = execFileSync(binary ?? '', ['export', label, '--output', 'yaml'], { env: { ...process.env, STEELYARD_SERVER: url, STEELYARD_API_KEY: key.apiKey }, encoding: 'utf8' });
+  expect(parse(text)).toEqual(parse(exported));
+  expect(text.trim()).toBe(exported.trim());
 });
 
 test('addresses of a network are switched off and on, and the server has it so', async ({ page }) => {

@@ -21,6 +21,7 @@ export const test = base.extend<{ page: Page }>({
   },
 });
 export { expect };
+export type { Page };
 
 export async function login(page: Page, entry: 'portal' | 'admin' = 'portal', path = '/') {
   await page.goto(`/${entry}${path}`);

@@ -1,6 +1,6 @@
 import './features/admin/admin.css';
 import { Group } from '@mantine/core';
-import { IconActivity, IconBuildingWarehouse, IconChecklist, IconDoorEnter, IconEraser, IconGauge, IconNetwork, IconRouter, IconServer2 } from '@tabler/icons-react';
+import { IconActivity, IconBuildingWarehouse, IconChecklist, IconCpu, IconDatabase, IconDoorEnter, IconEraser, IconGauge, IconNetwork, IconRouter, IconServer2, IconUsersGroup } from '@tabler/icons-react';
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet } from '@tanstack/react-router';
 import { guard, loginRoute } from './app/guard';
 import { useCallback, useMemo } from 'react';
@@ -19,9 +19,12 @@ const login = loginRoute(root, 'Admin console');
 const NAV = [
   { to: '/', label: 'Overview', icon: IconGauge },
   { to: '/sites', label: 'Sites', icon: IconBuildingWarehouse },
-  { to: '/servers', label: 'Servers', icon: IconServer2 },
+  { to: '/servers', label: 'Servers', icon: IconServer2, IconUsersGroup },
   { to: '/registration', label: 'Registration', icon: IconDoorEnter },
   { to: '/cleaning', label: 'Cleaning', icon: IconEraser },
+  { to: '/firmware', label: 'Firmware', icon: IconCpu },
+  { to: '/storages', label: 'Storages', icon: IconDatabase },
+  { to: '/resource-pools', label: 'Resource pools', icon: IconUsersGroup },
   { to: '/switches', label: 'Switches', icon: IconRouter },
   { to: '/subnets', label: 'Subnets', icon: IconNetwork },
   { to: '/jobs', label: 'Jobs', icon: IconChecklist },
@@ -86,6 +89,17 @@ const router = createRouter({
       page('/registration/logins', lazyRouteComponent(() => import('./features/admin/Registration'), 'DefaultLogins')),
       page('/cleaning', lazyRouteComponent(() => import('./features/admin/Cleaning'), 'Policies')),
       page('/cleaning/certificates', lazyRouteComponent(() => import('./features/admin/Cleaning'), 'Certificates')),
+      page('/firmware', lazyRouteComponent(() => import('./features/admin/firmware/Compliance'), 'Compliance')),
+      page('/firmware/campaigns', lazyRouteComponent(() => import('./features/admin/firmware/Campaigns'), 'Campaigns')),
+      page('/firmware/campaigns/$id', lazyRouteComponent(() => import('./features/admin/firmware/Campaigns'), 'CampaignDetail')),
+      page('/firmware/baselines', lazyRouteComponent(() => import('./features/admin/firmware/Lists'), 'Baselines')),
+      page('/firmware/catalogs', lazyRouteComponent(() => import('./features/admin/firmware/Lists'), 'Catalogs')),
+      page('/firmware/binaries', lazyRouteComponent(() => import('./features/admin/firmware/Lists'), 'Binaries')),
+      page('/firmware/policies', lazyRouteComponent(() => import('./features/admin/firmware/Lists'), 'Policies')),
+      page('/storages', lazyRouteComponent(() => import('./features/admin/Storages'), 'Storages')),
+      page('/storages/$id', lazyRouteComponent(() => import('./features/admin/Storages'), 'StorageDetail')),
+      page('/resource-pools', lazyRouteComponent(() => import('./features/admin/ResourcePools'), 'ResourcePools')),
+      page('/resource-pools/$id', lazyRouteComponent(() => import('./features/admin/ResourcePools'), 'ResourcePoolDetail')),
       page('/servers/$id', lazyRouteComponent(() => import('./features/admin/server/ServerDetail'), 'ServerDetail')),
       page('/switches', lazyRouteComponent(() => import('./features/admin/Switches'), 'Switches')),
       page('/switches/$id', lazyRouteComponent(() => import('./features/admin/Switches'), 'SwitchDetail')),

@@ -15,6 +15,19 @@ export interface Storage {
   inMaintenance?: number | null;
   tags?: string[] | null;
   options?: Record<string, unknown> | null;
+  managementPort?: number | null;
+  networkFabricId?: number | null;
+  overcommitPercent?: number | null;
+  capacityBytes?: number | null;
+  usedBytes?: number | null;
+  statusReason?: string | null;
+  serialNumber?: string | null;
+  vendor?: string | null;
+  model?: string | null;
+  version?: string | null;
+  tlsFingerprint?: string | null;
+  tlsFingerprintShown?: string | null;
+  pools?: Record<string, unknown>[] | null;
 }
 export interface StorageStatistics {
   totalSpaceGB: number;

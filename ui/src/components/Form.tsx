@@ -50,7 +50,7 @@ export function FormFields({ fields, values, set, error }: { fields: readonly Fi
         const { key, ...rest } = common;
         switch (f.kind) {
           case 'number':
-            return <NumberInput key={key} {...rest} min={f.min} max={f.max} suffix={f.suffix} thousandSeparator="," value={v === undefined || v === null ? '' : (v as number)} onChange={(x) => set(f.name, x)} />;
+            return <NumberInput key={key} {...rest} min={f.min} max={f.max} suffix={f.suffix} value={v === undefined || v === null ? '' : (v as number)} onChange={(x) => set(f.name, x)} />;
           case 'switch':
             return <Switch key={key} label={f.label} description={f.help} error={rest.error} checked={Boolean(v)} onChange={(e) => set(f.name, e.currentTarget.checked)} />;
           case 'select':

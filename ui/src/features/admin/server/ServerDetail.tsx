@@ -1,4 +1,4 @@
-import { Alert, Button, Group, SimpleGrid, Table, Text, Title } from '@mantine/core';
+import { Alert, Button, Group, SimpleGrid, Table, Tabs, Text, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState } from 'react';
@@ -13,6 +13,7 @@ import type { LiveMessage } from '../../../live/stream';
 import { useRefreshOn } from '../../../live/use';
 import { CertificateDialog } from '../Cleaning';
 import { Facts, Page } from '../Page';
+import { Bios, EventLog, Firmware, Sensors } from './Hardware';
 import { MoreMenu, nameOf, PowerMenu, RegisterAgain } from './actions';
 
 const route = getRouteApi('/shell/servers/$id');
@@ -36,6 +37,27 @@ export function ServerDetail() {
       {s.maintenanceReason && <Alert color="amber" mb="md" p="xs" title="In maintenance">{s.maintenanceReason}</Alert>}
       {s.bmcError && <Alert color="red" mb="md" p="xs" title="The BMC">{s.bmcError}</Alert>}
       <Differences server={s} />
+      <Tabs defaultValue="overview" keepMounted={false}>
+        <Tabs.List mb="md">
+          <Tabs.Tab value="overview">Overview</Tabs.Tab>
+          <Tabs.Tab value="firmware">Firmware</Tabs.Tab>
+          <Tabs.Tab value="sensors">Sensors</Tabs.Tab>
+          <Tabs.Tab value="log">Event log</Tabs.Tab>
+          <Tabs.Tab value="bios">Settings</Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value="overview"><Overview server={s} /></Tabs.Panel>
+        <Tabs.Panel value="firmware"><Firmware server={s} /></Tabs.Panel>
+        <Tabs.Panel value="sensors"><Sensors server={s} /></Tabs.Panel>
+        <Tabs.Panel value="log"><EventLog server={s} /></Tabs.Panel>
+        <Tabs.Panel value="bios"><Bios server={s} /></Tabs.Panel>
+      </Tabs>
+    </Page>
+  );
+}
+
+function Overview({ server: s }: { server: Server }) {
+  return (
+    <>
       <SimpleGrid cols={{ base: 1, md: 2 }} mb="md">
         <section className="panel pad">
           <Title order={2} mb="sm">Inventory</Title>
@@ -92,7 +114,7 @@ export function ServerDetail() {
       </section>
       <Certificates server={s} />
       <Jobs server={s} />
-    </Page>
+    </>
   );
 }
 

@@ -12,12 +12,16 @@ export const AttachEdge = memo(function AttachEdge({ id, source, target }: EdgeP
       const place = (key: Key) => s.dragging[key] ?? shownDoc(s).positions[key];
       const card = place(source);
       const store = place(target);
-      return card && store ? [card.x + CARD.width / 2, card.y + CARD.height, store.x + STORE.width / 2, store.y] : null;
+      if (!card || !store) return null;
+      // A lane of its own for each storage, so that lines do not run into each other.
+      const lane = Math.max(0, Object.keys(shownDoc(s).stores).indexOf(target));
+      const shift = ((lane % 7) - 3) * 22;
+      return [card.x + CARD.width / 2 + shift, card.y + CARD.height, store.x + STORE.width / 2, store.y, store.y - 14 - (lane % 5) * 10, shownDoc(s).stores[target]?.kind === 'share' ? 1 : 0];
     }),
   );
   const lit = useDesigner((s) => s.selection === target || s.selection === source);
   if (!ends) return null;
-  const [sourceX, sourceY, targetX, targetY] = ends;
-  const [path] = getSmoothStepPath({ sourceX, sourceY, sourcePosition: Position.Bottom, targetX, targetY, targetPosition: Position.Top, borderRadius: 10 });
-  return <BaseEdge id={id} path={path} style={{ stroke: 'var(--sy-store)', strokeWidth: lit ? 4 : 2.5 }} interactionWidth={18} />;
+  const [sourceX, sourceY, targetX, targetY, centerY, dashed] = ends;
+  const [path] = getSmoothStepPath({ sourceX, sourceY, sourcePosition: Position.Bottom, targetX, targetY, targetPosition: Position.Top, borderRadius: 8, centerY });
+  return <BaseEdge id={id} path={path} style={{ stroke: 'var(--sy-store)', strokeWidth: lit ? 4 : 2.5, strokeDasharray: dashed ? '7 4' : undefined }} interactionWidth={18} />;
 });

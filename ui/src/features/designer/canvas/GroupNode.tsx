@@ -4,6 +4,7 @@ import { Handle, type NodeProps, Position, useConnection } from '@xyflow/react';
 import { memo, useEffect, useRef, useState } from 'react';
 import { useShallow } from 'zustand/react/shallow';
 import { count, plural } from '../../../components/format';
+import { Status } from '../../../components/status';
 import { osName, typeName, useAvailability } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { AS_IS, diffOfGroup, SIGN } from '../model/diff';
@@ -86,6 +87,7 @@ export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
       <header>
         <IconServer2 size={20} aria-hidden />
         <strong title={group.label}>{group.label}</strong>
+        {facts?.group && /^(stopped|suspended)$/.test(facts.group.serviceStatus) && <Status value={facts.group.serviceStatus} />}
         {diff.mark !== 'same' && <span className={`sy-mark mark-${diff.mark}`}>{SIGN[diff.mark]}</span>}
         {problems.length > 0 && (
           <Tooltip label={problems.map((p) => p.message).join(' ')} multiline w={280}>

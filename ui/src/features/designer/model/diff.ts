@@ -1,4 +1,5 @@
 import type { Doc, GroupDoc, Key, NetworkDoc, StoreDoc } from './doc';
+import { words } from '../../../components/format';
 import { sizeOf } from '../../../api/storage';
 import type { Facts } from './store';
 
@@ -16,6 +17,8 @@ export function diffOf(doc: Doc, facts: Facts | undefined, key: Key, name: { typ
   if (doc.stores[key]) return diffOfStore(doc.stores[key], facts);
   return diffOfNetwork(doc.networks[key], facts);
 }
+/** What the next deploy makes of a group as a whole. */
+const TURNS: Record<string, string> = { stop: 'Stopped', suspend: 'Suspended', start: 'Active' };
 export const AS_IS: Diff = { mark: 'same', fields: [] };
 
 export function diffOfGroup(group: GroupDoc, facts: Facts | undefined, name: { type: (id: number) => string; os: (id: number | null) => string }): Diff {
@@ -28,6 +31,7 @@ export function diffOfGroup(group: GroupDoc, facts: Facts | undefined, name: { t
   note('Servers', String(old.instanceCount), String(group.instanceCount));
   note('Server type', name.type(old.defaultServerTypeId), name.type(group.serverTypeId));
   note('Operating system', name.os(old.osTemplateId ?? null), name.os(group.osTemplateId));
+  if (old.config && old.config.deployStatus !== 'finished' && TURNS[old.config.deployType]) note('State', words(old.serviceStatus), TURNS[old.config.deployType] ?? '');
   // A connection edit shows only as the kind of the next deploy: the wire has no deployed connections to compare.
   const pending = old.config?.deployType === 'edit' && old.config.deployStatus !== 'finished';
   return { mark: fields.length || pending ? 'changed' : 'same', fields };

@@ -126,7 +126,7 @@ function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[
           ))}
         </Tabs.Panel>
         <Tabs.Panel value="servers">
-          <Servers group={group.label} instances={mine} />
+          <Servers id={id} group={group.label} instances={mine} />
         </Tabs.Panel>
       </Tabs>
     </>

@@ -4,6 +4,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { type ReactNode, useState } from 'react';
 import { api } from '../../../api/client';
 import type { InstanceCredentials, ServerInstance } from '../../../api/types';
+import { FormDialog } from '../../../components/Form';
 import { plural } from '../../../components/format';
 import { ErrorCard } from '../../../components/states';
 import { Status } from '../../../components/status';
@@ -11,7 +12,8 @@ import { toast, toastError } from '../../../components/toast';
 import type { LiveMessage } from '../../../live/stream';
 import { useRefreshOn } from '../../../live/use';
 import { useDesignerContext } from '../context';
-import { load } from '../model/persist';
+import type { Key } from '../model/doc';
+import { flush, load } from '../model/persist';
 import { useDesigner } from '../model/store';
 import { Secret } from './parts';
 
@@ -38,7 +40,7 @@ const POWER: { command: Power; label: string; text: string }[] = [
 const PAGE = 25;
 
 /** The servers of a group: how to reach them, their power, and what can be done with each. */
-export function Servers({ group, instances }: { group: string; instances: ServerInstance[] }) {
+export function Servers({ id, group, instances }: { id: Key; group: string; instances: ServerInstance[] }) {
   const { infrastructure } = useDesignerContext();
   const [search, setSearch] = useState('');
   const [most, setMost] = useState(PAGE);
@@ -63,10 +65,10 @@ export function Servers({ group, instances }: { group: string; instances: Server
     );
   return (
     <Stack gap="xs">
-      {running.length > 1 && (
+      {running.length > 0 && (
         <Group justify="space-between" gap="xs" wrap="nowrap">
           {instances.length > 5 ? <TextInput size="xs" flex={1} aria-label="Search servers" placeholder="Name or address" value={search} onChange={(e) => setSearch(e.currentTarget.value)} /> : <span />}
-          <PowerMenu label={`Power of all servers of ${group}`} text="All" choose={(command) => ask({ command, of: running })} />
+          <PowerMenu label={`Actions for all servers of ${group}`} text="All" choose={(command) => ask({ command, of: running })}><Rest id={id} /></PowerMenu>
         </Group>
       )}
       {shown.map((i) => (
@@ -80,6 +82,40 @@ export function Servers({ group, instances }: { group: string; instances: Server
       )}
       {asked && <PowerDialog command={asked.command} of={asked.of} group={group} close={() => ask(null)} />}
     </Stack>
+  );
+}
+/** A group that rests keeps its servers; they are switched off by the next deploy, and on again by a later one. */
+function Rest({ id }: { id: Key }) {
+  const { infrastructure } = useDesignerContext();
+  const client = useQueryClient();
+  const facts = useDesigner((s) => s.facts[id]?.group);
+  const locked = useDesigner((s) => s.locked);
+  if (!facts || facts.serviceStatus === 'ordered') return null;
+  const pending = facts.config && facts.config.deployStatus !== 'finished' ? facts.config.deployType : undefined;
+  const rests = facts.serviceStatus === 'stopped' || facts.serviceStatus === 'suspended';
+  const turn = async (verb: 'start' | 'stop' | 'suspend', said: string) => {
+    try {
+      await flush();
+      const now = await api.get<{ revision: number }>(`/server-instance-groups/${facts.id}`);
+      await api.post(`/server-instance-groups/${facts.id}/actions/${verb}`, undefined, now.revision);
+      await Promise.all([load(infrastructure.id), client.invalidateQueries({ queryKey: ['infrastructure', infrastructure.id] })]);
+      toast(said, 'Nothing happens before you press Deploy.');
+    } catch (e) {
+      toastError('Not changed', e);
+    }
+  };
+  return (
+    <>
+      <Menu.Divider />
+      {rests || pending === 'stop' || pending === 'suspend' ? (
+        <Menu.Item disabled={locked || pending === 'start'} onClick={() => void turn('start', rests ? 'Started at the next deploy' : 'Stays as it is')}>{rests ? 'Start at next deploy' : 'Do not stop'}</Menu.Item>
+      ) : (
+        <>
+          <Menu.Item disabled={locked} onClick={() => void turn('stop', 'Stopped at the next deploy')}>Stop at next deploy</Menu.Item>
+          <Menu.Item disabled={locked} onClick={() => void turn('suspend', 'Suspended at the next deploy')}>Suspend at next deploy</Menu.Item>
+        </>
+      )}
+    </>
   );
 }
 const isJob = (m: LiveMessage) => m.topic === 'job' || m.topic === 'reset' || (m.topic === 'object' && m.data.kind === 'server');
@@ -149,6 +185,7 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
     },
     onError: (e) => toastError('Not changed', e),
   });
+  const [replacing, setReplacing] = useState(false);
   const addresses = addressesOf(instance.allocatedNetworkConfig);
   const c = reveal.data;
   const active = instance.serviceStatus === 'active';
@@ -167,6 +204,7 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
               <Menu.Item disabled={locked || instance.osTemplateId === null} onClick={() => reinstall.mutate()}>
                 {wanted ? 'Do not reinstall' : 'Reinstall at next deploy'}
               </Menu.Item>
+              <Menu.Item color="red" disabled={locked} onClick={() => setReplacing(true)}>Replace server…</Menu.Item>
             </PowerMenu>
           )}
         </Group>
@@ -174,6 +212,21 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
       <Text size="sm" className="mono">
         {addresses.join(', ') || 'no address yet'}
       </Text>
+      {replacing && (
+        <FormDialog
+          title={`Replace the server of ${instance.label}?`}
+          intro="With the next deploy it gets another server of the same type. What is on the disks of this one does not move; the deploy asks for leave to lose it. The broken server goes out of service."
+          fields={[{ name: 'reason', label: 'What is broken', required: true, maxLength: 500, show: (v) => !v.cancel }, { name: 'cancel', label: 'Keep the server after all', kind: 'switch', help: 'Takes an earlier request back.' }]}
+          submit="Replace at next deploy"
+          danger
+          close={() => setReplacing(false)}
+          save={async (body) => {
+            await api.post(`/server-instances/${instance.id}/actions/replace`, body);
+            await Promise.all([load(infrastructure.id), client.invalidateQueries({ queryKey: ['instances'] }), client.invalidateQueries({ queryKey: ['infrastructure', infrastructure.id] })]);
+            toast(body.cancel ? 'Kept' : 'Replaced at the next deploy', instance.label);
+          }}
+        />
+      )}
       {wanted && <Text size="sm" className="mark-changed">Is installed anew at the next deploy.</Text>}
       {instance.osInstallError && (
         <Text size="sm" className="bad">
