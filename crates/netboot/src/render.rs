@@ -10,23 +10,36 @@ use serde_json::{Map, json};
 const FUEL: u64 = 1_000_000;
 
 /// Used for a template without user-data of its own.
-pub const DEFAULT_USER_DATA: &str = "\
-#cloud-config
+pub const DEFAULT_USER_DATA: &str = r##"#cloud-config
 hostname: {{ hostname|tojson }}
 preserve_hostname: false
 users:
   - name: {{ username|tojson }}
     lock_passwd: false
     passwd: {{ password_hash|tojson }}
-    sudo: \"ALL=(ALL) NOPASSWD:ALL\"
+    sudo: "ALL=(ALL) NOPASSWD:ALL"
     shell: /bin/bash
     ssh_authorized_keys: {{ ssh_keys|tojson }}
 ssh_pwauth: true
-phone_home:
+{% if storage.initiator_iqn %}write_files:
+  - path: /etc/iscsi/initiatorname.iscsi
+    permissions: "0600"
+    content: {{ ("InitiatorName=" ~ storage.initiator_iqn ~ "\n")|tojson }}
+  - path: /etc/nvme/hostnqn
+    content: {{ (storage.initiator_nqn ~ "\n")|tojson }}
+runcmd:
+  - [sed, -i, "s/^node.startup *=.*/node.startup = automatic/", /etc/iscsi/iscsid.conf]
+  - [sh, -c, "systemctl restart iscsid 2>/dev/null || true"]
+{% for target in storage.targets %}{% for portal in target.portals %}{% if target.protocol == "nvme_tcp" %}  - {{ ["nvme", "connect-all", "--transport=tcp", "--traddr=" ~ portal.address, "--trsvcid=" ~ portal.port, "--hostnqn=" ~ storage.initiator_nqn]|tojson }}
+{% else %}  - {{ ["iscsiadm", "-m", "discovery", "-t", "sendtargets", "-p", portal.address ~ ":" ~ portal.port]|tojson }}
+{% endif %}{% endfor %}{% endfor %}  - [iscsiadm, -m, node, -L, all]
+{% endif %}{% if storage.mounts %}mounts:
+{% for mount in storage.mounts %}{% if mount.source %}  - {{ [mount.source, mount.path, "nfs", (mount.options ~ "," if mount.options else "") ~ "_netdev,nofail", "0", "0"]|tojson }}
+{% endif %}{% endfor %}{% endif %}phone_home:
   url: {{ phone_home_url|tojson }}
   post: [instance_id, hostname, pub_key_ed25519]
   tries: 10
-";
+"##;
 
 /// Used for a template without meta-data of its own. A new job is a new instance to cloud-init.
 pub const DEFAULT_META_DATA: &str = "\
@@ -79,6 +92,7 @@ impl SeedContext<'_> {
             "network_config": i.network_config,
             "phone_home_url": format!("{}/phone-home/{}", self.http_base, self.session.token),
             "seed_url": format!("{}/seed/{}/", self.http_base, self.session.token),
+            "storage": i.storage,
             "variables": i.variables,
             "secrets": self.secrets,
         });

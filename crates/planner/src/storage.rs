@@ -192,6 +192,9 @@ pub struct StorageElement {
     /// What deploys that did not end may have made of it, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfinished: Vec<ElementState>,
+    /// Of a share that is there: what its hosts mount, `server:/path`, and the options for it.
+    #[serde(default)]
+    pub mount: Option<(String, String)>,
 }
 
 /// What an element has on its storage.

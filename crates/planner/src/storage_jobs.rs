@@ -357,8 +357,8 @@ pub(crate) fn instance_storage(work: &Work<'_>, instance_id: Id) -> InstanceStor
                     storage_id: state.storage_id,
                     key: key.clone(),
                     path: format!("/mnt/{}", element.design.label),
-                    source: None,
-                    options: String::new(),
+                    source: element.mount.as_ref().map(|m| m.0.clone()),
+                    options: element.mount.as_ref().map(|m| m.1.clone()).unwrap_or_default(),
                 }),
                 ElementKind::SharedDrive | ElementKind::DriveGroup => {
                     let protocol = storage.and_then(|s| s.protocol).unwrap_or(BlockProtocol::Iscsi);

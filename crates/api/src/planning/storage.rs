@@ -11,8 +11,8 @@ use model::{
     order::Order,
     secret::{Clear, Sealed},
     storage::{
-        BlockProtocol, FUNCTIONS, Qos, StorageAccessEnsure, StorageBucketEnsure, StorageFacts, StorageShareEnsure,
-        StorageVolumeEnsure, Technology,
+        BlockProtocol, FUNCTIONS, Qos, ShareState, StorageAccessEnsure, StorageBucketEnsure, StorageFacts,
+        StorageShareEnsure, StorageVolumeEnsure, Technology,
     },
 };
 use planner::{Affinity, ElementConfig, ElementKind, ElementState, Plan, StorageElement, StorageInput};
@@ -125,10 +125,18 @@ pub async fn load<C: ConnectionTrait>(
                 deploy_type: DeployType::parse(&e.deploy_type).unwrap_or(DeployType::Edit),
                 state: state(e),
                 unfinished: unfinished(&e.extra),
+                mount: mount(e),
             })
             .collect(),
     };
     Ok((input, rows))
+}
+
+/// What hosts of a share mount, and how.
+fn mount(row: &element::Model) -> Option<(String, String)> {
+    let share = row.state["objects"].get(format!("share-{}", row.id))?.get("share")?;
+    let share: ShareState = serde_json::from_value(share.clone()).ok()?;
+    Some((share.source(), share.mount_options))
 }
 
 /// What a storage was found to be.

@@ -7,6 +7,7 @@ mod firmware;
 mod inventory;
 mod observed;
 mod rotation;
+mod storage;
 mod stranger;
 mod switch;
 
@@ -96,6 +97,9 @@ impl Listener for Recorder {
 
     async fn group_finished(&self, group: job_group::Model) -> Result<(), ListenerError> {
         firmware::finished(&self.app, &group).await?;
+        if let Some(reason) = &group.cancel_reason {
+            storage::cancelled(self.db(), &group, reason).await?;
+        }
         let (Some(server_id), Some(reason)) = (group.server_id, &group.cancel_reason) else { return Ok(()) };
         if group.kind == "server_register" {
             let reason = format!("the registration was cancelled: {reason}; register the server again");
@@ -135,6 +139,9 @@ pub async fn result(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<
             }
         }
     }
+    if job.function.starts_with("storage.") {
+        storage::succeeded(db, sealer, job).await?;
+    }
     if let (Some(device_id), SwitchDiscover::NAME) = (job.network_device_id, job.function.as_str()) {
         switch::discovered(db, sealer, device_id, &job.response).await?;
     }
@@ -144,6 +151,9 @@ pub async fn result(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<
 /// What is told of a job that failed for good.
 async fn failure(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<(), RecordError> {
     let error = job.error.as_deref().unwrap_or("no reason was given");
+    if job.function.starts_with("storage.") {
+        return storage::failed(db, job, error).await;
+    }
     match (job.function.as_str(), job.server_id, job.network_device_id) {
         (ServerRotateCredentials::NAME, Some(id), _) => rotation::failed(db, id, job).await,
         (ServerInventory::NAME | ServerDiscover::NAME | api::kinds::server_registration::FINISH, Some(id), _) => {

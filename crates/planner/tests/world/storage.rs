@@ -37,7 +37,7 @@ pub fn storage(id: Id, name: &str, gib: u64) -> Storage {
 pub fn element(id: Id, kind: ElementKind, label: &str, gib: u64, groups: BTreeSet<Id>) -> StorageElement {
     let design = ElementConfig { label: label.into(), size_bytes: gib * GIB, groups, ..ElementConfig::default() };
     let deploy_type = DeployType::Create;
-    StorageElement { id, kind, design, deployed: None, deploy_type, state: None, unfinished: Vec::new() }
+    StorageElement { id, kind, design, deployed: None, deploy_type, state: None, unfinished: Vec::new(), mount: None }
 }
 
 fn groups(input: &PlanInput, labels: &[&str]) -> BTreeSet<Id> {
