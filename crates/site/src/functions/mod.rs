@@ -1,10 +1,8 @@
 //! Job functions of a site, a file each. Each may be cut off anywhere and run again.
 
 mod boot;
-pub(crate) mod guard;
+mod guard;
 mod install_storage;
-mod installer;
-mod ready;
 mod server_bios;
 mod server_bmc;
 mod server_boot_iso;
@@ -34,13 +32,12 @@ use std::sync::Arc;
 
 use engine::JobFunction;
 
-use crate::{Site, absence::Careful};
+use crate::Site;
 
 /// All of them.
 pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
-    let whole = site;
     let site = || site.clone();
-    let all: Vec<Arc<dyn JobFunction>> = vec![
+    vec![
         Arc::new(server_bios::ServerBiosFunction(site())),
         Arc::new(server_bmc::ServerBmcFunction(site())),
         Arc::new(server_boot_iso::ServerBootIsoFunction(site())),
@@ -72,6 +69,5 @@ pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
         Arc::new(storage_volume::StorageVolumeEnsureFunction(site())),
         Arc::new(switch_apply::SwitchApplyFunction(site())),
         Arc::new(switch_discover::SwitchDiscoverFunction(site())),
-    ];
-    all.into_iter().map(|inner| Arc::new(Careful { site: whole.clone(), inner }) as Arc<dyn JobFunction>).collect()
+    ]
 }
