@@ -8,6 +8,8 @@ mod http;
 pub mod linux;
 pub mod ontap;
 pub mod plan;
+pub mod power_flex;
+pub mod power_scale;
 pub mod power_store;
 pub mod pure;
 mod ssh;
@@ -185,14 +187,22 @@ pub trait Array: Probe {
 }
 
 /// The drivers that there are.
-pub const DRIVERS: &[StorageDriver] =
-    &[StorageDriver::Linux, StorageDriver::Netapp, StorageDriver::PowerStore, StorageDriver::Pure];
+pub const DRIVERS: &[StorageDriver] = &[
+    StorageDriver::Linux,
+    StorageDriver::Netapp,
+    StorageDriver::PowerFlex,
+    StorageDriver::PowerScale,
+    StorageDriver::PowerStore,
+    StorageDriver::Pure,
+];
 
 /// The driver of a storage.
 pub fn open(driver: StorageDriver, access: Access) -> Result<Box<dyn Array>, StorageError> {
     match driver {
         StorageDriver::Linux => Ok(Box::new(linux::Linux::new(access)?)),
         StorageDriver::Netapp => Ok(Box::new(ontap::Ontap::new(access)?)),
+        StorageDriver::PowerFlex => Ok(Box::new(power_flex::PowerFlex::new(access)?)),
+        StorageDriver::PowerScale => Ok(Box::new(power_scale::PowerScale::new(access)?)),
         StorageDriver::PowerStore => Ok(Box::new(power_store::PowerStore::new(access)?)),
         StorageDriver::Pure => Ok(Box::new(pure::Pure::new(access)?)),
         other => Err(StorageError::UnknownDriver(other.as_str().to_owned())),

@@ -297,6 +297,57 @@ async fn pure() {
 }
 
 #[tokio::test]
+async fn power_flex() {
+    let yard = yard(3, ArrayKind::PowerFlex).await;
+    let driver = storage::open(StorageDriver::PowerFlex, access(&yard)).unwrap();
+    let (block, snapshots) = (driver.block().unwrap(), driver.snapshots().unwrap());
+    let facts = driver.facts().await.unwrap();
+    assert!(facts.target_nqn.is_some() && facts.portals.len() == 2 && facts.pools[0].name == "SP-1", "{facts:?}");
+    // Sizes are multiples of 8 GB.
+    let made = block.volume_ensure(&volume("drive-1", 10 * GB)).await.unwrap();
+    assert_eq!(made.size_bytes, 16 * GB);
+    assert_eq!(block.volume_ensure(&volume("drive-1", 12 * GB)).await.unwrap(), made);
+    assert_eq!(block.volume_ensure(&volume("drive-1", 17 * GB)).await.unwrap().size_bytes, 24 * GB);
+    assert!(matches!(block.volume_ensure(&volume("drive-1", GB)).await, Err(StorageError::Shrink { .. })));
+    let nqns =
+        |names: &[&str]| Some(names.iter().map(|n| format!("nqn.2026-01.io.steelyard:{n}")).collect::<BTreeSet<_>>());
+    let state = block.access_ensure("drive-1", &[host("a"), host("b")]).await.unwrap();
+    assert!(state.protocol == "nvme_tcp" && state.hosts.len() == 2 && state.target == facts.target_nqn);
+    assert_eq!(who(&yard, "drive-1"), nqns(&["a", "b"]));
+    yard.world().arrays[0].end_sessions();
+    block.access_ensure("drive-1", &[host("c"), host("b")]).await.unwrap();
+    assert_eq!(who(&yard, "drive-1"), nqns(&["b", "c"]));
+    snapshots.snapshot_create(SnapshotOf::Volume, "drive-1", "Before upgrade!").await.unwrap();
+    snapshots.snapshot_restore(SnapshotOf::Volume, "drive-1", "Before upgrade!").await.unwrap();
+    let clone = snapshots.clone_volume("drive-1", Some("Before upgrade!"), &volume("drive-12", 32 * GB)).await.unwrap();
+    assert_eq!(clone.size_bytes, 32 * GB);
+    assert!(matches!(block.volume_delete("drive-1").await, Err(StorageError::InUse { .. })));
+    block.access_ensure("drive-1", &[]).await.unwrap();
+    block.volume_delete("drive-1").await.unwrap();
+    block.volume_delete("drive-1").await.unwrap();
+    // The snapshot has gone with its volume, the copy has not.
+    let left = yard.world().arrays[0].access();
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["sy-drive-12"]);
+    let nowhere = Volume { pool: Some("SP-9".into()), ..volume("drive-3", GB) };
+    assert!(matches!(block.volume_ensure(&nowhere).await, Err(StorageError::Missing { .. })));
+    faults(&yard, StorageDriver::PowerFlex).await;
+    yard.shutdown().await;
+}
+
+#[tokio::test]
+async fn power_scale() {
+    let yard = yard(4, ArrayKind::PowerScale).await;
+    let driver = storage::open(StorageDriver::PowerScale, access(&yard)).unwrap();
+    let facts = driver.facts().await.unwrap();
+    assert!(facts.technologies == [Technology::File] && facts.capacity.used_bytes > 0 && driver.block().is_none());
+    shares(&yard, &*driver).await;
+    yard.world().arrays[0].end_sessions();
+    shares(&yard, &*driver).await;
+    faults(&yard, StorageDriver::PowerScale).await;
+    yard.shutdown().await;
+}
+
+#[tokio::test]
 async fn drivers_that_are_not_there_say_so() {
     let error = storage::open(
         StorageDriver::HitachiVsp,

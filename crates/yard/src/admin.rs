@@ -37,6 +37,7 @@ pub fn router(world: Arc<World>) -> Router {
         .route("/servers/{name}/{action}", post(server_action))
         .route("/switches", get(switches))
         .route("/switches/{name}", get(switch))
+        .route("/arrays", get(arrays))
         .route("/reachable", get(reachable))
         .route("/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/faults/{id}", delete(remove_fault))
@@ -51,6 +52,7 @@ async fn index() -> Json<Value> {
         "GET /servers, /servers/NAME": "power, boot stage, disk, operating system, console",
         "POST /servers/NAME/ACTION": "power-on, power-off, restart, power-button, pull-cable?nic=N, plug-cable?nic=N, wipe-disk",
         "GET /switches, /switches/NAME": "ports, configuration, revisions",
+        "GET /arrays": "storage arrays: address, login, and who may use which volume or share",
         "GET /reachable?a=NAME&b=NAME": "whether two servers see each other, and why",
         "GET, POST, DELETE /faults": "fault rules; POST a rule or {\"preset\": NAME}",
         "GET /events?after=SEQ&limit=N": "recent events",
@@ -226,6 +228,17 @@ fn switch_summary(world: &World, switch: &Switch) -> Value {
     let state = lock(&switch.state);
     json!({"hostname": spec.hostname, "address": spec.address.to_string(), "port": api_port(world, switch),
         "applied": state.applied_id, "revisions": state.revisions.len(), "ports": ports})
+}
+
+async fn arrays(State(world): World_) -> Json<Value> {
+    let (user, password) = (&world.config.array_user, &world.config.array_password.0);
+    let of = |array: &Arc<crate::storage::Array>| {
+        json!({
+            "name": array.name, "kind": array.kind, "serial": array.serial, "address": array.address.to_string(),
+            "port": array.api_port.get(), "user": user, "password": password, "access": array.access(),
+        })
+    };
+    Json(world.arrays.iter().map(of).collect())
 }
 
 async fn switches(State(world): World_) -> Json<Value> {

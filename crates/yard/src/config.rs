@@ -105,7 +105,7 @@ pub struct YardConfig {
     pub switch_apply_seconds: f64,
     /// Disk write speed in megabits per second. Default none: as fast as the network.
     pub image_mbps: Option<u32>,
-    /// Storage arrays: `netapp`, `power_store`, `pure`, any number of each. Default none.
+    /// Storage arrays: `netapp`, `power_flex`, `power_scale`, `power_store`, `pure`, any number of each. Default none.
     pub arrays: Vec<ArrayKind>,
     /// Address of the first storage array; the others follow. Default 127.33.0.1.
     pub array_base: Ipv4Addr,

@@ -134,7 +134,13 @@ impl Linux {
     /// The accounts that a target shall have. Some hosts with a login and some without cannot be kept apart by tgt.
     fn accounts(&self, key: &str, hosts: &[Host]) -> Result<Vec<(String, Clear)>, StorageError> {
         let with: Vec<(String, Clear)> = hosts.iter().filter_map(|h| h.chap.clone()).collect();
-        let reason = if !with.is_empty() && with.len() != hosts.len() {
+        let named = |h: &&Host| {
+            let kinds = ["iqn.", "eui.", "naa."];
+            kinds.iter().any(|k| h.iqn.starts_with(k)) && h.iqn.chars().all(|c| c.is_ascii_graphic() && c != '#')
+        };
+        let reason = if let Some(host) = hosts.iter().find(|h| !named(h)) {
+            format!("{:?} is not the name of an iSCSI initiator; it begins with iqn.", host.iqn)
+        } else if !with.is_empty() && with.len() != hosts.len() {
             format!("of the hosts of {key}, some have a CHAP login and some do not; give all of them one, or none")
         } else if let Some((user, _)) = with.iter().find(|(user, secret)| {
             let word = |w: &str| !w.is_empty() && w.chars().all(|c| c.is_ascii_graphic() && !"\"#<>\\,".contains(c));

@@ -131,7 +131,7 @@ impl Linux {
         let done = self.ssh.run(&format!("{PRELUDE}{script}\n"), deadline).await?;
         match done.code {
             0 => Ok(done.out),
-            IN_USE => Err(StorageError::InUse { what: what.to_owned(), by: done.err.trim().to_owned() }),
+            IN_USE => Err(self.failed(what, &format!("it is in use by {}", done.err.trim()))),
             _ => Err(self.failed(what, &done.err)),
         }
     }

@@ -4,6 +4,7 @@ pub mod bios;
 pub mod chassis;
 pub mod error;
 pub mod manager;
+pub mod odata;
 pub mod service;
 pub mod system;
 pub mod update;
@@ -233,6 +234,16 @@ impl Device for Bmc {
             }
             reply = reply.with(header::ETAG, tag);
         }
+        if odata::reads(&request.method) && reply.status == StatusCode::OK {
+            reply = reply.with(header::ALLOW, odata::allowed(&request.path));
+            let resource: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+            if let Some(link) = odata::described_by(&resource) {
+                reply = reply.with(header::LINK, link);
+            }
+        }
+        if reply.status == StatusCode::METHOD_NOT_ALLOWED {
+            reply = reply.with(header::ALLOW, odata::allowed(&request.path));
+        }
         reply.with(header::HeaderName::from_static("odata-version"), "4.0").with(header::CACHE_CONTROL, "no-cache")
     }
 }
@@ -263,10 +274,17 @@ impl Bmc {
     }
 
     fn route(&self, request: &Incomer) -> Answer {
+        if !odata::speaks(request.header("odata-version")) {
+            return Err(Fault::precondition());
+        }
         let parts: Vec<&str> = request.path.split('/').filter(|part| !part.is_empty()).collect();
+        let reads = odata::reads(&request.method);
         let rest = match parts.as_slice() {
-            ["redfish"] if request.method == Method::GET => return ok(&json!({"v1": "/redfish/v1/"})),
-            ["redfish", "v1"] if request.method == Method::GET => return service::root(self),
+            ["redfish"] if reads => return ok(&json!({"v1": "/redfish/v1/"})),
+            ["redfish", "v1"] if reads => return service::root(self),
+            ["redfish", "v1", "odata"] if reads => return ok(&odata::service_document()),
+            ["redfish", "v1", "$metadata"] if reads => return Ok(odata::metadata()),
+            ["redfish", "v1"] | ["redfish", "v1", "odata" | "$metadata"] => return Err(Fault::method(&request.method)),
             ["redfish", "v1", rest @ ..] => rest,
             _ => return Err(Fault::missing(&request.path)),
         };

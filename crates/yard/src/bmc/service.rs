@@ -15,7 +15,15 @@ use crate::{
 
 const SESSIONS_PATH: &str = "/redfish/v1/SessionService/Sessions";
 const ACCOUNTS_PATH: &str = "/redfish/v1/AccountService/Accounts";
+const ROLES_PATH: &str = "/redfish/v1/AccountService/Roles";
 const SUBSCRIPTIONS: &str = "/redfish/v1/EventService/Subscriptions";
+
+/// Roles of the specification with their privileges (DSP0266, "Roles").
+const ROLES: [(&str, &[&str]); 3] = [
+    ("Administrator", &["Login", "ConfigureManager", "ConfigureUsers", "ConfigureComponents", "ConfigureSelf"]),
+    ("Operator", &["Login", "ConfigureComponents", "ConfigureSelf"]),
+    ("ReadOnly", &["Login", "ConfigureSelf"]),
+];
 
 /// `GET /redfish/v1`, without authentication.
 pub fn root(bmc: &Bmc) -> Answer {
@@ -107,7 +115,20 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str], user: &str) -> Answer 
         ["AccountService"] => ok(&json!({
             "@odata.id": "/redfish/v1/AccountService", "@odata.type": "#AccountService.v1_11_0.AccountService",
             "Id": "AccountService", "Name": "Account Service", "ServiceEnabled": true, "MinPasswordLength": 8,
-            "MaxPasswordLength": 40, "Status": healthy(), "Accounts": {"@odata.id": ACCOUNTS_PATH}})),
+            "MaxPasswordLength": 40, "Status": healthy(), "Accounts": {"@odata.id": ACCOUNTS_PATH},
+            "Roles": {"@odata.id": ROLES_PATH}})),
+        ["AccountService", "Roles"] => {
+            let ids = ROLES.map(|(id, _)| id.to_owned());
+            collection(ROLES_PATH, "RoleCollection", "Roles Collection", &ids)
+        }
+        ["AccountService", "Roles", id] => {
+            let (id, privileges) =
+                ROLES.iter().find(|(known, _)| known == id).ok_or_else(|| Fault::missing(&request.path))?;
+            ok(
+                &json!({"@odata.id": format!("{ROLES_PATH}/{id}"), "@odata.type": "#Role.v1_3_1.Role", "Id": id, "Name": "User Role",
+                "RoleId": id, "IsPredefined": true, "AssignedPrivileges": privileges}),
+            )
+        }
         ["AccountService", "Accounts"] => {
             let ids: Vec<String> =
                 bmc.server.with(|state| state.kept.bmc.accounts.iter().map(|account| account.id.clone()).collect());
@@ -169,7 +190,8 @@ fn subscribe(bmc: &Bmc, request: &Incomer) -> Answer {
 fn show(account: &Account) -> Value {
     json!({"@odata.id": format!("{ACCOUNTS_PATH}/{}", account.id), "@odata.type": "#ManagerAccount.v1_8_0.ManagerAccount",
         "Id": account.id, "Name": "User Account", "UserName": account.user, "Password": null, "RoleId": account.role,
-        "Enabled": account.enabled, "Locked": false, "AccountTypes": ["Redfish"]})
+        "Enabled": account.enabled, "Locked": false, "AccountTypes": ["Redfish"],
+        "Links": {"Role": {"@odata.id": format!("{ROLES_PATH}/{}", account.role)}}})
 }
 
 fn checked(name: &str, value: &Value) -> Result<String, Fault> {

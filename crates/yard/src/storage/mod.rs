@@ -1,8 +1,10 @@
-//! Storage arrays by their REST interfaces: NetApp ONTAP, Dell PowerStore, Pure FlashArray. They keep state, check what they are told and
+//! Storage arrays by their REST interfaces: NetApp ONTAP, Dell PowerFlex, PowerScale and PowerStore, Pure FlashArray. They keep state, check what they are told and
 //! refuse what the real ones refuse, in the same words where those are documented. They hold no data.
 
 pub mod ontap;
 mod ontap_san;
+pub mod power_flex;
+pub mod power_scale;
 pub mod power_store;
 pub mod pure;
 pub mod tables;
@@ -34,6 +36,10 @@ use crate::{
 pub enum ArrayKind {
     /// NetApp ONTAP.
     Netapp,
+    /// Dell PowerFlex.
+    PowerFlex,
+    /// Dell PowerScale.
+    PowerScale,
     /// Dell PowerStore.
     PowerStore,
     /// Pure FlashArray.
@@ -67,6 +73,8 @@ impl Array {
         let serial = format!("YARD{:06}", 1000 + number);
         let state = match kind {
             ArrayKind::Netapp => ontap::factory(&serial, address),
+            ArrayKind::PowerFlex => power_flex::factory(&serial, address),
+            ArrayKind::PowerScale => power_scale::factory(&serial, address),
             ArrayKind::PowerStore => power_store::factory(&serial, address),
             ArrayKind::Pure => pure::factory(&serial, address),
         };
@@ -88,6 +96,8 @@ impl Array {
         let state = lock(&self.state);
         match self.kind {
             ArrayKind::Netapp => ontap::access(&state),
+            ArrayKind::PowerFlex => power_flex::access(&state),
+            ArrayKind::PowerScale => power_scale::access(&state),
             ArrayKind::PowerStore => power_store::access(&state),
             ArrayKind::Pure => pure::access(&state),
         }
@@ -146,6 +156,8 @@ impl Device for Rest {
     fn error_body(&self, status: StatusCode, message: &str) -> Value {
         match self.array.kind {
             ArrayKind::Netapp => ontap::error(u64::from(status.as_u16()), message, None),
+            ArrayKind::PowerFlex => power_flex::error(0, message),
+            ArrayKind::PowerScale => power_scale::error("AEC_SYSTEM_INTERNAL_ERROR", message),
             ArrayKind::PowerStore => power_store::error("0xE0101001000C", message),
             ArrayKind::Pure => pure::error(None, message),
         }
@@ -154,6 +166,8 @@ impl Device for Rest {
     async fn handle(self: Arc<Self>, request: Incomer) -> Reply {
         let reply = match self.array.kind {
             ArrayKind::Netapp => ontap::handle(&self, &request),
+            ArrayKind::PowerFlex => power_flex::handle(&self, &request),
+            ArrayKind::PowerScale => power_scale::handle(&self, &request),
             ArrayKind::PowerStore => power_store::handle(&self, &request),
             ArrayKind::Pure => pure::handle(&self, &request),
         };
