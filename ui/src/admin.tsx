@@ -2,6 +2,7 @@ import './features/admin/admin.css';
 import { Group } from '@mantine/core';
 import { IconActivity, IconBuildingWarehouse, IconChecklist, IconCpu, IconDatabase, IconDoorEnter, IconEraser, IconGauge, IconNetwork, IconRouter, IconServer2, IconUsersGroup } from '@tabler/icons-react';
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet } from '@tanstack/react-router';
+import { Crash } from './app/Crash';
 import { guard, loginRoute } from './app/guard';
 import { useCallback, useMemo } from 'react';
 import { mount } from './app/mount';
@@ -71,7 +72,7 @@ const page = <P extends string>(path: P, component: ReturnType<typeof lazyRouteC
 
 const router = createRouter({
   basepath: '/admin',
-  defaultPreload: 'intent',
+  defaultPreload: 'intent', defaultErrorComponent: Crash,
   routeTree: root.addChildren([
     login,
     shell.addChildren([

@@ -1,6 +1,7 @@
 import { Group } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet } from '@tanstack/react-router';
+import { Crash } from './app/Crash';
 import { guard, loginRoute } from './app/guard';
 import { useCallback, useMemo } from 'react';
 import { api } from './api/client';
@@ -53,5 +54,5 @@ const designer = createRoute({
   component: lazyRouteComponent(() => import('./features/designer/DesignerPage'), 'DesignerPage'),
 });
 
-const router = createRouter({ routeTree: root.addChildren([login, shell.addChildren([list, designer])]), basepath: '/portal', defaultPreload: 'intent' });
+const router = createRouter({ routeTree: root.addChildren([login, shell.addChildren([list, designer])]), basepath: '/portal', defaultPreload: 'intent', defaultErrorComponent: Crash });
 void mount(router);

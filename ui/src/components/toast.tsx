@@ -16,8 +16,8 @@ const drop = (id: number) => useToasts.setState((s) => ({ list: s.list.filter((t
 
 export function toast(title: string, text?: string, options: { kind?: Toast['kind']; action?: Toast['action'] } = {}) {
   const id = next++;
-  // The same said again replaces what was said before; more than three at once nobody reads.
-  useToasts.setState((s) => ({ list: [...s.list.filter((t) => t.title !== title).slice(-2), { id, kind: options.kind ?? 'info', title, text, action: options.action }] }));
+  // The same said again replaces what was said before; more than two at once nobody reads.
+  useToasts.setState((s) => ({ list: [...s.list.filter((t) => t.title !== title).slice(-1), { id, kind: options.kind ?? 'info', title, text, action: options.action }] }));
   setTimeout(() => drop(id), options.kind === 'error' ? 12_000 : 6_000);
 }
 export function toastError(title: string, error: unknown) {

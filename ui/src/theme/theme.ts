@@ -1,10 +1,10 @@
 import { createTheme, type CSSVariablesResolver, type MantineColorsTuple } from '@mantine/core';
 
-const steel: MantineColorsTuple = ['#eef4fa', '#d9e6f2', '#b1cce4', '#86b0d6', '#6198c9', '#4788c1', '#2f6ea6', '#255a8a', '#1d4a73', '#143650'];
-const amber: MantineColorsTuple = ['#fff6e8', '#ffead0', '#ffd29e', '#ffb968', '#fea43b', '#f0921f', '#b35f00', '#8f4c00', '#733d00', '#4f2a00'];
-const green: MantineColorsTuple = ['#eaf8ef', '#d5efdf', '#a8dfbd', '#79ce99', '#51c07b', '#37b067', '#1c7a43', '#166336', '#114f2b', '#0b361d'];
-const red: MantineColorsTuple = ['#fdeeee', '#f9d9d9', '#f1b0b0', '#ea8585', '#e46161', '#d94848', '#b92d2d', '#9a2323', '#7c1b1b', '#571212'];
-const gray: MantineColorsTuple = ['#f7f9fb', '#eef1f5', '#e1e6ec', '#cfd6de', '#b2bcc7', '#8793a1', '#59656f', '#46515c', '#323c46', '#1c232a'];
+const steel: MantineColorsTuple = ['#eef4fa', '#d9e6f2', '#b1cce4', '#86b0d6', '#6198c9', '#4788c1', '#2f6ea6', '#255a8a', '#1d4a73', '#1b456c'];
+const amber: MantineColorsTuple = ['#fff6e8', '#ffead0', '#ffd29e', '#ffb968', '#fea43b', '#f0921f', '#b35f00', '#8f4c00', '#733d00', '#633a05'];
+const green: MantineColorsTuple = ['#eaf8ef', '#d5efdf', '#a8dfbd', '#79ce99', '#51c07b', '#37b067', '#1c7a43', '#166336', '#114f2b', '#144a2d'];
+const red: MantineColorsTuple = ['#fdeeee', '#f9d9d9', '#f1b0b0', '#ea8585', '#e46161', '#d94848', '#b92d2d', '#9a2323', '#7c1b1b', '#672020'];
+const gray: MantineColorsTuple = ['#f7f9fb', '#eef1f5', '#e1e6ec', '#cfd6de', '#b2bcc7', '#8793a1', '#59656f', '#46515c', '#323c46', '#333e48'];
 const dark: MantineColorsTuple = ['#d5dde6', '#b6c1cd', '#97a3b0', '#5d6976', '#3d4854', '#2d3742', '#222b35', '#19212a', '#121920', '#0b1016'];
 
 /** Contrast of every pair used for text is at least 4.5:1 in both schemes (checked with axe in the browser tests). */

@@ -13,6 +13,8 @@ export interface Column<T> {
   /** The field of the wire that the server sorts by. */
   sort?: string;
   cell: (row: T) => ReactNode;
+  /** Whether a row has something to say here; a column in which none has is left out. */
+  has?: (row: T) => boolean;
 }
 interface Source<T> {
   rows: T[];
@@ -27,9 +29,10 @@ interface Source<T> {
 const ROW = 44;
 
 /** A table of any length: only visible rows are in the page, further ones are asked for as they come into view. */
-export function DataTable<T>({ label, columns, source, keyOf, sort, onSort, empty, tools, height = 'calc(100vh - 206px)' }: { label: string; columns: Column<T>[]; source: Source<T>; keyOf: (row: T) => string | number; sort?: string; onSort?: (sort: string) => void; empty: ReactNode; /** Above the table, at its right. */ tools?: ReactNode; height?: string }) {
+export function DataTable<T>({ label, columns: all, source, keyOf, sort, onSort, empty, tools, height = 'calc(100vh - 206px)' }: { label: string; columns: Column<T>[]; source: Source<T>; keyOf: (row: T) => string | number; sort?: string; onSort?: (sort: string) => void; empty: ReactNode; /** Above the table, at its right. */ tools?: ReactNode; height?: string }) {
   const box = useRef<HTMLDivElement>(null);
   const { rows, hasNextPage, isFetchingNextPage, fetchNextPage } = source;
+  const columns = all.filter((c) => !c.has || rows.some(c.has));
   const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 8 });
   const items = virtual.getVirtualItems();
   const last = items.at(-1)?.index ?? 0;

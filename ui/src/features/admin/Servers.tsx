@@ -47,7 +47,7 @@ export function Servers() {
     { id: 'power', title: 'Power', width: '90px', sort: 'powerStatus', cell: (s) => <Status value={s.powerStatus} /> },
     { id: 'type', title: 'Type', width: 'minmax(120px, 1fr)', cell: (s) => name(s.serverTypeId) },
     { id: 'model', title: 'Model', width: 'minmax(170px, 1.3fr)', sort: 'model', cell: (s) => [s.vendor, s.model].filter(Boolean).join(' ') || '–' },
-    { id: 'rack', title: 'Rack', width: '80px', cell: (s) => (s.rackName ? `${s.rackName}${s.rackPositionLowerUnit ? ` U${s.rackPositionLowerUnit}` : ''}` : '–') },
+    { id: 'rack', title: 'Rack', width: '80px', has: (s) => Boolean(s.rackName), cell: (s) => (s.rackName ? `${s.rackName}${s.rackPositionLowerUnit ? ` U${s.rackPositionLowerUnit}` : ''}` : '–') },
     { id: 'bmc', title: 'Management', width: '165px', sort: 'managementAddress', cell: (s) => <span className="mono">{s.managementAddress || '–'}</span> },
     { id: 'alloc', title: 'Used by', width: 'minmax(130px, 1fr)', cell: (s) => s.allocationInfo ? <Text size="sm" truncate>{s.allocationInfo.infrastructure?.label ?? ''} / {s.allocationInfo.instanceLabel}</Text> : '–' },
     ...(list.rows.some((s) => s.tags?.length) ? [{ id: 'tags', title: 'Tags', width: 'minmax(90px, 0.7fr)', cell: (s: Server) => s.tags?.map((t) => <Badge key={t} variant="light" color="gray" mr={4}>{t}</Badge>) }] : []),

@@ -22,9 +22,9 @@ export function Switches() {
     { id: 'role', title: 'Role', width: '100px', cell: (d) => words(d.position) },
     { id: 'driver', title: 'Operating system', width: 'minmax(140px, 1fr)', cell: (d) => driver(d.driver) },
     { id: 'address', title: 'Management', width: 'minmax(150px, 1fr)', cell: (d) => <span className="mono">{d.managementAddress}</span> },
-    { id: 'loopback', title: 'Loopback', width: '140px', cell: (d) => <span className="mono">{d.loopbackAddressIpv4 || '–'}</span> },
-    { id: 'asn', title: 'ASN', width: '100px', cell: (d) => <span className="num">{d.asn || '–'}</span> },
-    { id: 'rack', title: 'Rack', width: '90px', cell: (d) => d.datacenterRack || '–' },
+    { id: 'loopback', title: 'Loopback', width: '140px', has: (d) => Boolean(d.loopbackAddressIpv4), cell: (d) => <span className="mono">{d.loopbackAddressIpv4 || '–'}</span> },
+    { id: 'asn', title: 'ASN', width: '100px', has: (d) => Boolean(d.asn), cell: (d) => <span className="num">{d.asn || '–'}</span> },
+    { id: 'rack', title: 'Rack', width: '90px', has: (d) => Boolean(d.datacenterRack), cell: (d) => d.datacenterRack || '–' },
     { id: 'serial', title: 'Serial', width: 'minmax(140px, 1fr)', cell: (d) => <span className="mono">{d.serialNumber || '–'}</span> },
   ];
   return (
@@ -64,7 +64,7 @@ export function SwitchDetail() {
       {ports.rows.length > 0 && (
         <section className="panel pad" style={{ marginBottom: 16 }}>
           <Title order={2} mb="sm">Front</Title>
-          <div className="ports" role="img" aria-label={`${ports.rows.filter((p) => state(p) === 'up').length} of ${ports.rows.length} ports up`}>
+          <div className="ports" role="group" tabIndex={0} aria-label={`${ports.rows.filter((p) => state(p) === 'up').length} of ${ports.rows.length} ports up`}>
             {[...ports.rows].sort((a, b) => numbered(a.interfaceName) - numbered(b.interfaceName)).map((p) => (
               <Tooltip key={p.interfaceId} label={`${p.interfaceName}: ${state(p)}${p.lldpInformation ? `, ${p.lldpInformation}` : ''}`}>
                 <span className={`port ${state(p)}`}>{numbered(p.interfaceName) || p.interfaceName}</span>

@@ -21,7 +21,7 @@ import { PlanDialog } from './deploy/PlanDialog';
 import { deployedDoc } from './model/deployed';
 import { diffOf } from './model/diff';
 import { elementKeys, elementOf, type Key, STORE_WORDS } from './model/doc';
-import { load, startAutosave, validate } from './model/persist';
+import { asSaved, load, startAutosave, validate } from './model/persist';
 import type { Rule } from './model/rules';
 import { difference } from './model/sync';
 import { arrange, redo, select, undo, useDesigner } from './model/store';
@@ -163,7 +163,7 @@ export function Designer({ id }: { id: number }) {
     mutationFn: () => api.post(`/infrastructures/${id}/actions/revert`),
     onSuccess: async () => {
       setRevertOpen(false);
-      useDesigner.setState((s) => ({ past: [], future: [], doc: s.saved }));
+      useDesigner.setState((s) => ({ past: [], future: [], doc: asSaved(s) }));
       await load(id);
       toast('Changes discarded', 'The design is what is deployed again.');
     },
@@ -184,7 +184,7 @@ export function Designer({ id }: { id: number }) {
             <span className="sy-dim">/</span>
             <h1>{infrastructure.config.label ?? infrastructure.label}</h1>
             <span data-testid="infrastructure-status"><Status value={failed && ongoing ? 'failed' : ongoing ? 'ongoing' : infrastructure.serviceStatus} label={failed && ongoing ? 'Deploy failed' : ongoing ? 'Deploying' : undefined} /></span>
-            <Text size="sm" c="dimmed" visibleFrom="md">{catalogue.site?.name}</Text>
+            <Text size="sm" c="dimmed" className="sy-wide">{catalogue.site?.name}</Text>
             {marks.added + marks.changed + marks.removed > 0 && <Tooltip label={`${marks.added} new, ${marks.changed} changed, ${marks.removed} removed since the last deploy`}>
               <span className="num sy-marks">
                 <span className="mark-added">+{marks.added}</span> <span className="mark-changed">~{marks.changed}</span> <span className="mark-removed">−{marks.removed}</span>
@@ -198,7 +198,7 @@ export function Designer({ id }: { id: number }) {
             <Tool label={future.length ? `Redo: ${future.at(-1)?.label}` : 'Nothing to redo'} off={!future.length || locked} onClick={redo} icon={<IconArrowForwardUp size={18} />} name="Redo" />
             <Tool label="Arrange (Shift+L)" off={locked || empty} onClick={arrange} icon={<IconLayoutGrid size={18} />} name="Arrange" />
             <Tool label="Discard all changes" off={locked || marks.added + marks.changed + marks.removed === 0} onClick={() => setRevertOpen(true)} icon={<IconRotate2 size={18} />} name="Discard all changes" />
-            <Button variant="default" size="xs" leftSection={<IconCheck size={16} />} onClick={() => { setTab('problems'); void validate(); }}>Validate</Button>
+            <Tool label="Check the design" off={false} onClick={() => { setTab('problems'); void validate(); }} icon={<IconCheck size={18} />} name="Validate" />
             {ongoing ? (
               <Button size="xs" color="red" variant="light" leftSection={<IconPlayerStop size={16} />} loading={cancel.isPending} onClick={() => cancel.mutate()}>Cancel deploy</Button>
             ) : (

@@ -10,6 +10,8 @@ import type { Page as Answer, ServerType } from '../../../api/types';
 import { count, plural, words } from '../../../components/format';
 import { Empty, ErrorCard, Loading } from '../../../components/states';
 import { Status } from '../../../components/status';
+import type { LiveMessage } from '../../../live/stream';
+import { useRefreshOn } from '../../../live/use';
 import { toast, toastError } from '../../../components/toast';
 import { Page } from '../Page';
 import { CampaignDialog } from './Campaigns';
@@ -37,6 +39,7 @@ export function Compliance() {
     placeholderData: (before) => before,
     queryFn: () => api.post<Matrix>(`/firmware/baseline/${baseline}/actions/check-compliance`, { ...(site ? { siteId: Number(site) } : {}), ...(type ? { serverTypeId: Number(type) } : {}) }),
   });
+  useRefreshOn(['compliance'], isRead, 2_000);
   const m = matrix.data;
   const columns = Object.entries(m?.componentTypes ?? {});
   const rows = m?.servers.filter((s) => !only || s.state === only) ?? [];
@@ -117,6 +120,7 @@ export function Compliance() {
   );
 }
 
+const isRead = (m: LiveMessage) => m.topic === 'job' && m.data.status === 'returned_success';
 const AT_ONCE = 4;
 
 /** Servers whose firmware was never read: their BMCs are asked, a few at a time. */

@@ -35,7 +35,6 @@ export function PlanDialog({ infrastructure, opened, close }: { infrastructure: 
       client.setQueryData(['infrastructure', infrastructure.id], (old: Infrastructure | undefined) => (made?.id ? made : old));
       void client.invalidateQueries({ queryKey: ['infrastructure', infrastructure.id] });
       void client.invalidateQueries({ queryKey: ['job-groups'] });
-      toast('Deploy started', `${infrastructure.label}: progress is shown on the cards.`);
       close();
     },
     onError: (error) => {

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type Doc, EMPTY, freeLabel, labelProblem, linkKey } from './doc';
 import { autoLayout, CARD, complete, RAIL } from './layout';
+import { asSaved } from './persist';
 import { DEFAULT_RULES, judge, untaggedProblem } from './rules';
 import * as store from './store';
 import { difference, settle } from './sync';
@@ -220,5 +221,26 @@ describe('labels', () => {
     expect(freeLabel(doc(), 'web')).toBe('web-3');
     expect(labelProblem('ok-1')).toBeNull();
     for (const bad of ['', '-a', 'a-', 'A', 'a_b', 'x'.repeat(64)]) expect(labelProblem(bad)).not.toBeNull();
+  });
+});
+
+describe('labels that change hands', () => {
+  it('are given up before they are taken: by a rename, or by what goes', () => {
+    const first = store.addGroup({ ...group, label: 'servers' });
+    const saved = doc();
+    store.editGroup(first, { label: 'web' });
+    store.addGroup({ ...group, label: 'servers' });
+    expect(difference(saved, doc()).map((op) => op.do)).toEqual(['update-group', 'create-group']);
+    store.useDesigner.setState({ doc: saved });
+    store.remove(first);
+    store.addGroup({ ...group, label: 'servers' });
+    expect(difference(saved, doc()).map((op) => op.do)).toEqual(['delete-group', 'create-group']);
+  });
+  it('a design that goes back to what is saved is drawn at its places', () => {
+    const saved = doc();
+    const key = store.addGroup({ ...group, label: 'late' });
+    const back = asSaved({ doc: doc(), saved: { ...saved, groups: doc().groups } });
+    expect(back.positions[key]).toEqual(doc().positions[key]);
+    expect(asSaved({ doc: EMPTY, saved: { ...EMPTY, groups: doc().groups } }).positions[key]).toBeDefined();
   });
 });

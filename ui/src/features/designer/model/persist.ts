@@ -270,6 +270,9 @@ function takeTheirs({ groups, networks }: { groups?: Doc['groups']; networks?: D
 }
 class Settled extends Error {}
 
+/** What the server has, at the places where it is drawn. */
+export const asSaved = (s: { doc: Doc; saved: Doc }): Doc => complete({ ...s.saved, positions: { ...s.saved.positions, ...s.doc.positions } });
+
 let busy = false;
 async function save() {
   if (busy) return;
@@ -300,7 +303,7 @@ async function save() {
         toast('Not saved', error instanceof Error ? error.message : String(error), { kind: 'error' });
         set({ doc: complete(settle(get().doc, op, get().saved)) });
         if (status === 412 || status === 404 || status === 409) {
-          set({ doc: get().saved, past: [], future: [], saving: 'idle' });
+          set({ doc: asSaved(get()), past: [], future: [], saving: 'idle' });
           await load(infrastructureId);
         }
       }

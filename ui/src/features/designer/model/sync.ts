@@ -69,8 +69,12 @@ export function difference(saved: Doc, doc: Doc): Op[] {
   // What frees a place (untagged, default route) is written before what takes it.
   const frees = (op: Op) => (op.do === 'update-link' && (op.to.defaultRoute < op.from.defaultRoute || op.to.tagged > op.from.tagged) ? 0 : 1);
   updates.sort((a, b) => frees(a) - frees(b));
-  // Unlinking before tagging changes and new links: the freed untagged place may be taken by another.
-  return [...creates, ...unlinks, ...updates, ...links, ...hosts, ...deletes];
+  // Unlinking comes first of all: the freed untagged place may be taken by another connection.
+  // A label is free again before something takes it: by what goes, then by renames, then comes what is new.
+  const renames = updates.filter((op) => (op.do === 'update-group' || op.do === 'update-network' || op.do === 'update-store') && op.from.label !== op.to.label);
+  const taken = new Set([...creates, ...renames].flatMap((op) => (op.do === 'create-group' || op.do === 'create-network' || op.do === 'create-store' || op.do === 'update-group' || op.do === 'update-network' || op.do === 'update-store' ? [op.to.label] : [])));
+  const gone = deletes.filter((op) => taken.has((op.do === 'delete-group' ? saved.groups[op.key] : op.do === 'delete-network' ? saved.networks[op.key] : op.do === 'delete-store' ? op.from : undefined)?.label ?? ''));
+  return [...unlinks, ...gone, ...renames, ...creates, ...updates.filter((op) => !renames.includes(op)), ...links, ...hosts, ...deletes.filter((op) => !gone.includes(op))];
 }
 
 function put<T>(record: Readonly<Record<string, T>>, key: string, value: T | undefined): Record<string, T> {
