@@ -97,7 +97,7 @@ class Story:
         text = {
             "global": {"listen": "127.0.0.1:8080", "link_listen": "127.0.0.1:8443", "data_dir": f"{self.work}/global", "admin_email": "lab@example.com", "admin_password": PASSWORD},
             "site": {"global": "https://127.0.0.1:8443", "data_dir": f"{self.work}/site", "address": GATEWAY, "dhcp": "0.0.0.0:67", "tftp": f"{GATEWAY}:69", "http": f"{GATEWAY}:80",
-                     "boot_dir": prepare.BOOT, "kernel_arguments": "console=ttyS0 quiet", **({} if self.options.no_ra else {"dhcp_interface": "br0"})},
+                     "boot_dir": prepare.BOOT, "kernel_arguments": "console=ttyS0 quiet", "dhcp_interface": "br0"},
         }
         with open(config, "w") as f:
             for table, rows in text.items():
@@ -107,7 +107,9 @@ class Story:
         until("the Global Controller", 60, self.alive)
         self.site = api.post("/sites", {"slug": "lab", "name": "Lab"})["id"]
         token = api.post(f"/sites/{self.site}/enrolment-tokens")["token"]
-        dc.start("site", binary, "site", "--config", config, env={**log, "STEELYARD_SITE_TOKEN": token})
+        # Without the right to raw sockets there are no router advertisements, and the rest goes on.
+        less = ["setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-net_raw"] if self.options.no_ra else []
+        dc.start("site", *less, binary, "site", "--config", config, env={**log, "STEELYARD_SITE_TOKEN": token})
         until("the Site Controller", 60, self.connected)
         self.phases.done("Global and Site Controller up")
 
