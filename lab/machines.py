@@ -44,8 +44,8 @@ def until(what, seconds, ready, pause=0.2):
 
 
 class Machine:
-    def __init__(self, work, number, uefi):
-        self.number, self.uefi = number, uefi
+    def __init__(self, work, number, uefi, http):
+        self.number, self.uefi, self.http = number, uefi, http
         self.name = f"lab{number}"
         self.uuid = f"5bd1e995-0000-4000-8000-{number:012d}"
         self.mac = f"52:54:00:77:00:{number:02x}"
@@ -68,8 +68,11 @@ class Machine:
             )
             # Its own PXE, as servers have it: then ipxe.efi comes over TFTP.
             machine, rom = "q35", "<rom enabled='no'/>"
+        # Firmware that is told not to use PXE boots over HTTP.
+        no_pxe = "".join(f"<entry name='opt/org.tianocore/IPv{v}PXESupport'>no</entry>" for v in (4, 6))
+        firmware_settings = f"<sysinfo type='fwcfg'>{no_pxe}</sysinfo>" if self.http else ""
         return f"""<domain type='{domain}'><name>{self.name}</name><uuid>{self.uuid}</uuid><memory unit='MiB'>1024</memory><vcpu>1</vcpu>{cpu}
-<os><type arch='x86_64' machine='{machine}'>hvm</type>{firmware}<boot dev='hd'/></os><features><acpi/><apic/></features>
+<os><type arch='x86_64' machine='{machine}'>hvm</type>{firmware}<boot dev='hd'/></os>{firmware_settings}<features><acpi/><apic/></features>
 <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap' detect_zeroes='unmap' cache='unsafe'/>
@@ -102,7 +105,7 @@ class Datacenter:
         self.children = WATCHED
         count = options.machines
         uefi = {1} if options.uefi_first else ({3} if count == 3 else set())
-        self.machines = [Machine(work, n, n in uefi) for n in range(1, count + 1)]
+        self.machines = [Machine(work, n, n in uefi, n in uefi and options.uefi_http) for n in range(1, count + 1)]
 
     def start(self, name, *command, env=None, nice=0):
         log = open(os.path.join(self.work, f"{name}.log"), "ab")
