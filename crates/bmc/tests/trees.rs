@@ -11,8 +11,8 @@ use std::{
 };
 
 use bmc::{
-    Access, BiosSettings, BmcError, BmcReset, Boot, EventLog, Identify, Inventory, Power, Redfish, Sensors,
-    VirtualMedia,
+    Access, BiosSettings, BmcError, BmcReset, Boot, BootOrder, EventLog, FirmwareUpdate, Identify, Inventory, Power,
+    Redfish, Reporting, Sensors, UpdateImage, VirtualMedia,
 };
 use model::{
     bmc::{BootTarget, PowerAction, PowerState},
@@ -35,6 +35,17 @@ struct Vendor {
 struct Script {
     media: String,
     bios: BTreeMap<String, Value>,
+    update: Update,
+}
+
+/// An update of firmware, and what is to be seen of it afterwards.
+#[derive(Deserialize)]
+struct Update {
+    component: String,
+    location: Option<String>,
+    after: BTreeMap<String, Value>,
+    #[serde(default)]
+    answer: Value,
 }
 
 /// The vices of a BMC.
@@ -77,6 +88,7 @@ struct State {
     tree: BTreeMap<String, Value>,
     requests: Vec<String>,
     monitored: Option<(String, Value, u32)>,
+    update: Update,
 }
 
 #[derive(Clone)]
@@ -165,6 +177,20 @@ impl State {
         self.done()
     }
 
+    /// An image is taken.
+    fn take_image(&mut self) -> ResponseTemplate {
+        for (path, value) in &self.update.after {
+            merge(self.tree.entry(path.clone()).or_insert_with(|| json!({})), value);
+        }
+        match &self.update.location {
+            Some(at) => ResponseTemplate::new(202).insert_header("Location", at.as_str()),
+            None if self.update.answer.is_object() => {
+                ResponseTemplate::new(202).set_body_json(self.update.answer.clone())
+            }
+            None => self.done(),
+        }
+    }
+
     fn act(&mut self, path: &str, body: &Value) -> ResponseTemplate {
         let refuse =
             |text: &str| ResponseTemplate::new(400).set_body_json(error("Base.1.8.ActionParameterUnknown", text));
@@ -225,7 +251,10 @@ impl Respond for Bmc {
         {
             return ResponseTemplate::new(401);
         }
-        if request.method.as_str() != "GET" {
+        let form = header("content-type").is_some_and(|t| t.starts_with("multipart/"));
+        if form {
+            s.requests.push(format!("{} {path} {}", request.method, what_is_in(&request.body)));
+        } else if request.method.as_str() != "GET" {
             let tag = header("if-match").map(|t| format!(" If-Match: {t}")).unwrap_or_default();
             s.requests.push(format!("{} {path}{tag} {body}", request.method));
         }
@@ -243,10 +272,28 @@ impl Respond for Bmc {
             },
             "GET" => s.get(&path, request.url.query()),
             "PATCH" => s.patch(&path, &body, header("if-match").as_deref()),
+            "POST" if form || path.contains("SimpleUpdate") => s.take_image(),
+            "POST" if path.ends_with("/Subscriptions") => ResponseTemplate::new(201),
             "POST" => s.act(&path, &body),
             _ => ResponseTemplate::new(405),
         }
     }
+}
+
+/// The parts of a form, with the length of the file.
+fn what_is_in(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let parts = text.split("--steelyard-5f0c1b7d9e3a4c62").filter_map(|part| part.split_once("\r\n\r\n"));
+    let parts = parts.map(|(head, content)| {
+        let head = head.trim().replace("\r\n", "; ");
+        let content = content.trim_end_matches("\r\n");
+        if head.contains("octet-stream") {
+            format!("[{head}] {} bytes", content.len())
+        } else {
+            format!("[{head}] {content}")
+        }
+    });
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 struct Steps {
@@ -266,7 +313,9 @@ impl Steps {
 }
 
 async fn run(vendor: Vendor) -> Value {
-    let state = State { rules: vendor.rules, tree: vendor.tree, requests: Vec::new(), monitored: None };
+    let update = vendor.script.update;
+    let component = update.component.clone();
+    let state = State { rules: vendor.rules, tree: vendor.tree, requests: Vec::new(), monitored: None, update };
     let bmc = Bmc(Arc::new(Mutex::new(state)));
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(bmc.clone()).mount(&server).await;
@@ -305,6 +354,27 @@ async fn run(vendor: Vendor) -> Value {
     s.note("firmware settings as they are", driver.set_bios(&bios).await);
     s.note("firmware settings", driver.set_bios(&vendor.script.bios).await);
     s.note("unknown firmware setting", driver.set_bios(&[("NoSuch".to_owned(), json!(1))].into()).await);
+    s.note("pending firmware settings", driver.pending_bios().await);
+    s.note("firmware", driver.firmware().await);
+    let file = std::env::temp_dir().join(format!("steelyard-trees-{}.bin", std::process::id()));
+    std::fs::write(&file, vec![b'f'; 1000]).unwrap();
+    let url = Some("http://10.0.0.2/images/firmware.bin".to_owned());
+    let image = UpdateImage { name: "firmware.bin".into(), file: Some(file.clone()), url };
+    s.note("no update", driver.running_update().await);
+    let update = driver.start_update(&component, &image).await;
+    s.note("update", update.clone());
+    s.note("running update", driver.running_update().await);
+    s.note("progress", driver.update_progress(&update.unwrap_or_default()).await);
+    s.note("update of a part that is not there", driver.start_update("NoSuch", &image).await);
+    std::fs::remove_file(file).unwrap();
+    let order = driver.boot_order().await;
+    s.note("boot order", order.clone());
+    if let Ok(order) = order {
+        s.note("the other way round", driver.set_boot_order(&order.order.into_iter().rev().collect::<Vec<_>>()).await);
+    }
+    s.note("SNMP", driver.enable_snmp().await);
+    s.note("syslog", driver.syslog("10.0.0.2:514").await);
+    s.note("settings of the factory", driver.factory_reset().await);
     s.note("clear the log", driver.clear_log().await);
     s.note("log", driver.log().await);
     s.note("restart the BMC", driver.reset_bmc().await);
