@@ -313,6 +313,10 @@ class Story:
         self.deploy(loss=True)
         self.phases.done("deleted, disks erased")
         self.erased(self.dc.machines)
+        # Every disk has its certificate, by the serial number that the machine itself sees.
+        certificates = self.api.get("/servers/cleaning-certificates?limit=100")["data"]
+        told = json.dumps([c for c in certificates if c["succeeded"]])
+        assert all(f"LAB-DISK-{m.number}" in told for m in self.dc.machines), certificates
         states = {r["managementAddress"]: r["serverStatus"] for r in self.api.get("/servers?limit=100")["data"]}
         assert set(states.values()) == {"available"}, states
         self.phases.done("disks read: nothing left; all available again")
