@@ -5,6 +5,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { ReactFlowProvider } from '@xyflow/react';
 import { useEffect, useMemo, useRef, useState } from 'react';
+import { useShallow } from 'zustand/react/shallow';
 import { api } from '../../api/client';
 import type { Infrastructure } from '../../api/types';
 import { useCommands } from '../../components/commands';
@@ -42,7 +43,8 @@ export function Designer({ id }: { id: number }) {
   });
   const ongoing = infra.data?.config.deployStatus === 'ongoing';
   const { catalogue } = useCatalogue(infra.data?.siteId);
-  const state = useDesigner();
+  // Not what is under the hand: that changes with every frame and is nothing to this part.
+  const state = useDesigner(useShallow((s) => ({ doc: s.doc, saved: s.saved, facts: s.facts, ids: s.ids, problems: s.problems, saving: s.saving, past: s.past, future: s.future, locked: s.locked, loaded: s.loaded })));
   useShortages(infra.data?.siteId, catalogue);
   const deploy = useDeploy(id, Boolean(ongoing), state.ids);
   const [view, setView] = useState<View>('design');

@@ -19,11 +19,26 @@ export function useAllProblems(): Problem[] {
   const shortages = useDesigner((s) => s.shortages);
   return useMemo(() => [...problems, ...shortages], [problems, shortages]);
 }
-export function useProblems(key: Key): Problem[] {
-  const problems = useAllProblems();
-  const ids = useDesigner((s) => s.ids);
-  return useMemo(() => problems.filter((p) => keyOfProblem(p, ids) === key), [problems, ids, key]);
+const NONE: Problem[] = [];
+let sorted: { of: readonly unknown[]; by: Map<Key, Problem[]> } = { of: [], by: new Map() };
+/** Problems by element, sorted out once for all elements that ask. */
+function byElement(problems: readonly Problem[], shortages: readonly Problem[], ids: Readonly<Record<Key, number>>): Map<Key, Problem[]> {
+  const of = [problems, shortages, ids];
+  if (of.every((x, i) => x === sorted.of[i])) return sorted.by;
+  const family = (key: Key) => (isGroup(key) ? 'g' : isStore(key) ? 's' : 'n');
+  const keys = new Map(Object.entries(ids).map(([key, id]) => [`${family(key)}:${id}`, key]));
+  const by = new Map<Key, Problem[]>();
+  for (const p of [...problems, ...shortages]) {
+    if (!p.object) continue;
+    const kind = /instance_group/i.test(p.object.kind) ? 'g' : /network$/i.test(p.object.kind) ? 'n' : 's';
+    const key = keys.get(`${kind}:${Number(p.object.id)}`);
+    // A kind that is not drawn may share a number with one that is.
+    if (key && kindOf(key).test(p.object.kind)) by.set(key, [...(by.get(key) ?? []), p]);
+  }
+  sorted = { of, by };
+  return by;
 }
+export const useProblems = (key: Key): Problem[] => useDesigner((s) => byElement(s.problems, s.shortages, s.ids).get(key) ?? NONE);
 
 /** Servers that a group has already: they are no longer free and stay its own. */
 export const heldBy = (facts: Facts | undefined) => (facts?.group && facts.group.serviceStatus !== 'ordered' ? facts.group.instanceCount : 0);

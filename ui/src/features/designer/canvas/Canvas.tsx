@@ -53,16 +53,19 @@ export function Canvas() {
     return [...next.values()];
   }, [doc, selection, several, dragged, locked]);
   const { links, groups, networks, stores } = doc;
-  const edges = useMemo<Edge[]>(
-    () => [
-      ...Object.entries(links).map(([id, l]) => ({
-        id, source: l.group, target: l.network, sourceHandle: 'port', targetHandle: 'rail', type: 'drop', selected: link === id, focusable: true,
-        ariaLabel: `Connection of ${groups[l.group]?.label} to ${networks[l.network]?.label}, ${l.tagged ? 'tagged' : 'untagged'}`,
-      })),
-      ...Object.entries(stores).flatMap(([id, s]) => s.hosts.filter((g) => groups[g]).map((g) => ({ id: `${g}>${id}`, source: g, target: id, sourceHandle: 'storage', targetHandle: 'in', type: 'attach', focusable: false }))),
-    ],
-    [links, groups, networks, stores, link],
-  );
+  const cables = useRef(new Map<string, Edge>());
+  const edges = useMemo<Edge[]>(() => {
+    const next = new Map<string, Edge>();
+    const make = (edge: Edge) => {
+      const before = cables.current.get(edge.id);
+      next.set(edge.id, before && before.selected === edge.selected && before.ariaLabel === edge.ariaLabel ? before : edge);
+    };
+    for (const [id, l] of Object.entries(links))
+      make({ id, source: l.group, target: l.network, sourceHandle: 'port', targetHandle: 'rail', type: 'drop', selected: link === id, focusable: true, ariaLabel: `Connection of ${groups[l.group]?.label} to ${networks[l.network]?.label}, ${l.tagged ? 'tagged' : 'untagged'}` });
+    for (const [id, s] of Object.entries(stores)) for (const g of s.hosts) if (groups[g]) make({ id: `${g}>${id}`, source: g, target: id, sourceHandle: 'storage', targetHandle: 'in', type: 'attach', focusable: false });
+    cables.current = next;
+    return [...next.values()];
+  }, [links, groups, networks, stores, link]);
 
   const onNodesChange = useCallback(
     (changes: NodeChange[]) => {

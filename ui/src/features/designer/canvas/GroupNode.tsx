@@ -1,6 +1,6 @@
 import { ActionIcon, Progress, Tooltip, UnstyledButton } from '@mantine/core';
 import { IconAlertTriangle, IconCircleMinus, IconCirclePlus, IconServer2, IconPlugConnected } from '@tabler/icons-react';
-import { Handle, type NodeProps, Position, useConnection } from '@xyflow/react';
+import { Handle, type NodeProps, Position, useConnection, useStore } from '@xyflow/react';
 import { memo, useEffect, useRef, useState } from 'react';
 import { useShallow } from 'zustand/react/shallow';
 import { count, plural } from '../../../components/format';
@@ -55,7 +55,34 @@ function CountInput({ label, value, off, onCommit }: { label: string; value: num
   );
 }
 
-export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
+/** Seen from far, a card is its name and its number: hundreds of them fit on the screen. */
+const FAR = 0.45;
+export const GroupNode = memo(function GroupNode(props: NodeProps) {
+  const far = useStore((s) => s.transform[2] < FAR);
+  return far ? <FarGroup {...props} /> : <NearGroup {...props} />;
+});
+
+function FarGroup({ id, selected }: NodeProps) {
+  const { view, live } = useDesignerContext();
+  const group = useDesigner((s) => shownDoc(s).groups[id]);
+  const mark = useDesigner((s) => (s.shown || !s.doc.groups[id] ? 'same' : diffOfGroup(s.doc.groups[id], s.facts[id], PLAIN).mark));
+  const worst = useProblems(id).length > 0;
+  const target = useTarget(id);
+  if (!group) return null;
+  const run = live.get(id);
+  return (
+    <div className={['sy-card', 'is-far', selected && 'is-selected', `is-${mark}`, view === 'diff' && mark === 'same' && 'is-dim', target && (target.effect === 'no' ? 'target-no' : 'target-ok')].filter(Boolean).join(' ')}>
+      <Handle type="source" position={Position.Top} id="port" className="sy-connector" aria-hidden data-connector={group.label} />
+      <Handle type="source" position={Position.Bottom} id="storage" className="sy-hidden-handle" isConnectable={false} />
+      <strong>{group.label}</strong>
+      <b className="num">{count(group.instanceCount)}{worst ? ' !' : ''}</b>
+      {run && <i className={run.failed ? 'failed' : ''} style={{ width: `${run.percent}%` }} />}
+    </div>
+  );
+}
+const PLAIN = { type: String, os: String };
+
+function NearGroup({ id, selected }: NodeProps) {
   const { infrastructure, catalogue, live, openConnect, view } = useDesignerContext();
   const group = useDesigner((s) => shownDoc(s).groups[id]);
   const links = useDesigner((s) => linksOf(shownDoc(s), id));
@@ -138,4 +165,4 @@ export const GroupNode = memo(function GroupNode({ id, selected }: NodeProps) {
       </footer>
     </div>
   );
-});
+}

@@ -36,6 +36,17 @@ const networkDoc = (n: LogicalNetwork): NetworkDoc => ({
   addresses: addressesOf(n),
 });
 
+const connectionsSeen = new Map<number, { revision: string; data: GroupConnection[] }>();
+/** A change of its connections moves a group's revision: what was read at the present one still holds. */
+async function connectionsOf(g: ServerInstanceGroup): Promise<{ data: GroupConnection[] }> {
+  const revision = `${g.revision}/${g.config?.revision}`;
+  const seen = connectionsSeen.get(g.id);
+  if (seen?.revision === revision) return seen;
+  const { data } = await api.get<{ data: GroupConnection[] }>(`/server-instance-groups/${g.id}/config/networking/connections`);
+  connectionsSeen.set(g.id, { revision, data });
+  return { data };
+}
+
 const KINDS = ['drive', 'share', 'bucket'] as const;
 /** A kind of storage that this person may not see is not offered; any other failure is one. */
 const unseen = (error: unknown): null => {
@@ -66,11 +77,11 @@ async function fetchDesign(id: number): Promise<Snapshot> {
     api.get<{ positions?: Record<string, Position> } | null>(`/infrastructures/${id}/layout`).catch(() => null),
   ]);
   const live = groups.filter((g) => g.serviceStatus !== 'deleted');
-  const connections = await Promise.all(live.map((g) => api.get<{ data: GroupConnection[] }>(`/server-instance-groups/${g.id}/config/networking/connections`)));
+  const connections = await Promise.all(live.map(connectionsOf));
   const networks = own.filter((n) => n.serviceStatus !== 'deleted');
   const known = new Set(networks.map((n) => n.id));
   const foreign = [...new Set(connections.flatMap((c) => c.data.map((x) => Number(x.id))))].filter((n) => !known.has(n));
-  networks.push(...(await Promise.all(foreign.map((n) => api.get<LogicalNetwork>(`/logical-networks/${n}`)))));
+  networks.push(...(await Promise.all(foreign.map((n) => api.get<LogicalNetwork>(`/logical-networks/${n}`).catch(unseen)))).filter((n) => n !== null));
 
   const back = new Map(Object.entries(get().infrastructureId === id ? get().ids : {}).map(([key, value]) => [`${key[0]}:${value}`, key]));
   const keyOf = (kind: 'g' | 'n' | 's', value: number | string) => back.get(`${kind}:${value}`) ?? `${kind}:${value}`;
@@ -95,6 +106,7 @@ async function fetchDesign(id: number): Promise<Snapshot> {
     place(key, `group:${g.id}`);
     for (const c of connections[i].data) {
       const network = keyOf('n', Number(c.id));
+      if (!doc.networks[network]) continue;
       doc.links[linkKey(key, network)] = { group: key, network, tagged: c.tagged, mtu: c.mtu ?? 1500, defaultRoute: c.providesDefaultRoute ?? false, redundancy: c.redundancy?.mode ?? null };
     }
   });

@@ -18,6 +18,7 @@ export type Op =
 
 /** Equal as designs: order of fields does not count, nor does the profile that a network was once made from. */
 export function same(a: object, b: object): boolean {
+  if (a === b) return true;
   const text = (o: object) => JSON.stringify(Object.entries(o).filter(([k]) => k !== 'profileId').sort(([x], [y]) => (x < y ? -1 : 1)));
   return text(a) === text(b);
 }

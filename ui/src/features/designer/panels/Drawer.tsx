@@ -1,5 +1,6 @@
 import { Button, ScrollArea, Tabs, Text } from '@mantine/core';
 import { lazy, Suspense, useEffect } from 'react';
+import { useShallow } from 'zustand/react/shallow';
 import type { Job, JobGroup } from '../../../api/types';
 import { Loading } from '../../../components/states';
 import { JobTable } from '../../jobs/JobTable';
@@ -15,7 +16,7 @@ const YamlPanel = lazy(() => import('./YamlPanel'));
 
 export function Drawer({ tab, setTab, jobs, group }: { tab: string | null; setTab: (tab: string | null) => void; jobs: Job[]; group: JobGroup | undefined }) {
   const { catalogue } = useDesignerContext();
-  const { doc, facts, ids, locked } = useDesigner();
+  const { doc, facts, ids, locked } = useDesigner(useShallow((s) => ({ doc: s.doc, facts: s.facts, ids: s.ids, locked: s.locked })));
   const problems = useAllProblems();
   const changes = elementKeys(doc)
     .map((key) => ({ key, label: elementOf(doc, key)?.label, kind: doc.groups[key] ? 'Server group' : doc.stores[key] ? STORE_WORDS[doc.stores[key].kind] : 'Network', diff: diffOf(doc, facts[key], key, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) }) }))

@@ -1,12 +1,13 @@
 import { Button, Menu, Text, UnstyledButton } from '@mantine/core';
 import { IconNetwork, IconPlus, IconServer2, IconWorld } from '@tabler/icons-react';
-import { useEffect, useRef } from 'react';
+import { memo, useEffect, useRef } from 'react';
+import { useShallow } from 'zustand/react/shallow';
 import { count } from '../../../components/format';
 import { defaultNetwork, osName, typeName } from '../catalogue';
 import { useDesignerContext } from '../context';
-import { diffOf, SIGN } from '../model/diff';
+import { diffOfGroup, diffOfNetwork, diffOfStore, SIGN } from '../model/diff';
 import { STORE_ICONS } from '../canvas/StoreNode';
-import { elementKeys, type Key, linkKey, linksOf, STORE_WORDS, type StoreKind, storesOf } from '../model/doc';
+import { elementKeys, elementOf, type GroupDoc, isGroup, isStore, type Key, linkKey, linksOf, type NetworkDoc, STORE_WORDS, type StoreDoc, type StoreKind, storesOf } from '../model/doc';
 import { addGroup, addNetwork, addStore, select, selectLink, shownDoc, togglePick, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 
@@ -121,23 +122,31 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
   );
 }
 
-function Row({ id }: { id: Key }) {
+/** With more groups than this, only the selected one shows what it is connected to. */
+const CROWD = 60;
+
+const Row = memo(function Row({ id }: { id: Key }) {
   const { catalogue, openConnect } = useDesignerContext();
-  const doc = useDesigner(shownDoc);
+  const element = useDesigner((s) => elementOf(shownDoc(s), id));
+  const links = useDesigner((s) => linksOf(shownDoc(s), id));
   const facts = useDesigner((s) => s.facts[id]);
   const selected = useDesigner((s) => s.selection === id || s.picked.includes(id));
-  const link = useDesigner((s) => s.link);
+  const link = useDesigner((s) => (s.link?.startsWith(`${id}|`) ? s.link : null));
+  const networks = useDesigner(useShallow((s) => (isGroup(id) ? linksOf(shownDoc(s), id).map((l) => shownDoc(s).networks[l.network]?.label) : [])));
+  const attached = useDesigner(useShallow((s) => (isGroup(id) ? storesOf(shownDoc(s), id) : [])));
+  const stores = useDesigner((s) => shownDoc(s).stores);
+  const crowded = useDesigner((s) => Object.keys(shownDoc(s).groups).length > CROWD);
   const problems = useProblems(id);
-  const group = doc.groups[id];
-  const network = doc.networks[id];
-  const store = doc.stores[id];
-  const diff = diffOf(doc, facts, id, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) });
-  const Icon = group ? IconServer2 : store ? STORE_ICONS[store.kind] : network.shared ? IconWorld : IconNetwork;
+  if (!element) return null;
+  const group = isGroup(id) ? (element as GroupDoc) : undefined;
+  const store = isStore(id) ? (element as StoreDoc) : undefined;
+  const diff = group ? diffOfGroup(group, facts, { type: (n) => typeName(catalogue, n), os: (n) => osName(catalogue, n) }) : store ? diffOfStore(store, facts) : diffOfNetwork(element as NetworkDoc, facts);
+  const Icon = group ? IconServer2 : store ? STORE_ICONS[store.kind] : (element as NetworkDoc).shared ? IconWorld : IconNetwork;
   return (
     <li>
       <UnstyledButton className={selected ? 'sy-row is-selected' : 'sy-row'} aria-current={selected || undefined} onClick={(e) => (e.shiftKey || e.ctrlKey || e.metaKey ? togglePick(id) : select(id))} onKeyDown={(e) => e.key.toLowerCase() === 'c' && !e.ctrlKey && !e.metaKey && (e.stopPropagation(), openConnect(id))}>
         <Icon size={16} aria-hidden />
-        <span className="sy-row-label">{(group ?? network ?? store).label}</span>
+        <span className="sy-row-label">{element.label}</span>
         {store && <span className="num sy-dim">{count(store.sizeGb)} GB</span>}
         {group && <span className="num sy-dim">×{count(group.instanceCount)}</span>}
         {problems.length > 0 && <span className={`sy-badge ${problems.some((p) => p.severity === 'error') ? 'bad' : 'warn'}`}>{problems.length}</span>}
@@ -148,26 +157,26 @@ function Row({ id }: { id: Key }) {
           </span>
         )}
       </UnstyledButton>
-      {group && (
+      {group && (selected || !crowded) && (
         <ul>
-          {linksOf(doc, id).map((l) => {
+          {links.map((l, i) => {
             const key = linkKey(l.group, l.network);
             return (
               <li key={key}>
                 <UnstyledButton className={link === key ? 'sy-row is-selected' : 'sy-row'} onClick={() => selectLink(key)}>
                   <span className="sy-dim">↳</span>
-                  <span className="sy-row-label">{doc.networks[l.network]?.label}</span>
+                  <span className="sy-row-label">{networks[i]}</span>
                   <span className="sy-dim">{l.tagged ? 'tagged' : 'untagged'}</span>
                 </UnstyledButton>
               </li>
             );
           })}
-          {storesOf(doc, id).map((key) => (
+          {attached.map((key) => (
             <li key={key}>
               <UnstyledButton className="sy-row" onClick={() => select(key)}>
                 <span className="sy-dim">↳</span>
-                <span className="sy-row-label">{doc.stores[key].label}</span>
-                <span className="sy-dim">{STORE_WORDS[doc.stores[key].kind].toLowerCase()}</span>
+                <span className="sy-row-label">{stores[key]?.label}</span>
+                <span className="sy-dim">{stores[key] && STORE_WORDS[stores[key].kind].toLowerCase()}</span>
               </UnstyledButton>
             </li>
           ))}
@@ -175,4 +184,4 @@ function Row({ id }: { id: Key }) {
       )}
     </li>
   );
-}
+});
