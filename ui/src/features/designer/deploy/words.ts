@@ -90,7 +90,7 @@ export function listings(allocations: readonly Row[], names: Names): Listing[] {
     { title: 'VLANs', columns: ['Network', 'VLAN'], rows: of('vlan').map((a) => [names.network(num(a.logicalNetworkId)), text(a.vlanId)]) },
     { title: 'Subnets', columns: ['Network', 'Subnet', 'Gateway', 'From pool'], rows: of('subnet').map((a) => [names.network(num(a.logicalNetworkId)), text(a.subnet), text(a.gateway), a.subnetPoolId ? names.pool(num(a.subnetPoolId)) : 'chosen by hand']) },
     { title: 'Addresses', columns: ['For', 'Network', 'Address'], rows: of('address').map((a) => [names.instance(num(a.serverInstanceId)), names.network(num(a.logicalNetworkId)), text(a.address)]) },
-    { title: 'Switch ports', columns: ['For', 'Interface', 'Switch port', 'Network'], rows: of('connection').map((a) => [names.instance(num(a.serverInstanceId)), `${text(a.interface)} (${text(a.macAddress)})`, `${names.device(num(a.networkDeviceId))} ${text(a.port)}`, `${names.network(num(a.logicalNetworkId))}, ${a.tagged ? 'tagged' : 'untagged'}`]) },
+    { title: 'Switch ports', columns: ['For', 'Interface', 'Switch port', 'Network'], rows: of('connection').map((a) => [names.instance(num(a.serverInstanceId)), `${text(a.interface)} (${text(a.macAddress)})`, a.networkDeviceId == null ? 'done outside' : `${names.device(num(a.networkDeviceId))} ${text(a.port)}`, `${names.network(num(a.logicalNetworkId))}, ${a.tagged ? 'tagged' : 'untagged'}`]) },
   ];
   return all.filter((l) => l.rows.length);
 }
