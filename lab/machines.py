@@ -52,10 +52,7 @@ class Machine:
         self.bmc = BMC.format(10 + number)
         self.disk = os.path.join(work, f"{self.name}.qcow2")
         self.console = os.path.join(work, f"{self.name}.console")
-
-    @property
-    def kind(self):
-        return "UEFI" if self.uefi else "BIOS"
+        self.kind = "UEFI" if uefi else "BIOS"
 
     def xml(self, work, accel):
         domain, cpu = ("kvm", "<cpu mode='host-passthrough'/>") if accel == "kvm" else ("qemu", "<cpu mode='maximum'/>")
@@ -196,6 +193,23 @@ class Datacenter:
             self.start(f"bmc{m.number}", os.path.join(prepare.VENV, "bin", "sushy-emulator"), "--config", config)
         for m in self.machines:
             until(f"the BMC of {m.name}", 30, lambda: self.redfish(m, "") is not None)
+
+    def ipmi(self, machine):
+        """Another BMC for the same machine, that speaks IPMI."""
+        folder = os.path.join(self.work, "vbmc")
+        os.makedirs(folder, exist_ok=True)
+        config = os.path.join(folder, "virtualbmc.conf")
+        with open(config, "w") as f:
+            f.write(f"[default]\nconfig_dir={folder}/machines\npid_file={folder}/master.pid\n")
+        os.makedirs(os.path.join(folder, "machines"), exist_ok=True)
+        env = {"VIRTUALBMC_CONFIG": config}
+        vbmc = [os.path.join(prepare.VENV, "bin", "vbmc"), "--no-daemon"]
+        self.start("vbmcd", os.path.join(prepare.VENV, "bin", "vbmcd"), "--foreground", env=env)
+        ready = lambda: subprocess.run([*vbmc, "list"], env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        until("virtualbmc", 30, ready)
+        login = ["--username", LOGIN[0], "--password", LOGIN[1], "--address", machine.bmc, "--port", "623", "--libvirt-uri", "qemu:///system"]
+        run(*vbmc, "add", machine.name, *login, env={**os.environ, **env})
+        run(*vbmc, "start", machine.name, env={**os.environ, **env})
 
     def redfish(self, machine, path):
         """What its BMC says, asked by something that is not ours."""

@@ -12,7 +12,7 @@ CACHE = os.path.join(ROOT, "target", "lab")
 BOOT = os.path.join(ROOT, "target", "boot")
 IMAGE = os.path.join(CACHE, "debian.qcow2")
 VENV = os.path.join(CACHE, "venv")
-SUSHY = "sushy-tools==2.2.0"
+PYTHON = {"sushy-emulator": "sushy-tools==2.2.0", "vbmcd": "virtualbmc==3.3.0"}
 
 # A file by which a package is known to be there, and the package.
 PACKAGES = {
@@ -27,7 +27,7 @@ PACKAGES = {
     "/usr/bin/openssl": "openssl",
     "/usr/bin/unshare": "util-linux",
 }
-FOR_SUSHY = {
+FOR_PYTHON = {
     "/usr/include/libvirt/libvirt.h": "libvirt-dev",
     "/usr/bin/pkg-config": "pkg-config",
     "/usr/bin/gcc": "gcc",
@@ -79,14 +79,15 @@ def everything(options):
     begun = time.monotonic()
     os.makedirs(CACHE, exist_ok=True)
     packages(PACKAGES)
-    if not os.path.exists(os.path.join(VENV, "bin", "sushy-emulator")):
-        say(f"installing {SUSHY} into {VENV}")
+    missing = [package for name, package in PYTHON.items() if not os.path.exists(os.path.join(VENV, "bin", name))]
+    if missing:
+        say(f"installing {' '.join(missing)} into {VENV}")
         have_venv = subprocess.run([sys.executable, "-m", "venv", VENV], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if have_venv.returncode != 0:
             packages({"/nowhere/venv": "python3-venv"})
             subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        packages(FOR_SUSHY)
-        subprocess.run([os.path.join(VENV, "bin", "pip"), "install", "-q", SUSHY, "libvirt-python", "bcrypt"], check=True)
+        packages(FOR_PYTHON)
+        subprocess.run([os.path.join(VENV, "bin", "pip"), "install", "-q", *missing, "libvirt-python", "bcrypt"], check=True)
     if not os.path.exists(os.path.join(ROOT, options.binary)):
         say("building the program")
         subprocess.run(["cargo", "build", "-q", "-p", "steelyard"], cwd=ROOT, check=True)

@@ -174,6 +174,16 @@ class Story:
             assert row["diskCount"] == 1 or row.get("serverDiskCount") == 1, row
         self.phases.done("registered, discovered, available", "Redfish and in-band inventory")
 
+    def over_ipmi(self, machine):
+        """From here on the server is driven by another protocol."""
+        self.dc.ipmi(machine)
+        server = self.servers[machine.name]
+        address = f"ipmi://{machine.bmc}"
+        self.api.call("PATCH", f"/servers/{server}", {"managementAddress": address})
+        assert self.api.get(f"/servers/{server}")["managementAddress"] == address
+        machine.kind += " over IPMI"
+        self.phases.done(f"{machine.name} is driven over IPMI")
+
     def design(self, count):
         api = self.api
         self.infrastructure = api.post("/infrastructures", {"label": "shop", "siteId": self.site})["id"]
@@ -258,9 +268,13 @@ class Story:
             assert says("cat /sys/class/net/nic0/address") == machine.mac
             addresses = says("ip -4 -o addr show dev nic0 scope global")
             assert addresses.count("inet ") == 1 and f" {i['address']}/24 " in addresses, addresses
+            # From the seed, not from whoever answered: and nothing of the seed was taken for an error.
+            assert "dynamic" not in addresses, addresses
+            stages = "import json; d = json.load(open('/run/cloud-init/status.json'))['v1']; print(d['init-local']['errors'] + d['init']['errors'])"
+            assert (errors := says(f'sudo -n python3 -c "{stages}"')) == "[]", errors
             assert says("ip route show default").split()[2] == GATEWAY
             firmware = says("test -d /sys/firmware/efi && echo UEFI || echo BIOS")
-            assert firmware == machine.kind, (firmware, machine.kind)
+            assert firmware == ("UEFI" if machine.uefi else "BIOS"), firmware
             assert says("id -un", password=True) == i["user"]
             assert says("sudo -n id -un") == "root"
             # The whole disk is used: what was written was grown.
@@ -291,6 +305,8 @@ class Story:
         self.register()
         if self.options.until == "available":
             return
+        if len(self.dc.machines) > 1 and not self.options.no_ipmi:
+            self.over_ipmi(self.dc.machines[1])
         total = len(self.dc.machines)
         first = max(1, total - 1)
         self.design(first)

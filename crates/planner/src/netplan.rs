@@ -88,7 +88,8 @@ fn base(
     }
     if connection.provides_default_route {
         if let Some(gateway) = own.iter().find_map(|a| a.gateway) {
-            entry.insert("routes".into(), json!([{"to": "default", "via": gateway}]));
+            // Not `default`: cloud-init up to 22.4, which Debian 12 has, takes that for a broken address and configures nothing at all.
+            entry.insert("routes".into(), json!([{"to": "0.0.0.0/0", "via": gateway}]));
         }
         if !dns_servers.is_empty() {
             entry.insert("nameservers".into(), json!({"addresses": dns_servers}));
