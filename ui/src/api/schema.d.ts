@@ -52,7 +52,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v2/accounts/{accountId}/config": {
+    "/api/v2/accounts/{accountId}/actions/change-limits": {
         parameters: {
             query?: never;
             header?: never;
@@ -65,7 +65,55 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
+        patch: operations["updateAccountLimits"];
+        trace?: never;
+    };
+    "/api/v2/accounts/{accountId}/actions/unarchive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["unarchiveAccount"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/accounts/{accountId}/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["AccountController_getUserConfiguration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
         patch: operations["updateAccountConfig"];
+        trace?: never;
+    };
+    "/api/v2/accounts/{accountId}/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getAccountLimits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v2/accounts/{accountId}/users": {
@@ -76,6 +124,38 @@ export interface paths {
             cookie?: never;
         };
         get: operations["getAccountUsers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/authentication-provider": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getAuthenticationProvider"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/buckets/{bucketId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getBucket"];
         put?: never;
         post?: never;
         delete?: never;
@@ -132,6 +212,278 @@ export interface paths {
         patch: operations["updateCronJob"];
         trace?: never;
     };
+    "/api/v2/custom-isos": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getCustomIsos"];
+        put?: never;
+        post: operations["createCustomIso"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/custom-isos/{customIsoId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getCustomIso"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteCustomIso"];
+        options?: never;
+        head?: never;
+        patch: operations["updateCustomIso"];
+        trace?: never;
+    };
+    "/api/v2/custom-isos/{customIsoId}/actions/boot-into-server/{serverId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["bootCustomIsoIntoServer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/custom-isos/{customIsoId}/actions/make-public": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["makeCustomIsoPublic"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/dns-recordsets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["listDNSRecordSets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/dns-zones": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDNSZones"];
+        put?: never;
+        post: operations["createDNSZone"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/dns-zones/{dnsZoneId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDNSZoneById"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteDNSZone"];
+        options?: never;
+        head?: never;
+        patch: operations["updateDNSZone"];
+        trace?: never;
+    };
+    "/api/v2/dns-zones/{dnsZoneId}/nameservers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDNSZoneNameservers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/dns-zones/{id}/recordsets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["listDNSRecordSetsByZoneId"];
+        put?: never;
+        post: operations["createDNSRecordSet"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/dns-zones/{id}/recordsets/{recordSetId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDNSRecordSetById"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteDNSRecordSet"];
+        options?: never;
+        head?: never;
+        patch: operations["updateDNSRecordSet"];
+        trace?: never;
+    };
+    "/api/v2/drives/{driveId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDrive"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/endpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getEndpoints"];
+        put?: never;
+        post: operations["createEndpoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/endpoints/actions/bulk-create": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["bulkCreateEndpoints"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/endpoints/network-devices/{networkDeviceId}/interfaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getNetworkDeviceInterfacesAndEndpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/endpoints/{endpointId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getEndpointById"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteEndpoint"];
+        options?: never;
+        head?: never;
+        patch: operations["updateEndpoint"];
+        trace?: never;
+    };
+    "/api/v2/endpoints/{endpointId}/interfaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getEndpointInterfaces"];
+        put?: never;
+        post: operations["createEndpointInterface"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/endpoints/{endpointId}/interfaces/{endpointInterfaceId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getEndpointInterfaceById"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteEndpointInterface"];
+        options?: never;
+        head?: never;
+        patch: operations["updateEndpointInterface"];
+        trace?: never;
+    };
     "/api/v2/events": {
         parameters: {
             query?: never;
@@ -180,6 +532,406 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/file-shares/{fileShareId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFileShare"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/baseline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareBaselines"];
+        put?: never;
+        post: operations["createFirmwareBaseline"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/baseline/{firmwareBaselineId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareBaseline"];
+        put: operations["updateFirmwareBaseline"];
+        post?: never;
+        delete: operations["deleteFirmwareBaseline"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/baseline/{firmwareBaselineId}/actions/check-compliance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["checkFirmwareBaselineCompliance"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/binary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareBinaries"];
+        put?: never;
+        post: operations["createFirmwareBinary"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/binary/{firmwareBinaryId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareBinary"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteFirmwareBinary"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/campaigns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareCampaigns"];
+        put?: never;
+        post: operations["createFirmwareCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/campaigns/{campaignId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareCampaign"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteFirmwareCampaign"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/campaigns/{campaignId}/actions/abort": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["abortFirmwareCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/campaigns/{campaignId}/actions/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["pauseFirmwareCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/campaigns/{campaignId}/actions/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["resumeFirmwareCampaign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/catalog": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareCatalogs"];
+        put?: never;
+        post: operations["createFirmwareCatalogs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/catalog/{firmwareCatalogId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareCatalog"];
+        put: operations["updateFirmwareCatalog"];
+        post?: never;
+        delete: operations["deleteFirmwareCatalog"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/configuration": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getGlobalFirmwareConfiguration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateGlobalFirmwareConfiguration"];
+        trace?: never;
+    };
+    "/api/v2/firmware/confirmations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareConfirmations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/confirmations/{confirmationId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwareConfirmation"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/confirmations/{confirmationId}/actions/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["confirmFirmwareUpgrade"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/confirmations/{confirmationId}/actions/deny": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["denyFirmwareUpgrade"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/confirmations/{confirmationId}/actions/postpone": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["postponeFirmwareUpgrade"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwarePolicies"];
+        put?: never;
+        post: operations["createFirmwarePolicy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/policies/actions/apply-with-server-instance-groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["applyFirmwarePoliciesWithServerInstanceGroups"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/policies/actions/apply-without-server-instance-groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["applyFirmwarePoliciesWithoutServerInstanceGroups"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/policies/{firmwarePolicyId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFirmwarePolicyInfo"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteFirmwarePolicy"];
+        options?: never;
+        head?: never;
+        patch: operations["updateFirmwarePolicy"];
+        trace?: never;
+    };
+    "/api/v2/firmware/policies/{firmwarePolicyId}/actions/generate-audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["generateFirmwarePolicyAudit"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/search/baseline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["searchFirmwareBaselines"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/health": {
         parameters: {
             query?: never;
@@ -206,6 +958,38 @@ export interface paths {
         get: operations["getInfrastructures"];
         put?: never;
         post: operations["createInfrastructure"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/actions/get/resource-utilization-detailed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["getInfrastructureResourceUtilizationDetailed"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/actions/get/resource-utilization-summarized": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["getInfrastructureResourceUtilizationSummary"];
         delete?: never;
         options?: never;
         head?: never;
@@ -356,6 +1140,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/infrastructures/{infrastructureId}/buckets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getInfrastructureBuckets"];
+        put?: never;
+        post: operations["createInfrastructureBucket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/buckets/{bucketId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getInfrastructureBucket"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteBucket"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/buckets/{bucketId}/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getBucketConfigInfo"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateBucket"];
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/buckets/{bucketId}/credentials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getBucketCredentials"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/buckets/{bucketId}/meta": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateBucketMeta"];
+        trace?: never;
+    };
     "/api/v2/infrastructures/{infrastructureId}/config": {
         parameters: {
             query?: never;
@@ -370,6 +1234,310 @@ export interface paths {
         options?: never;
         head?: never;
         patch: operations["updateInfrastructureConfiguration"];
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drive-groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getInfrastructureDriveGroups"];
+        put?: never;
+        post: operations["createDriveGroup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drive-groups/{driveGroupId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDriveGroup"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteDriveGroup"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drive-groups/{driveGroupId}/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateDriveGroup"];
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drives": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getInfrastructureDrives"];
+        put?: never;
+        post: operations["createDrive"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drives/{driveId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getInfrastructureDrive"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteDrive"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drives/{driveId}/actions/modify-server-instance-group-hosts-bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["updateDriveServerInstanceGroupHostsBulk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drives/{driveId}/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDriveConfigInfo"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["patchDriveConfig"];
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drives/{driveId}/hosts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDriveHosts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drives/{driveId}/meta": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["patchDriveMeta"];
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drives/{driveId}/snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDriveSnapshots"];
+        put?: never;
+        post: operations["createDriveSnapshot"];
+        delete: operations["deleteDriveSnapshot"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/drives/{driveId}/snapshots/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["restoreDriveToSnapshot"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/file-shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getInfrastructureFileShares"];
+        put?: never;
+        post: operations["createInfrastructureFileShare"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/file-shares/{fileShareId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getInfrastructureFileShare"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteFileShare"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/file-shares/{fileShareId}/actions/modify-instance-array-hosts-bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["updateFileShareInstanceArrayHostsBulk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/file-shares/{fileShareId}/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFileShareConfigInfo"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateFileShareConfig"];
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/file-shares/{fileShareId}/hosts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFileShareHosts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/file-shares/{fileShareId}/meta": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["patchFileShareMeta"];
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/file-shares/{fileShareId}/snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getFileShareSnapshots"];
+        put?: never;
+        post: operations["createFileShareSnapshot"];
+        delete: operations["deleteFileShareSnapshot"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/file-shares/{fileShareId}/snapshots/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["restoreFileShareToSnapshot"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v2/infrastructures/{infrastructureId}/layout": {
@@ -429,7 +1597,7 @@ export interface paths {
         };
         get: operations["getInfrastructureServerInstances"];
         put?: never;
-        post?: never;
+        post: operations["createServerInstance"];
         delete?: never;
         options?: never;
         head?: never;
@@ -769,7 +1937,7 @@ export interface paths {
         delete: operations["deleteLogicalNetworkProfile"];
         options?: never;
         head?: never;
-        patch?: never;
+        patch: operations["updateLogicalNetworkProfile"];
         trace?: never;
     };
     "/api/v2/logical-networks": {
@@ -916,6 +2084,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/login-2fa": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["login2FA"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/logout": {
         parameters: {
             query?: never;
@@ -932,6 +2116,70 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/network-device-bgp-configuration-templates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getNetworkDeviceBGPConfigurationTemplates"];
+        put?: never;
+        post: operations["createNetworkDeviceBGPConfigurationTemplate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/network-device-bgp-configuration-templates/{networkDeviceBGPConfigurationTemplateId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getNetworkDeviceBGPConfigurationTemplate"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteNetworkDeviceBGPConfigurationTemplate"];
+        options?: never;
+        head?: never;
+        patch: operations["updateNetworkDeviceBGPConfigurationTemplate"];
+        trace?: never;
+    };
+    "/api/v2/network-device-link-aggregation-configuration-templates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getNetworkDeviceLinkAggregationConfigurationTemplates"];
+        put?: never;
+        post: operations["createNetworkDeviceLinkAggregationConfigurationTemplate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/network-device-link-aggregation-configuration-templates/{networkDeviceLinkAggregationConfigurationTemplateId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getNetworkDeviceLinkAggregationConfigurationTemplate"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteNetworkDeviceLinkAggregationConfigurationTemplate"];
+        options?: never;
+        head?: never;
+        patch: operations["updateNetworkDeviceLinkAggregationConfigurationTemplate"];
+        trace?: never;
+    };
     "/api/v2/network-devices": {
         parameters: {
             query?: never;
@@ -942,6 +2190,54 @@ export interface paths {
         get: operations["getNetworkDevices"];
         put?: never;
         post: operations["createNetworkDevice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/network-devices/default-secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getNetworkDevicesDefaultSecrets"];
+        put?: never;
+        post: operations["createNetworkDeviceDefaultSecrets"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/network-devices/default-secrets/{networkDeviceDefaultSecretsId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getNetworkDeviceDefaultSecretsInfo"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteNetworkDeviceDefaultSecrets"];
+        options?: never;
+        head?: never;
+        patch: operations["updateNetworkDeviceDefaultSecrets"];
+        trace?: never;
+    };
+    "/api/v2/network-devices/default-secrets/{networkDeviceDefaultSecretsId}/credentials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getNetworkDeviceDefaultSecretsCredentials"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1060,6 +2356,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/network-devices/{networkDeviceId}/actions/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["resetNetworkDevice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/network-devices/{networkDeviceId}/actions/revert-failed-state": {
         parameters: {
             query?: never;
@@ -1102,6 +2414,22 @@ export interface paths {
         get?: never;
         put?: never;
         post: operations["setNetworkDevicePortStatus"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/network-devices/{networkDeviceId}/actions/syslog-subscribe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["enableNetworkDeviceSyslog"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1204,6 +2532,22 @@ export interface paths {
         patch: operations["updateNetworkFabric"];
         trace?: never;
     };
+    "/api/v2/network-fabrics/{networkFabricId}/actions/accept-deploy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["acceptNetworkFabricDeploy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/network-fabrics/{networkFabricId}/actions/activate": {
         parameters: {
             query?: never;
@@ -1214,6 +2558,38 @@ export interface paths {
         get?: never;
         put?: never;
         post: operations["activateNetworkFabric"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/network-fabrics/{networkFabricId}/actions/deploy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["deployNetworkFabric"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/network-fabrics/{networkFabricId}/actions/reject-deploy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["rejectNetworkFabricDeploy"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1364,6 +2740,38 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/permissions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getPermissions"];
+        put?: never;
+        post: operations["createPermission"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/permissions/{permissionName}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete: operations["deletePermission"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/planner/connect-rules": {
         parameters: {
             query?: never;
@@ -1372,6 +2780,166 @@ export interface paths {
             cookie?: never;
         };
         get: operations["getConnectRules"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/public-signup-disabled": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getPublicSignupDisabled"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/resource-pools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getResourcePools"];
+        put?: never;
+        post: operations["createResourcePool"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/resource-pools/user/{userId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUserResourcePools"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/resource-pools/user/{userId}/pool/{resourcePoolId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["addResourcePoolUser"];
+        delete: operations["removeResourcePoolUser"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/resource-pools/{resourcePoolId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getResourcePool"];
+        put: operations["updateResourcePool"];
+        post?: never;
+        delete: operations["deleteResourcePool"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/resource-pools/{resourcePoolId}/server/{serverId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put: operations["addServerToResourcePool"];
+        post?: never;
+        delete: operations["removeServerFromResourcePool"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/resource-pools/{resourcePoolId}/servers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getResourcePoolServers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/resource-pools/{resourcePoolId}/subnet-pool/{subnetPoolId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put: operations["addSubnetPoolToResourcePool"];
+        post?: never;
+        delete: operations["removeSubnetPoolFromResourcePool"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/resource-pools/{resourcePoolId}/subnet-pools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getResourcePoolSubnetPools"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/resource-pools/{resourcePoolId}/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getResourcePoolUsers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1412,6 +2980,38 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getSecrets"];
+        put?: never;
+        post: operations["createSecret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/secrets/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getSecret"];
+        put: operations["updateSecret"];
+        post?: never;
+        delete: operations["deleteSecret"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/server-instance-groups/{serverInstanceGroupId}": {
         parameters: {
             query?: never;
@@ -1423,6 +3023,54 @@ export interface paths {
         put?: never;
         post?: never;
         delete: operations["deleteServerInstanceGroup"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/actions/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["startServerInstanceGroup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/actions/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["stopServerInstanceGroup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/actions/suspend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["suspendServerInstanceGroup"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1442,6 +3090,22 @@ export interface paths {
         options?: never;
         head?: never;
         patch: operations["updateServerInstanceGroupConfig"];
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/config/networking": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceGroupNetworkConfiguration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v2/server-instance-groups/{serverInstanceGroupId}/config/networking/connections": {
@@ -1474,6 +3138,54 @@ export interface paths {
         options?: never;
         head?: never;
         patch: operations["updateServerInstanceGroupNetworkConfigurationConnection"];
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/drive-groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceGroupDriveGroups"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/interfaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceGroupInterfaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/interfaces/{interfaceId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceGroupInterface"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v2/server-instance-groups/{serverInstanceGroupId}/server-instances": {
@@ -1588,6 +3300,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/server-instances/{serverInstanceId}/actions/replace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["replaceServerInstance"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/server-instances/{serverInstanceId}/actions/reset": {
         parameters: {
             query?: never;
@@ -1628,6 +3356,54 @@ export interface paths {
             cookie?: never;
         };
         get: operations["getServerInstanceCredentials"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instances/{serverInstanceId}/drives": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceDrives"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instances/{serverInstanceId}/interfaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceInterfaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instances/{serverInstanceId}/interfaces/{interfaceId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceInterface"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1716,6 +3492,118 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/servers/actions/register-csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["registerServersFromCsv"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/actions/register-production": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["registerProductionServer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/actions/scan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["scanServers"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/cleaning-certificates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getCleaningCertificates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/cleaning-certificates/{cleaningCertificateId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getCleaningCertificate"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/cleanup-policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerCleanupPolicies"];
+        put?: never;
+        post: operations["createServerCleanupPolicy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/cleanup-policies/{serverCleanupPolicyId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerCleanupPolicyInfo"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteServerCleanupPolicy"];
+        options?: never;
+        head?: never;
+        patch: operations["updateServerCleanupPolicy"];
+        trace?: never;
+    };
     "/api/v2/servers/default-credentials": {
         parameters: {
             query?: never;
@@ -1758,6 +3646,38 @@ export interface paths {
         get: operations["getServerDefaultCredentialsCredentials"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/firmware/actions/batch-upgrade": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["upgradeFirmwareOfServersBatch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/firmware/actions/generate-upgrade-audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["generateServersFirmwareUpgradeAudit"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1844,6 +3764,38 @@ export interface paths {
         patch: operations["updateServerRegistrationProfile"];
         trace?: never;
     };
+    "/api/v2/servers/scans/{jobId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerScan"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/scans/{jobId}/actions/register": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["registerScannedServers"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/servers/statistics": {
         parameters: {
             query?: never;
@@ -1854,6 +3806,54 @@ export interface paths {
         get: operations["getServersStatistics"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/unknown-machines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUnknownMachines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/unknown-machines/{unknownMachineId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete: operations["deleteUnknownMachine"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/unmanaged/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["importUnmanagedServer"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1908,6 +3908,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/servers/{serverId}/actions/clear-event-log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["clearServerEventLog"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/connect-interface": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["connectServerInterface"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/eject-virtual-media": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["ejectServerVirtualMedia"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/enable-snmp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["updateServerEnableSnmp"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/factory-reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["resetServerToFactoryDefaults"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/servers/{serverId}/actions/get-power": {
         parameters: {
             query?: never;
@@ -1940,6 +4020,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/servers/{serverId}/actions/manage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["manageServer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/servers/{serverId}/actions/re-register": {
         parameters: {
             query?: never;
@@ -1956,6 +4052,102 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/servers/{serverId}/actions/reset-bmc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["resetServerBmc"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/rotate-credentials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["rotateServerCredentials"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/send-nmi": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["sendServerNmi"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/set-interfaces-default-fabric": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["setServerInterfacesDefaultFabric"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/set-interfaces-redundancy-group": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["setServerInterfacesRedundancyGroup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/set-maintenance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["setServerMaintenance"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/servers/{serverId}/actions/set-power": {
         parameters: {
             query?: never;
@@ -1966,6 +4158,22 @@ export interface paths {
         get?: never;
         put?: never;
         post: operations["setServerPowerState"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/actions/syslog-subscribe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["enableServerSyslog"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2004,6 +4212,38 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/servers/{serverId}/bios": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerBios"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateServerBios"];
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/boot-order": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerBootOrder"];
+        put: operations["updateServerBootOrder"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/servers/{serverId}/capabilities": {
         parameters: {
             query?: never;
@@ -2036,6 +4276,166 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/servers/{serverId}/event-log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerEventLog"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/firmware/actions/batch-schedule-upgrade": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["batchScheduleServerFirmwareUpgrade"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/firmware/actions/fetch-and-update-available-versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["fetchAndUpdateServerFirmwareAvailableVersions"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/firmware/actions/schedule-upgrade": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["scheduleServerFirmwareUpgrade"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/firmware/actions/update-info": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["updateServerFirmwareInfo"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/firmware/actions/upgrade": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["upgradeFirmwareOfServer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/firmware/components": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerComponents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/firmware/components/{componentId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerComponentInfo"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateServerComponent"];
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/firmware/components/{serverComponentId}/actions/upgrade": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["upgradeFirmwareOfServerComponent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/firmware/inventory": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["getServerFirmwareInventory"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/servers/{serverId}/remote-console-info": {
         parameters: {
             query?: never;
@@ -2044,6 +4444,38 @@ export interface paths {
             cookie?: never;
         };
         get: operations["getServerRemoteConsoleInfo"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/sensors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerSensors"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/server-type-suggestions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerTypeSuggestions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2212,6 +4644,198 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/storages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStorages"];
+        put?: never;
+        post: operations["createStorage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/storages/statistics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStoragesStatistics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStorage"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteStorage"];
+        options?: never;
+        head?: never;
+        patch: operations["updateStorage"];
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}/actions/discover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["discoverStorage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}/actions/trust-certificate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["trustStorageCertificate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}/buckets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStorageBuckets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}/credentials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStorageCredentials"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}/drives": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStorageDrives"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}/file-shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStorageFileShares"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}/interfaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStorageInterfaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}/interfaces/{interfaceId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStorageInterface"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateStorageInterface"];
+        trace?: never;
+    };
+    "/api/v2/storages/{storageId}/statistics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getStorageStatistics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/subnets": {
         parameters: {
             query?: never;
@@ -2324,6 +4948,70 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/user/actions/2fa-disable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["disableUser2FA"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/user/actions/2fa-enable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["enableUser2FA"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/user/actions/2fa-generate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["generateUser2FASecret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/user/actions/change-password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["updateUserPassword"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/user/actions/regenerate-api-key": {
         parameters: {
             query?: never;
@@ -2334,6 +5022,22 @@ export interface paths {
         get?: never;
         put?: never;
         post: operations["regenerateUserApiKey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/user/actions/regenerate-jwt-salt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["regenerateUserJwtSalt"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2436,6 +5140,38 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/users/{userId}/actions/change-account": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["changeUserAccount"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/actions/suspend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["suspendUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/users/{userId}/actions/unarchive": {
         parameters: {
             query?: never;
@@ -2452,7 +5188,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v2/users/{userId}/config": {
+    "/api/v2/users/{userId}/actions/unsuspend": {
         parameters: {
             query?: never;
             header?: never;
@@ -2461,11 +5197,107 @@ export interface paths {
         };
         get?: never;
         put?: never;
+        post: operations["unsuspendUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUserConfiguration"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
         head?: never;
         patch: operations["updateUserConfig"];
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/ssh-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUserSshKeys"];
+        put?: never;
+        post: operations["addUserSshKey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/ssh-keys/{keyId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUserSshKey"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteUserSshKey"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/suspend-reasons": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUserSuspendReasons"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/variables": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getVariables"];
+        put?: never;
+        post: operations["createVariable"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/variables/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getVariable"];
+        put: operations["updateVariable"];
+        post?: never;
+        delete: operations["deleteVariable"];
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v2/version": {
@@ -2611,6 +5443,11 @@ export interface components {
             password: string | null;
         };
         AuthenticationRequest_properties: components["schemas"]["AuthenticationRequestPropertiesMySql"] | components["schemas"]["AuthenticationRequestPropertiesLdap"];
+        AuthenticationUserProvider: {
+            /** @enum {string} */
+            provider: "mysql" | "ldap" | "saml";
+            ssoEntryPoint?: string;
+        };
         AutoIpv4SubnetAllocationStrategy: {
             createdAt: string | null;
             gatewayPlacement: components["schemas"]["SubnetGatewayPlacement"] | null;
@@ -2661,8 +5498,110 @@ export interface components {
             scope: components["schemas"]["ResourceScope"] | null;
             updatedAt: string | null;
         };
+        BatchScheduleServerFirmwareUpgrade: {
+            confirmationRequired?: boolean;
+            scheduleUpdateTimestamp?: string;
+            serverIds: number[];
+        };
+        BatchServerFirmwareUpgrade: {
+            serverIds: number[];
+        };
+        BatchServerFirmwareUpgradeResponse: {
+            failed: {
+                [key: string]: unknown;
+            } | null;
+            successful: {
+                [key: string]: unknown;
+            } | null;
+        };
         /** @enum {string} */
         BgpNumberingType: "numbered" | "unnumbered";
+        Bucket: {
+            accessKeyId?: string;
+            config: components["schemas"]["BucketConfiguration"] | null;
+            createdTimestamp: string | null;
+            discoverInformation?: components["schemas"]["GenericBucketDiscoverInformation"];
+            dnsSubdomainId: number | null;
+            id: number | null;
+            infrastructure: components["schemas"]["ParentInfrastructure"] | null;
+            infrastructureId: number | null;
+            label: string | null;
+            logicalNetworkId?: number;
+            meta: components["schemas"]["BucketMeta"] | null;
+            revision: number | null;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            sizeGB: number | null;
+            storagePoolId?: number;
+            subdomain: string | null;
+            subdomainPermanent: string | null;
+            updatedTimestamp: string | null;
+        };
+        BucketConfiguration: {
+            /** @enum {string} */
+            deployStatus: "not_started" | "ongoing" | "finished";
+            /** @enum {string} */
+            deployType: "create" | "delete" | "edit" | "start" | "stop" | "suspend";
+            dnsSubdomainChangeId?: number;
+            infrastructureDeployId?: number;
+            label: string | null;
+            logicalNetworkId?: number;
+            revision: number | null;
+            sizeGB: number | null;
+            storagePoolId?: number;
+            subdomain: string | null;
+            updatedTimestamp: string | null;
+        };
+        BucketCredentials: {
+            accessKeyId?: string;
+            secretKey?: string;
+        };
+        BucketMeta: {
+            name: string | null;
+        };
+        BucketPaginatedList: {
+            data: components["schemas"]["Bucket"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        BulkCreateEndpoints: {
+            endpoints: components["schemas"]["CreateEndpoint"][];
+        };
+        /** @enum {string} */
+        CatalogUpdateType: "online" | "offline";
+        ChangeUserAccount: {
+            newAccountId: number | null;
+        };
+        CleanedDisk: {
+            erased: boolean | null;
+            error?: string;
+            method: string | null;
+            model?: string;
+            name: string | null;
+            serialNumber?: string;
+            sizeBytes?: number;
+            verification?: string;
+        };
+        CleaningCertificate: {
+            cleanupPolicyLabel?: string;
+            disks: components["schemas"]["CleanedDisk"][];
+            eraseMethod: string | null;
+            finishedTimestamp: string | null;
+            id: number | null;
+            jobId: number | null;
+            links?: components["schemas"]["Link"][];
+            reason?: string;
+            revision: number | null;
+            serialNumber: string | null;
+            serverId: number | null;
+            siteId: number | null;
+            succeeded: boolean | null;
+        };
+        CleaningCertificatePaginatedList: {
+            data: components["schemas"]["CleaningCertificate"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
         ControllerPolicy: {
             subnetAllocation: string[];
         };
@@ -2705,6 +5644,15 @@ export interface components {
             kind: components["schemas"]["AllocationStrategyKind"] | null;
             scope: components["schemas"]["CreateResourceScope"] | null;
         };
+        CreateBucket: {
+            /** @enum {string} */
+            allocationAffinity?: "same_storage" | "different_storage";
+            label?: string;
+            logicalNetworkId?: number;
+            meta?: components["schemas"]["BucketMeta"];
+            sizeGB: number | null;
+            storagePoolId?: number;
+        };
         CreateCronJob: {
             description?: string;
             disabled: number | null;
@@ -2716,6 +5664,113 @@ export interface components {
             }[];
             schedule: string | null;
             waitForCompletion: number | null;
+        };
+        CreateCustomIso: {
+            accessUrl: string | null;
+            label: string | null;
+            name?: string;
+        };
+        CreateDnsRecordSet: {
+            name: string | null;
+            records: string[];
+            siteId?: number;
+            tags?: string[];
+            ttl?: number;
+            /** @enum {string} */
+            type: "A" | "AAAA" | "CNAME" | "NS" | "PTR" | "TXT";
+        };
+        CreateDnsZone: {
+            description?: string;
+            isDefault: boolean | null;
+            nameServers: string[];
+            soaEmail?: string;
+            tags?: string[];
+            ttl?: number;
+            zoneName: string | null;
+            /** @enum {string} */
+            zoneType?: "master" | "slave";
+        };
+        CreateDriveGroup: {
+            /** @enum {string} */
+            allocationAffinity?: "same_storage" | "different_storage";
+            driveSizeMbDefault: number | null;
+            label?: string;
+            logicalNetworkId?: number;
+            meta?: components["schemas"]["DriveGroupMeta"];
+            qoS?: string;
+            serverInstanceGroupId: number | null;
+            storagePoolId?: number;
+        };
+        CreateEndpoint: {
+            endpointInterfaces?: components["schemas"]["CreateEndpointInterface"][];
+            externalId?: string;
+            label: string | null;
+            name: string | null;
+            siteId: number | null;
+        };
+        CreateEndpointInterface: {
+            macAddress?: string;
+            networkDeviceInterfaceId: number | null;
+        };
+        CreateFileShare: {
+            /** @enum {string} */
+            allocationAffinity?: "same_storage" | "different_storage";
+            label?: string;
+            logicalNetworkId?: number;
+            meta?: components["schemas"]["FileShareMeta"];
+            sizeGB: number | null;
+            storagePoolId?: number;
+        };
+        CreateFirmwareBaseline: {
+            catalog?: string[];
+            description?: string;
+            minimumVersions?: components["schemas"]["FirmwareMinimumVersion"][];
+            name: string | null;
+        };
+        CreateFirmwareBinary: {
+            cacheDownloadUrl?: string;
+            catalogId: number | null;
+            externalId?: string;
+            name: string | null;
+            packageId?: string;
+            packageVersion?: string;
+            rebootRequired: boolean | null;
+            sha256?: string;
+            size?: number;
+            updateSeverity: components["schemas"]["FirmwareBinaryUpdateSeverity"] | null;
+            vendor?: {
+                [key: string]: unknown;
+            };
+            vendorDownloadUrl: string | null;
+            vendorInfoUrl?: string;
+            vendorReleaseTimestamp?: string;
+            vendorSupportedDevices: components["schemas"]["VendorSupportedDevice"][];
+            vendorSupportedSystems: components["schemas"]["ServerFirmwareBinaryVendorSupportedSystems"][];
+        };
+        CreateFirmwareCampaign: {
+            baselineId?: number;
+            canaryCount?: number;
+            label: string | null;
+            policyId?: number;
+            secondWavePercent?: number;
+            serverIds?: number[];
+            serverInstanceGroupId?: number;
+            serverTypeId?: number;
+            siteId?: number;
+            toleratedFailures?: number;
+        };
+        CreateFirmwareCatalog: {
+            description?: string;
+            name: string | null;
+            updateType: components["schemas"]["CatalogUpdateType"] | null;
+            vendor: components["schemas"]["ServerFirmwareCatalogVendor"] | null;
+            vendorConfiguration?: {
+                [key: string]: unknown;
+            };
+            vendorId?: string;
+            vendorReleaseTimestamp?: string;
+            vendorServerTypesSupported?: string[];
+            vendorUrl?: string;
         };
         CreateIpv4SubnetAllocationStrategy: components["schemas"]["CreateManualIpv4SubnetAllocationStrategy"] | components["schemas"]["CreateAutoIpv4SubnetAllocationStrategy"];
         CreateIpv6SubnetAllocationStrategy: components["schemas"]["CreateManualIpv6SubnetAllocationStrategy"] | components["schemas"]["CreateAutoIpv6SubnetAllocationStrategy"];
@@ -2862,6 +5917,33 @@ export interface components {
             vtepAddress?: string | null;
             vtepAddressIpv6?: string | null;
         };
+        CreateNetworkDeviceBGPConfigurationTemplate: {
+            /** @enum {string} */
+            action: "add-global-config" | "remove-global-config" | "add-neighbor" | "remove-neighbor";
+            /** @enum {string} */
+            bgpLinkConfiguration: "disabled" | "active" | "passive";
+            /** @enum {string} */
+            bgpNumbering: "numbered" | "unnumbered";
+            configuration: string | null;
+            /** @enum {string} */
+            executionType: "cli";
+            libraryLabel: string | null;
+            /** @enum {string} */
+            networkDeviceDriver: "cisco_aci51" | "nvidia_ufm" | "nexus9000" | "cumulus42" | "arista_eos" | "dell_s4048" | "hp5800" | "hp5900" | "hp5950" | "dummy" | "junos" | "os_10" | "sonic_enterprise" | "vmware_vds" | "cumulus_linux" | "brocade" | "dell_s4000" | "dell_s6010" | "junos18";
+            /** @enum {string} */
+            networkDevicePosition: "all" | "tor" | "north" | "spine" | "leaf" | "other";
+            /** @enum {string} */
+            networkType: "underlay" | "overlay";
+            preparation?: string;
+            /** @enum {string} */
+            remoteNetworkDevicePosition: "all" | "tor" | "north" | "spine" | "leaf" | "other";
+        };
+        CreateNetworkDeviceDefaultSecrets: {
+            macAddressOrSerialNumber: string | null;
+            secretName: string | null;
+            secretValue: string | null;
+            siteId: number | null;
+        };
         CreateNetworkDeviceDefaults: {
             /** Format: int64 */
             asn?: number;
@@ -2886,6 +5968,19 @@ export interface components {
             vtepAddressIpv4?: string;
             vtepAddressIpv6?: string;
         };
+        CreateNetworkDeviceLinkAggregationConfigurationTemplate: {
+            /** @enum {string} */
+            action: "create" | "delete" | "add-member" | "remove-member";
+            /** @enum {string} */
+            aggregationType: "lag" | "mlag" | "mlag-peer-link";
+            configuration: string | null;
+            /** @enum {string} */
+            executionType: "cli";
+            libraryLabel: string | null;
+            /** @enum {string} */
+            networkDeviceDriver: "cisco_aci51" | "nvidia_ufm" | "nexus9000" | "cumulus42" | "arista_eos" | "dell_s4048" | "hp5800" | "hp5900" | "hp5950" | "dummy" | "junos" | "os_10" | "sonic_enterprise" | "vmware_vds" | "cumulus_linux" | "brocade" | "dell_s4000" | "dell_s6010" | "junos18";
+            preparation?: string;
+        };
         CreateNetworkFabric: {
             description?: string;
             fabricConfiguration: components["schemas"]["NetworkFabric_fabricConfiguration"] | null;
@@ -2903,7 +5998,19 @@ export interface components {
             networkDeviceAInterfaceId: number | null;
             networkDeviceBInterfaceId: number | null;
         };
+        CreatePermission: {
+            description?: string;
+            label: string | null;
+            name: string | null;
+            policies?: components["schemas"]["PolicyEntry"][];
+            /** @enum {string} */
+            type?: "built-in" | "custom";
+        };
         CreatePkeyAllocationStrategy: components["schemas"]["CreateManualPkeyAllocationStrategy"] | components["schemas"]["CreateAutoPkeyAllocationStrategy"];
+        CreateResourcePool: {
+            resourcePoolDescription: string | null;
+            resourcePoolLabel: string | null;
+        };
         CreateResourceScope: {
             kind: components["schemas"]["ResourceScopeKind"] | null;
             resourceId?: number;
@@ -2912,6 +6019,31 @@ export interface components {
             description?: string;
             label: string | null;
             permissions: string[];
+        };
+        CreateSecret: {
+            name: string | null;
+            usage?: components["schemas"]["VariableUsageType"];
+            value: string | null;
+        };
+        CreateServerCleanupPolicy: {
+            cleanupDrivesForOobEnabledServer: number | null;
+            disableEmbeddedNics: number | null;
+            /** @enum {string} */
+            eraseMethod?: "auto" | "discard" | "nvme_format" | "secure_erase" | "overwrite";
+            keepDiskSerialNumbers?: string[];
+            keepDiskTypes?: string[];
+            label: string | null;
+            /** @enum {string} */
+            raidEvenNumberMoreThanTwoDrives: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            /** @enum {string} */
+            raidOddNumberMoreThanOneDrive: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            /** @enum {string} */
+            raidOneDrive: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            /** @enum {string} */
+            raidTwoDrives: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            recreateRaid: number | null;
+            resetRaidControllers: number | null;
+            skipRaidActions: string[];
         };
         CreateServerDefaultCredentials: {
             defaultInventoryId?: string;
@@ -2925,6 +6057,14 @@ export interface components {
             serverMacAddress: string | null;
             serverSerialNumber: string | null;
             siteId: number | null;
+        };
+        CreateServerFirmwareUpgradePolicy: {
+            /** @enum {string} */
+            action: "accept" | "deny" | "accept_with_confirmation";
+            label: string | null;
+            rules?: components["schemas"]["ServerFirmwareUpgradePolicyRule"][];
+            serverInstanceGroupIds?: number[];
+            userIdOwner?: number;
         };
         CreateServerInstanceGroupNetworkConnection: {
             accessMode: components["schemas"]["NetworkEndpointGroupAllowedAccessMode"] | null;
@@ -2961,6 +6101,48 @@ export interface components {
             supportsOobProvisioning?: number;
             tags?: string[];
         };
+        CreateSharedDrive: {
+            /** @enum {string} */
+            allocationAffinity?: "same_storage" | "different_storage";
+            label?: string;
+            logicalNetworkId?: number;
+            meta?: components["schemas"]["SharedDriveMeta"];
+            qoS?: string;
+            sizeMb: number | null;
+            storagePoolId?: number;
+        };
+        CreateStorage: {
+            alternateSanIPs?: string[];
+            clientId?: string;
+            drivePriority?: number;
+            /** @enum {string} */
+            driver: "linux" | "power_flex" | "power_scale" | "ecs" | "netapp" | "power_store" | "pure" | "hitachi_vsp" | "hitachi_hcsf_weka" | "huawei_oceanstor_dorado";
+            inMaintenance?: number;
+            isExperimental?: number;
+            iscsiHost?: string;
+            iscsiPort?: number;
+            issuer?: string;
+            keyId?: string;
+            managementHost: string | null;
+            managementPort?: number;
+            name: string | null;
+            networkFabricId?: number;
+            options?: components["schemas"]["UpdateStorageOptions"];
+            overcommitPercent?: number;
+            password?: string;
+            privateKey?: string;
+            sharedDrivePriority?: number;
+            siteId: number | null;
+            /** @enum {string} */
+            subnetType?: "ipv4" | "ipv6";
+            tags?: string[];
+            targetIQN?: string;
+            technologies: string[];
+            /** @enum {string} */
+            type?: "iscsi" | "nvme_tcp";
+            userId?: number;
+            username?: string;
+        };
         CreateSubnet: {
             allocationDenylist?: components["schemas"]["AddressRange"][];
             annotations?: {
@@ -2986,6 +6168,14 @@ export interface components {
             email: string | null;
             emailVerified?: boolean;
             password?: string;
+        };
+        CreateUserSSHKey: {
+            sshKey: string | null;
+        };
+        CreateVariable: {
+            name: string | null;
+            usage?: components["schemas"]["VariableUsageType"];
+            value: unknown | null;
         };
         CreateVlanAllocationStrategy: components["schemas"]["CreateManualVlanAllocationStrategy"] | components["schemas"]["CreateAutoVlanAllocationStrategy"];
         CreateVniAllocationStrategy: components["schemas"]["CreateManualVniAllocationStrategy"] | components["schemas"]["CreateAutoVniAllocationStrategy"];
@@ -3018,19 +6208,302 @@ export interface components {
             links?: components["schemas"]["PaginatedResponseLinks"];
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
+        CustomIso: {
+            accessUrl: string | null;
+            createdTimestamp: string | null;
+            id: number | null;
+            imageUrl?: string;
+            isPublic: number | null;
+            label: string | null;
+            modifiedBy?: number;
+            name: string | null;
+            /** @enum {string} */
+            type: "http";
+            updatedTimestamp: string | null;
+            userIdOwner?: number;
+            username?: string;
+        };
+        CustomIsoPaginatedList: {
+            data: components["schemas"]["CustomIso"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        DNSRecordSetPaginatedList: {
+            data: components["schemas"]["DnsRecordSet"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        DNSZonePaginatedList: {
+            data: components["schemas"]["DnsZone"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        DeleteFileShareSnapshot: {
+            name: string | null;
+        };
+        DeleteSharedDriveSnapshot: {
+            name: string | null;
+        };
+        DellComponentFilter: {
+            componentId: string | null;
+            id: number | null;
+            serverModel: string | null;
+            /** @enum {string} */
+            vendor: "dell";
+        };
         DiscoveryQuery: {
             discover: string[];
             persistData: boolean | null;
             returnData?: boolean;
         };
+        DnsRecordSet: {
+            createdAt: string | null;
+            createdBy: number | null;
+            id: number | null;
+            infrastructureId: number | null;
+            links?: components["schemas"]["Link"][];
+            name: string | null;
+            records: string[];
+            revision: number | null;
+            siteId: number | null;
+            /** @enum {string} */
+            status: "active" | "deleting";
+            tags?: string[];
+            ttl?: number;
+            /** @enum {string} */
+            type: "A" | "AAAA" | "CNAME" | "NS" | "PTR" | "SOA" | "TXT";
+            /** Format: date-time */
+            updatedAt?: string;
+            updatedBy?: number;
+            zoneId: number | null;
+            zoneName: string | null;
+        };
         DnsRecordsEndpointGroupLogicalNetwork: {
             provisionInstanceDnsRecords?: boolean;
             provisionLoadBalancingDnsRecord?: boolean;
         };
+        DnsZone: {
+            createdAt: string | null;
+            createdBy: number | null;
+            description?: string;
+            id: number | null;
+            isDefault: boolean | null;
+            label: string | null;
+            links?: components["schemas"]["Link"][];
+            nameServers: string[];
+            revision: number | null;
+            soaEmail: string | null;
+            soaSerial: number | null;
+            /** @enum {string} */
+            status: "ready" | "active" | "used" | "archived";
+            tags?: string[];
+            ttl: number | null;
+            /** Format: date-time */
+            updatedAt?: string;
+            updatedBy?: number;
+            zoneName: string | null;
+            /** @enum {string} */
+            zoneType: "master" | "slave";
+        };
+        Drive: {
+            clusterCustomInfo?: {
+                [key: string]: unknown;
+            };
+            config: components["schemas"]["DriveConfiguration"] | null;
+            createdTimestamp: string | null;
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            filesystemInfo?: {
+                [key: string]: unknown;
+            };
+            groupId: number | null;
+            id: number | null;
+            infrastructure: components["schemas"]["ParentInfrastructure"] | null;
+            infrastructureId: number | null;
+            instanceId?: number;
+            iscsiIndexHex?: string;
+            label: string | null;
+            meta: components["schemas"]["DriveMeta"] | null;
+            networkVlanId?: number;
+            operatingSystemInfo?: {
+                [key: string]: unknown;
+            };
+            osAdminUsername?: string;
+            /** @enum {string} */
+            provisioningProtocol: "iSCSI" | "SCSI_FC";
+            revision: number | null;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            sizeMb: number | null;
+            sshKeyPairInternalEncrypted?: {
+                [key: string]: unknown;
+            };
+            sshPort?: number;
+            storageImageName?: string;
+            storagePoolId?: number;
+            storageRealSizeCachedMb?: number;
+            storageRealSizeWithSnapshotsCachedMb?: number;
+            /** @enum {string} */
+            storageType: "iscsi_ssd" | "iscsi_hdd";
+            storageUpdatedTimestamp: string | null;
+            storageVirtualSizeCachedMb?: number;
+            subdomain?: string;
+            subdomainPermanent?: string;
+            targets?: components["schemas"]["DriveTargetInfo"][];
+            templateId?: number;
+            updatedTimestamp: string | null;
+            wwn?: string;
+        };
+        DriveConfiguration: {
+            /** @enum {string} */
+            deployStatus: "not_started" | "ongoing" | "finished";
+            /** @enum {string} */
+            deployType: "create" | "delete" | "edit" | "start" | "stop" | "suspend";
+            dnsSubdomainChangeId?: number;
+            filesystemInfo?: {
+                [key: string]: unknown;
+            };
+            groupId: number | null;
+            infrastructureDeployId?: number;
+            instanceId?: number;
+            iscsiIndexHex?: string;
+            label: string | null;
+            operatingSystemInfo?: {
+                [key: string]: unknown;
+            };
+            osAdminUsername?: string;
+            revision: number | null;
+            sizeMb: number | null;
+            sshPort?: number;
+            storageImageName?: string;
+            storagePoolId?: number;
+            /** @enum {string} */
+            storageType: "iscsi_ssd" | "iscsi_hdd";
+            subdomain?: string;
+            templateId?: number;
+            updatedTimestamp: string | null;
+        };
+        DriveGroup: {
+            /** @enum {string} */
+            allocationAffinity: "same_storage" | "different_storage";
+            config: components["schemas"]["DriveGroupConfiguration"] | null;
+            containerClusterId?: number;
+            createdTimestamp: string | null;
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            driveSizeMbDefault: number | null;
+            expandWithServerInstanceGroup: number | null;
+            extensionInstanceId?: number;
+            filesystemInfo?: {
+                [key: string]: unknown;
+            };
+            id: number | null;
+            infrastructureId: number | null;
+            label: string | null;
+            meta: components["schemas"]["DriveGroupMeta"] | null;
+            qoS?: string;
+            revision: number | null;
+            serverInstanceGroupId?: number;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            /** @enum {string} */
+            storageType: "iscsi_ssd" | "iscsi_hdd";
+            subdomain?: string;
+            subdomainPermanent?: string;
+            templateId?: number;
+            updatedTimestamp: string | null;
+        };
+        DriveGroupConfiguration: {
+            /** @enum {string} */
+            deployStatus: "not_started" | "ongoing" | "finished";
+            /** @enum {string} */
+            deployType: "create" | "delete" | "edit" | "start" | "stop" | "suspend";
+            dnsSubdomainChangeId?: number;
+            driveSizeMbDefault: number | null;
+            expandWithServerInstanceGroup: number | null;
+            filesystemInfo?: {
+                [key: string]: unknown;
+            };
+            infrastructureDeployId?: number;
+            infrastructureId: number | null;
+            label: string | null;
+            qoS?: string;
+            revision: number | null;
+            serverInstanceGroupId?: number;
+            /** @enum {string} */
+            storageType: "iscsi_ssd" | "iscsi_hdd";
+            subdomain?: string;
+            templateId?: number;
+            updatedTimestamp: string | null;
+        };
+        DriveGroupList: {
+            data: components["schemas"]["DriveGroup"][];
+            links?: components["schemas"]["Link"][];
+        };
+        DriveGroupMeta: {
+            name: string | null;
+            tags?: string[];
+        };
+        DriveGroupPaginatedList: {
+            data: components["schemas"]["DriveGroup"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        DriveList: {
+            data: components["schemas"]["Drive"][];
+            links?: components["schemas"]["Link"][];
+        };
+        DriveMeta: {
+            name: string | null;
+        };
+        DriveTargetInfo: unknown;
         EditRole: {
             description?: string;
             label: string | null;
             permissions: string[];
+        };
+        Endpoint: {
+            allocationInfo?: components["schemas"]["EndpointAllocationInfo"];
+            createdTimestamp: string | null;
+            externalId?: string;
+            id: string | null;
+            label: string | null;
+            links?: components["schemas"]["Link"][];
+            name: string | null;
+            revision: string | null;
+            siteId: number | null;
+            updatedTimestamp: string | null;
+        };
+        EndpointAllocationInfo: {
+            extensionInstanceId?: number;
+            infrastructure: {
+                [key: string]: unknown;
+            } | null;
+            instanceGroupLabel: string | null;
+            instanceId: number | null;
+            instanceLabel: string | null;
+            osTemplateId?: number;
+        };
+        EndpointInterface: {
+            createdTimestamp: string | null;
+            id: number | null;
+            links?: components["schemas"]["Link"][];
+            macAddress?: string;
+            networkDeviceId: number | null;
+            networkDeviceInterfaceId: number | null;
+            networkDeviceInterfaceName: string | null;
+            revision: string | null;
+            updatedTimestamp: string | null;
+        };
+        EndpointInterfacePaginatedList: {
+            data: components["schemas"]["EndpointInterface"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        EndpointPaginatedList: {
+            data: components["schemas"]["Endpoint"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
         Error: {
             details?: {
@@ -3106,6 +6579,166 @@ export interface components {
             serverOnlyOperationEnabled?: boolean;
             syslogMonitoringEnabled?: boolean;
         };
+        FileShare: {
+            config: components["schemas"]["FileShareConfiguration"] | null;
+            createdTimestamp: string | null;
+            discoverInformation?: components["schemas"]["GenericFileShareDiscoverInformation"];
+            dnsSubdomainId?: number;
+            id: number | null;
+            infrastructure: components["schemas"]["ParentInfrastructure"] | null;
+            infrastructureId: number | null;
+            label: string | null;
+            logicalNetworkId?: number;
+            meta: components["schemas"]["FileShareMeta"] | null;
+            networkVlanId?: number;
+            revision: number | null;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            sizeGB: number | null;
+            storagePoolId?: number;
+            subdomain?: string;
+            subdomainPermanent?: string;
+            updatedTimestamp: string | null;
+        };
+        FileShareConfiguration: {
+            /** @enum {string} */
+            deployStatus: "not_started" | "ongoing" | "finished";
+            /** @enum {string} */
+            deployType: "create" | "delete" | "edit" | "start" | "stop" | "suspend";
+            dnsSubdomainChangeId?: number;
+            infrastructureDeployId?: number;
+            label: string | null;
+            logicalNetworkId?: number;
+            revision: number | null;
+            sizeGB: number | null;
+            storagePoolId?: number;
+            subdomain?: string;
+            updatedTimestamp: string | null;
+        };
+        FileShareHostBulkOperation: {
+            /** @enum {string} */
+            operationType: "add" | "remove";
+            serverInstanceGroupId: number | null;
+        };
+        FileShareHostType: {
+            connected: string[];
+            disconnected: string[];
+            willBeConnected: string[];
+            willBeDisconnected: string[];
+        };
+        FileShareHosts: {
+            instanceGroup: components["schemas"]["FileShareHostType"] | null;
+        };
+        FileShareHostsModifyBulk: {
+            fileShareHostBulkOperations: components["schemas"]["FileShareHostBulkOperation"][];
+        };
+        FileShareMeta: {
+            name: string | null;
+        };
+        FileSharePaginatedList: {
+            data: components["schemas"]["FileShare"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        FileShareSnapshot: {
+            createdTimestamp: string | null;
+            name: string | null;
+        };
+        FirmwareBaseline: {
+            catalog?: string[];
+            description?: string;
+            id: number | null;
+            name: string | null;
+        };
+        FirmwareBaselinePaginatedList: {
+            data: components["schemas"]["FirmwareBaseline"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        FirmwareBinary: {
+            cacheDownloadUrl?: string;
+            catalogId: number | null;
+            externalId?: string;
+            id: number | null;
+            links: components["schemas"]["Link"][];
+            name: string | null;
+            packageId?: string;
+            packageVersion?: string;
+            rebootRequired: boolean | null;
+            updateSeverity: components["schemas"]["FirmwareBinaryUpdateSeverity"] | null;
+            vendor: {
+                [key: string]: unknown;
+            } | null;
+            vendorDownloadUrl: string | null;
+            vendorInfoUrl?: string;
+            vendorReleaseTimestamp?: string;
+            vendorSupportedDevices: components["schemas"]["VendorSupportedDevice"][];
+            vendorSupportedSystems: components["schemas"]["ServerFirmwareBinaryVendorSupportedSystems"][];
+        };
+        FirmwareBinaryPaginatedList: {
+            data: components["schemas"]["FirmwareBinary"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        /** @enum {string} */
+        FirmwareBinaryUpdateSeverity: "critical" | "recommended" | "optional" | "unknown";
+        FirmwareCampaignReason: {
+            reason?: string;
+            stopRunning?: boolean;
+        };
+        FirmwareCampaignResume: {
+            retryFailed?: boolean;
+        };
+        FirmwareCatalog: {
+            createdTimestamp: string | null;
+            description?: string;
+            id: number | null;
+            links: components["schemas"]["Link"][];
+            name: string | null;
+            /** @enum {string} */
+            updateType: "online" | "offline";
+            /** @enum {string} */
+            vendor: "dell" | "lenovo" | "hp" | "supermicro";
+            vendorConfiguration?: {
+                [key: string]: unknown;
+            };
+            vendorId?: string;
+            vendorReleaseTimestamp?: string;
+            vendorServerTypesSupported?: string[];
+            vendorUrl?: string;
+        };
+        FirmwareCatalogPaginatedList: {
+            data: components["schemas"]["FirmwareCatalog"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        FirmwareConfirm: {
+            startTimestamp?: string;
+        };
+        FirmwareMinimumVersion: {
+            componentName: string | null;
+            minimumVersion: string | null;
+        };
+        FirmwarePostpone: {
+            untilTimestamp: string | null;
+        };
+        FirmwareServerSelection: {
+            serverIds?: number[];
+            serverInstanceGroupId?: number;
+            serverTypeId?: number;
+            siteId?: number;
+        };
+        FirmwareUpgrade: {
+            applyOnReboot?: boolean;
+            componentFirmwareNewVersion?: string;
+            firmwareBinaryUrl?: string;
+            rebootRequired?: boolean;
+        };
+        GenerateFirmwareUpgradeAudit: {
+            modelPattern?: string;
+            serverIds?: number[];
+            vendorPattern?: string;
+        };
         GenerateSiteControllerOneliner: {
             ansibleRunner: boolean | null;
             buildImage: boolean | null;
@@ -3134,6 +6767,36 @@ export interface components {
             usePodman: boolean | null;
             vnc: boolean | null;
         };
+        GenericBucketDiscoverInformation: {
+            mountingInformation: components["schemas"]["GenericBucketMountingInformation"][];
+            path: string | null;
+        };
+        GenericBucketMountingInformation: {
+            fullPath: string | null;
+            host: string | null;
+            port?: number;
+        };
+        GenericDriveDiscoverInformation: {
+            discoverIpAddress?: string;
+            discoverPort?: number;
+            discoverWwn?: string;
+            /** @enum {string} */
+            driveType: "iscsi" | "nvme_tcp";
+            isFibreChannel: boolean | null;
+            targetIqn?: string;
+            targetNqn?: string;
+        };
+        GenericFileShareDiscoverInformation: {
+            mountingInformation: components["schemas"]["GenericFileShareMountingInformation"][];
+            path: string | null;
+        };
+        GenericFileShareMountingInformation: {
+            fullPath: string | null;
+            host: string | null;
+            port?: number;
+            serverName?: string;
+            serverPorts?: string[];
+        };
         GenericGUISettings: {
             columnIndex?: number;
             randomInstanceID?: string;
@@ -3146,6 +6809,37 @@ export interface components {
         };
         /** @enum {string} */
         GenericServiceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+        GetResourceUtilizationDetailed: {
+            endTimestamp: string | null;
+            infrastructureIds?: number[];
+            siteIds?: number[];
+            startTimestamp: string | null;
+            userIdOwner: number | null;
+        };
+        GetResourceUtilizationSummarized: {
+            endTimestamp: string | null;
+            infrastructureIds?: number[];
+            startTimestamp: string | null;
+            userIdOwner: number | null;
+        };
+        GlobalFirmwareUpgradeConfiguration: {
+            activated?: boolean;
+            upgradeEndTime?: string;
+            upgradeStartTime?: string;
+        };
+        HpeComponentFilter: {
+            deviceClass: string | null;
+            id: number | null;
+            targets: string[];
+            /** @enum {string} */
+            vendor: "hp";
+        };
+        IServerFirmwareBinaryResponse: {
+            baseline?: components["schemas"]["FirmwareBaseline"];
+            componentBinaries?: {
+                [key: string]: unknown;
+            };
+        };
         InfinibandFabric: {
             fabricType: components["schemas"]["FabricType"] | null;
             gnmiMonitoringEnabled?: boolean;
@@ -3337,6 +7031,34 @@ export interface components {
         };
         InfrastructurePolicy: {
             allowServerInstanceGroupFirmwarePolicies: boolean | null;
+        };
+        InfrastructureResourceUtilizationResponse: {
+            detailedReport?: {
+                [key: string]: unknown;
+            };
+            endTimestamp: string | null;
+            infrastructures: {
+                [key: string]: unknown;
+            } | null;
+            licenseInstallments?: components["schemas"]["LicenseInstallments"];
+            networkReport?: {
+                [key: string]: unknown;
+            };
+            reservationInstallments?: components["schemas"]["ReservationInstallments"];
+            startTimestamp: string | null;
+        };
+        InfrastructureResourceUtilizationSummaryResponse: {
+            endTimestamp: string | null;
+            infrastructures: {
+                [key: string]: unknown;
+            } | null;
+            internet: components["schemas"]["NetworkEntry"] | null;
+            licenseInstallments?: components["schemas"]["LicenseInstallments"];
+            reservationInstallments?: components["schemas"]["ReservationInstallments"];
+            resourceUtilization: {
+                [key: string]: unknown;
+            } | null;
+            startTimestamp: string | null;
         };
         InfrastructureServiceStatus: {
             active: number | null;
@@ -3592,6 +7314,29 @@ export interface components {
                 [key: string]: unknown;
             } | null;
         };
+        LenovoComponentFilter: {
+            /** @enum {string} */
+            componentName: "bmc" | "uefi" | "lxpm";
+            id: number | null;
+            serialNumber: string | null;
+            submodel: string | null;
+            /** @enum {string} */
+            vendor: "lenovo";
+        };
+        LicenseInstallments: {
+            cloudera: {
+                [key: string]: unknown;
+            }[];
+            couchbase: {
+                [key: string]: unknown;
+            }[];
+            mapr: {
+                [key: string]: unknown;
+            }[];
+            windowsServerStandard: {
+                [key: string]: unknown;
+            }[];
+        };
         LicensedProducts: {
             serversAreLicensed: boolean | null;
             storagesAreLicensed: boolean | null;
@@ -3738,6 +7483,9 @@ export interface components {
         LogoutRequest: {
             redirectUrl?: string;
         };
+        ManageServer: {
+            serialNumber: string | null;
+        };
         ManualIpv4SubnetAllocationStrategy: {
             createdAt: string | null;
             gatewayPlacement: components["schemas"]["SubnetGatewayPlacement"] | null;
@@ -3852,6 +7600,36 @@ export interface components {
             vtepAddressIpv4?: string;
             vtepAddressIpv6: string | null;
         };
+        NetworkDeviceBGPConfigurationTemplate: {
+            /** @enum {string} */
+            action: "add-global-config" | "remove-global-config" | "add-neighbor" | "remove-neighbor";
+            /** @enum {string} */
+            bgpLinkConfiguration: "disabled" | "active" | "passive";
+            /** @enum {string} */
+            bgpNumbering: "numbered" | "unnumbered";
+            configuration: string | null;
+            createdTimestamp: string | null;
+            /** @enum {string} */
+            executionType: "cli";
+            id: number | null;
+            libraryLabel: string | null;
+            links?: components["schemas"]["Link"][];
+            /** @enum {string} */
+            networkDeviceDriver: "cisco_aci51" | "nvidia_ufm" | "nexus9000" | "cumulus42" | "arista_eos" | "dell_s4048" | "hp5800" | "hp5900" | "hp5950" | "dummy" | "junos" | "os_10" | "sonic_enterprise" | "vmware_vds" | "cumulus_linux" | "brocade" | "dell_s4000" | "dell_s6010" | "junos18";
+            /** @enum {string} */
+            networkDevicePosition: "all" | "tor" | "north" | "spine" | "leaf" | "other";
+            /** @enum {string} */
+            networkType: "underlay" | "overlay";
+            preparation?: string;
+            /** @enum {string} */
+            remoteNetworkDevicePosition: "all" | "tor" | "north" | "spine" | "leaf" | "other";
+            updatedTimestamp: string | null;
+        };
+        NetworkDeviceBGPConfigurationTemplatePaginatedList: {
+            data: components["schemas"]["NetworkDeviceBGPConfigurationTemplate"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
         /** @enum {string} */
         NetworkDeviceConfigurationTemplateType: "link" | "link_aggregation" | "bgp_session";
         NetworkDeviceCredentials: {
@@ -3862,6 +7640,23 @@ export interface components {
             password: string | null;
             port: number | null;
             username: string | null;
+        };
+        NetworkDeviceDefaultSecrets: {
+            createdTimestamp: string | null;
+            id: number | null;
+            links?: components["schemas"]["Link"][];
+            macAddressOrSerialNumber: string | null;
+            secretName: string | null;
+            siteId: number | null;
+            updatedTimestamp: string | null;
+        };
+        NetworkDeviceDefaultSecretsCredentials: {
+            secretValue: string | null;
+        };
+        NetworkDeviceDefaultSecretsPaginatedList: {
+            data: components["schemas"]["NetworkDeviceDefaultSecrets"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
         NetworkDeviceDefaults: {
             /** Format: int64 */
@@ -3890,6 +7685,17 @@ export interface components {
         };
         /** @enum {string} */
         NetworkDeviceDriver: "cisco_aci51" | "nvidia_ufm" | "nexus9000" | "cumulus42" | "arista_eos" | "dell_s4048" | "hp5800" | "hp5900" | "hp5950" | "dummy" | "junos" | "os_10" | "sonic_enterprise" | "vmware_vds" | "cumulus_linux" | "brocade" | "dell_s4000" | "dell_s6010" | "junos18";
+        NetworkDeviceEndpointInterface: {
+            endpointId?: number;
+            endpointInterfaceId?: number;
+            networkDeviceId: number | null;
+            networkDeviceInterfaceId: number | null;
+            networkDeviceInterfaceName?: string;
+        };
+        NetworkDeviceEndpointInterfaces: {
+            data: components["schemas"]["NetworkDeviceEndpointInterface"][];
+            links?: components["schemas"]["Link"][];
+        };
         NetworkDeviceInterface: {
             cachedUpdatedTimestamp: string | null;
             dirtyBit: number | null;
@@ -3916,6 +7722,28 @@ export interface components {
             links?: components["schemas"]["PaginatedResponseLinks"];
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
+        NetworkDeviceLinkAggregationConfigurationTemplate: {
+            /** @enum {string} */
+            action: "create" | "delete" | "add-member" | "remove-member";
+            /** @enum {string} */
+            aggregationType: "lag" | "mlag" | "mlag-peer-link";
+            configuration: string | null;
+            createdTimestamp: string | null;
+            /** @enum {string} */
+            executionType: "cli";
+            id: number | null;
+            libraryLabel: string | null;
+            links?: components["schemas"]["Link"][];
+            /** @enum {string} */
+            networkDeviceDriver: "cisco_aci51" | "nvidia_ufm" | "nexus9000" | "cumulus42" | "arista_eos" | "dell_s4048" | "hp5800" | "hp5900" | "hp5950" | "dummy" | "junos" | "os_10" | "sonic_enterprise" | "vmware_vds" | "cumulus_linux" | "brocade" | "dell_s4000" | "dell_s6010" | "junos18";
+            preparation?: string;
+            updatedTimestamp: string | null;
+        };
+        NetworkDeviceLinkAggregationConfigurationTemplatePaginatedList: {
+            data: components["schemas"]["NetworkDeviceLinkAggregationConfigurationTemplate"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
         NetworkDevicePaginatedList: {
             data: components["schemas"]["NetworkDevice"][];
             links?: components["schemas"]["PaginatedResponseLinks"];
@@ -3939,12 +7767,25 @@ export interface components {
         NetworkDevicesToFabric: {
             networkDeviceIds: number[];
         };
+        NetworkEndpointGroup: {
+            createdTimestamp: string | null;
+            id: string | null;
+            links?: components["schemas"]["Link"][];
+            name: string | null;
+            revision: string | null;
+            siteId?: number;
+            updatedTimestamp: string | null;
+        };
         /** @enum {string} */
         NetworkEndpointGroupAllowedAccessMode: "l2";
         /** @enum {string} */
         NetworkEndpointGroupRedundancyImplementationType: "link-aggregation" | "distributed-link-aggregation" | "ecmp";
         /** @enum {string} */
         NetworkEndpointGroupRedundancyMode: "active-backup" | "active-active";
+        NetworkEntry: {
+            download?: components["schemas"]["UtilizationData"];
+            upload?: components["schemas"]["UtilizationData"];
+        };
         NetworkFabric: {
             createdTimestamp: string | null;
             customVariables?: {
@@ -3982,6 +7823,9 @@ export interface components {
             /** @enum {string} */
             status: "draft" | "active" | "deleted";
             updatedTimestamp: string | null;
+        };
+        NetworkFabricDeployOptions: {
+            requireConfirmation: boolean | null;
         };
         NetworkFabricDeployPreview: {
             configurationPreview?: string;
@@ -4198,6 +8042,10 @@ export interface components {
             links: components["schemas"]["PaginatedResponseLinks"] | null;
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
+        ParentInfrastructure: {
+            id: number | null;
+            userIdOwner?: number;
+        };
         PartialLocation: {
             address?: string;
             latitude?: number;
@@ -4209,6 +8057,18 @@ export interface components {
             minimumNumberOfSpinesNeededToBootstrapLeafs?: number;
             syslogMonitoringEnabled?: boolean;
             zeroTouchRegistrationEnabled?: boolean;
+        };
+        Permission: {
+            description?: string;
+            id: string | null;
+            label: string | null;
+            name: string | null;
+            policies?: components["schemas"]["PolicyEntry"][];
+            /** @enum {string} */
+            type?: "built-in" | "custom";
+        };
+        PermissionList: {
+            permissions: components["schemas"]["Permission"][];
         };
         PkeyAllocation: {
             id: number | null;
@@ -4224,6 +8084,16 @@ export interface components {
             };
             shutdownOptions?: components["schemas"]["InfrastructureDeployShutdownOptions"];
         };
+        PolicyEntry: {
+            action: string[];
+            conditions?: string;
+            fields?: string[];
+            inverted?: boolean;
+            subject: string[];
+        };
+        PublicSignupDisabled: {
+            isPublicSignupDisabled: boolean | null;
+        };
         ReRegisterServerResponse: {
             jobInfo?: components["schemas"]["JobInfo"];
             links?: components["schemas"]["Link"][];
@@ -4237,6 +8107,31 @@ export interface components {
         };
         RedundancyImplementation: {
             implementationType: components["schemas"]["NetworkEndpointGroupRedundancyImplementationType"] | null;
+        };
+        RegisterProductionServer: {
+            bmcMacAddress?: string;
+            managementAddress?: string;
+            model?: string;
+            password?: string;
+            registrationProfileId?: number;
+            serialNumber?: string;
+            serverUUID?: string;
+            settings: components["schemas"]["RegisterProductionServerSettings"] | null;
+            siteId: number | null;
+            username?: string;
+            /** @enum {string} */
+            vendor?: "Unknown" | "Dell" | "Lenovo" | "HP" | "HPE" | "Supermicro" | "NVIDIA" | "Cisco" | "BSI";
+        };
+        RegisterProductionServerSettings: {
+            infrastructureId: number | null;
+            interfaceConnections?: components["schemas"]["ServerInterfaceConnection"][];
+            osTemplateId?: number;
+        };
+        RegisterScannedServers: {
+            managementAddresses?: string[];
+            password?: string;
+            registrationProfileId?: number;
+            username?: string;
         };
         RegisterServer: {
             bmcMacAddress?: string;
@@ -4259,20 +8154,84 @@ export interface components {
             serverId: number | null;
             serverUUID?: string;
         };
+        RegisterServersFromCsv: {
+            csv: string | null;
+            registrationProfileId?: number;
+            siteId: number | null;
+        };
+        RegisterStorageResponse: {
+            id: number | null;
+            jobInfo?: components["schemas"]["JobInfo"];
+        };
         RemoteConsoleInfo: {
             active_connections: number | null;
+        };
+        ReplaceServerInstance: {
+            cancel?: boolean;
+            reason?: string;
         };
         Repo: {
             rootUrl: string | null;
         };
+        ReservationInstallments: {
+            drives: {
+                [key: string]: unknown;
+            }[];
+            serverTypes: {
+                [key: string]: unknown;
+            }[];
+            subnets: {
+                [key: string]: unknown;
+            }[];
+        };
         /** @enum {string} */
         ResourceAllocationStatus: "allocated" | "pending_allocation" | "deleting";
+        ResourceItem: {
+            endTimestamp: string | null;
+            id: number | null;
+            label: string | null;
+            measurementPeriod: number | null;
+            measurementUnit: string | null;
+            quantity: number | null;
+            startTimestamp: string | null;
+            tags?: string;
+        };
+        ResourcePool: {
+            resourcePoolDescription: string | null;
+            resourcePoolId: number | null;
+            resourcePoolLabel: string | null;
+        };
+        ResourcePoolPaginatedList: {
+            data: components["schemas"]["ResourcePoolWithStats"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        ResourcePoolStatistics: {
+            servers: number | null;
+            subnetPools: number | null;
+            users: number | null;
+        };
+        ResourcePoolWithStats: {
+            links?: components["schemas"]["Link"][];
+            resourcePoolCreatedTimestamp: string | null;
+            resourcePoolDescription: string | null;
+            resourcePoolId: number | null;
+            resourcePoolLabel: string | null;
+            resourcePoolUpdatedTimestamp: string | null;
+            statistics: components["schemas"]["ResourcePoolStatistics"] | null;
+        };
         ResourceScope: {
             kind: components["schemas"]["ResourceScopeKind"] | null;
             resourceId: number | null;
         };
         /** @enum {string} */
         ResourceScopeKind: "global" | "site_group" | "site" | "fabric_group" | "fabric" | "rack" | "device_group" | "network_device";
+        RestoreFileShareSnapshot: {
+            name: string | null;
+        };
+        RestoreSharedDriveSnapshot: {
+            name: string | null;
+        };
         Role: {
             description?: string;
             id: string | null;
@@ -4285,12 +8244,54 @@ export interface components {
         RoleList: {
             roles: components["schemas"]["Role"][];
         };
+        ScanServers: {
+            deadlineSeconds?: number;
+            firstAddress: string | null;
+            lastAddress: string | null;
+            port?: number;
+            siteId: number | null;
+        };
+        ScannedServer: {
+            managementAddress: string | null;
+            product?: string;
+            serverId?: number;
+            serverUUID?: string;
+            tlsFingerprint?: string;
+            vendor?: string;
+        };
+        ScheduleFirmwareUpgrade: {
+            confirmationRequired?: boolean;
+            scheduleUpdateTimestamp?: string;
+        };
+        SearchFirmwareBinary: {
+            baselineIds?: string[];
+            serverComponentFilter?: components["schemas"]["SearchFirmwareBinary_serverComponentFilter"];
+            vendor: components["schemas"]["ServerFirmwareCatalogVendor"] | null;
+        };
+        SearchFirmwareBinary_serverComponentFilter: components["schemas"]["DellComponentFilter"] | components["schemas"]["LenovoComponentFilter"] | components["schemas"]["HpeComponentFilter"];
+        Secret: {
+            createdTimestamp: string | null;
+            id: number | null;
+            links?: components["schemas"]["Link"][];
+            name: string | null;
+            updatedTimestamp: string | null;
+            usage?: components["schemas"]["VariableUsageType"];
+            userIdOwner: number | null;
+        };
+        SecretPaginatedList: {
+            data: components["schemas"]["Secret"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
         Server: {
             /** @enum {string} */
             administrationState: "managed" | "unmanaged" | "generic_endpoint";
             allocationInfo?: components["schemas"]["ServerAllocationInfo"];
             bdkDebug: number | null;
             biosInfo?: components["schemas"]["ServerBiosInfo"];
+            bmcError?: {
+                [key: string]: unknown;
+            };
             bmcMacAddress?: string;
             bootLastUpdateTimestamp?: string;
             bootingCustomIsoInProgress?: number;
@@ -4309,12 +8310,15 @@ export interface components {
                 [key: string]: unknown;
             };
             interfaces?: components["schemas"]["ServerInterface"][];
+            inventoryDifferences?: components["schemas"]["ServerInventoryDifference"][];
             inventoryId?: string;
             ipmiCredentialsNeedUpdate?: number;
             ipmiVersion?: string;
             isBasicCampusEndpoint?: number;
             jobInfo?: components["schemas"]["JobInfo"];
             links?: components["schemas"]["Link"][];
+            maintenance?: boolean;
+            maintenanceReason?: string;
             managementAddress?: string;
             mgmtSnmpPort?: number;
             model?: string;
@@ -4327,6 +8331,9 @@ export interface components {
             processorCpuMark?: number;
             processorName?: string;
             processorThreads?: number;
+            productionInfo?: {
+                [key: string]: unknown;
+            };
             rackName?: string;
             rackPositionLowerUnit?: string;
             rackPositionUpperUnit?: string;
@@ -4357,6 +8364,7 @@ export interface components {
             };
             /** @enum {string} */
             serverStatus: "registering" | "available" | "cleaning_required" | "cleaning" | "used" | "used_registering" | "defective" | "removed_from_rack" | "decommissioned" | "updating_firmware" | "used_diagnostics" | "pending_registration" | "unavailable" | "deleting" | "registration_incomplete";
+            serverStatusReason?: string;
             serverSupportsOobProvisioning?: number;
             serverSupportsSol?: number;
             serverSupportsVirtualMedia?: number;
@@ -4368,6 +8376,8 @@ export interface components {
             supportsFcProvisioning: number | null;
             tags?: string[];
             targetFirmwareBaselineId?: number;
+            tlsFingerprint?: string;
+            tlsFingerprintShown?: string;
             username?: string;
             /** @enum {string} */
             vendor?: "Unknown" | "Dell" | "Lenovo" | "HP" | "HPE" | "Supermicro" | "NVIDIA" | "Cisco" | "BSI";
@@ -4394,6 +8404,72 @@ export interface components {
             firmwareUpgradeSupported: boolean | null;
             virtualMediaDeviceCount: number | null;
             vncEnabled: boolean | null;
+        };
+        ServerCleanupPolicy: {
+            cleanupDrivesForOobEnabledServer: number | null;
+            createdTimestamp: string | null;
+            disableEmbeddedNics: number | null;
+            /** @enum {string} */
+            eraseMethod?: "auto" | "discard" | "nvme_format" | "secure_erase" | "overwrite";
+            id: number | null;
+            keepDiskSerialNumbers?: string[];
+            keepDiskTypes?: string[];
+            label: string | null;
+            links?: components["schemas"]["Link"][];
+            /** @enum {string} */
+            raidEvenNumberMoreThanTwoDrives: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            /** @enum {string} */
+            raidOddNumberMoreThanOneDrive: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            /** @enum {string} */
+            raidOneDrive: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            /** @enum {string} */
+            raidTwoDrives: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            recreateRaid: number | null;
+            resetRaidControllers: number | null;
+            revision?: number;
+            settingsNotCarriedOut?: string[];
+            skipRaidActions: string[];
+            updatedTimestamp: string | null;
+        };
+        ServerCleanupPolicyPaginatedList: {
+            data: components["schemas"]["ServerCleanupPolicy"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        ServerComponent: {
+            externalId?: string;
+            firmwareInfo?: {
+                [key: string]: unknown;
+            };
+            firmwareScheduledTimestamp?: string;
+            /** @enum {string} */
+            firmwareStatus: "updating" | "available" | "failed_upgrade";
+            firmwareTargetVersion?: string;
+            firmwareUpdateAvailableVersions?: {
+                [key: string]: unknown;
+            };
+            firmwareUpdateRequiredFixes?: {
+                [key: string]: unknown;
+            };
+            firmwareUpdateTimestamp?: string;
+            firmwareUpdateable: number | null;
+            firmwareUpgradeNeedsConfirmation: number | null;
+            firmwareVersion?: string;
+            id: number | null;
+            links?: components["schemas"]["Link"][];
+            name?: string;
+            serverId?: number;
+            type?: string;
+        };
+        ServerComponentPaginatedList: {
+            data: components["schemas"]["ServerComponent"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        ServerConnectInterface: {
+            networkDeviceHostname: string | null;
+            networkDevicePortId: string | null;
+            serverInterfaceId: number | null;
         };
         ServerCredentials: {
             password?: string;
@@ -4442,6 +8518,44 @@ export interface components {
             operator: "equals" | "contains" | "does_not_contain" | "starts_with" | "does_not_starts_with" | "matches_regexp" | "affinity" | "anti_affinity";
             /** @enum {string} */
             property: "tags" | "rack" | "server_id" | "inventory_ID";
+            value: string | null;
+        };
+        ServerFirmwareBinaryVendorSupportedSystems: unknown;
+        /** @enum {string} */
+        ServerFirmwareCatalogVendor: "dell" | "lenovo" | "hp" | "supermicro";
+        ServerFirmwareUpgradePolicy: {
+            /** @enum {string} */
+            action: "accept" | "deny" | "accept_with_confirmation";
+            createdTimestamp: string | null;
+            id: number | null;
+            label: string | null;
+            links?: components["schemas"]["Link"][];
+            rules?: components["schemas"]["ServerFirmwareUpgradePolicyRule"][];
+            serverInstanceGroupIds?: number[];
+            /** @enum {string} */
+            status: "active" | "stopped";
+            updatedTimestamp: string | null;
+            userIdOwner?: number;
+        };
+        ServerFirmwareUpgradePolicyApplyResult: {
+            failedToSchedule: number[];
+            scheduled: number[];
+        };
+        ServerFirmwareUpgradePolicyAudit: {
+            audit: {
+                [key: string]: unknown;
+            } | null;
+        };
+        ServerFirmwareUpgradePolicyPaginatedList: {
+            data: components["schemas"]["ServerFirmwareUpgradePolicy"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        ServerFirmwareUpgradePolicyRule: {
+            /** @enum {string} */
+            operation: "string_contains" | "string_equals";
+            /** @enum {string} */
+            property: "server_component_name" | "server_component_type" | "server_component_firmware_version" | "site_id" | "server_vendor" | "server_id" | "server_type_id" | "server_tags_json" | "server_component_target_version";
             value: string | null;
         };
         ServerGpuInfo: {
@@ -4540,6 +8654,14 @@ export interface components {
             serverTypeId?: number;
             subdomain?: string;
             updatedTimestamp: string | null;
+        };
+        ServerInstanceCreate: {
+            groupId?: number;
+            hostname?: string;
+            label?: string;
+            osTemplateId?: number;
+            serverTypeId?: number;
+            tags?: string[];
         };
         ServerInstanceCredentials: {
             config?: {
@@ -4672,6 +8794,46 @@ export interface components {
             tags?: string[];
             virtualInterfacesEnabled?: number;
         };
+        ServerInstanceGroupInterface: {
+            config?: components["schemas"]["ServerInstanceGroupInterfaceConfiguration"];
+            createdTimestamp: string | null;
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            groupId: number | null;
+            id: number | null;
+            index: number | null;
+            infrastructureId: number | null;
+            label: string | null;
+            links?: components["schemas"]["Link"][];
+            networkId?: number;
+            revision: number | null;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            subdomain?: string;
+            subdomainPermanent?: string;
+            updatedTimestamp: string | null;
+        };
+        ServerInstanceGroupInterfaceConfiguration: {
+            /** @enum {string} */
+            deployStatus: "not_started" | "ongoing" | "finished";
+            /** @enum {string} */
+            deployType: "create" | "delete" | "edit" | "start" | "stop" | "suspend";
+            dnsSubdomainChangeId?: number;
+            emptyEdit?: number;
+            groupId: number | null;
+            index: number | null;
+            infrastructureDeployId?: number;
+            label: string | null;
+            networkId?: number;
+            revision: number | null;
+            subdomain?: string;
+            updatedTimestamp: string | null;
+        };
+        ServerInstanceGroupInterfacePaginatedList: {
+            data: components["schemas"]["ServerInstanceGroupInterface"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
         ServerInstanceGroupNetworkConnection: {
             accessMode: components["schemas"]["NetworkEndpointGroupAllowedAccessMode"] | null;
             disableAutoIpAllocation?: boolean;
@@ -4716,9 +8878,59 @@ export interface components {
             processorCoreMhz?: number;
             processorCount?: number;
             ramGbytes?: number;
+            resourcePoolId?: number;
             serverFilteringRules?: components["schemas"]["ServerFilterRule"][];
             serverGroupName?: string;
             virtualInterfacesEnabled?: number;
+        };
+        ServerInstanceInterface: {
+            aclIdentifier?: number;
+            capacityMbps: number | null;
+            config?: components["schemas"]["ServerInstanceInterfaceConfiguration"];
+            createdTimestamp: string | null;
+            dirtyBit: boolean | null;
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            id: number | null;
+            index: number | null;
+            infrastructureId: number | null;
+            instanceId: number | null;
+            label: string | null;
+            links?: components["schemas"]["Link"][];
+            networkEquipmentSubnetPoolSanId?: number;
+            networkId?: number;
+            revision: number | null;
+            serverInterfaceId?: number;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            subdomain?: string;
+            subdomainPermanent?: string;
+            subnetPoolSanIndex?: number;
+            updatedTimestamp: string | null;
+            vlanIdentifier?: number;
+        };
+        ServerInstanceInterfaceConfiguration: {
+            capacityMbps: number | null;
+            /** @enum {string} */
+            deployStatus: "not_started" | "ongoing" | "finished";
+            /** @enum {string} */
+            deployType: "create" | "delete" | "edit" | "start" | "stop" | "suspend";
+            dnsSubdomainChangeId?: number;
+            emptyEdit?: number;
+            index: number | null;
+            infrastructureDeployId?: number;
+            instanceId: number | null;
+            label: string | null;
+            networkId?: number;
+            revision: number | null;
+            serverInterfaceId?: number;
+            subdomain?: string;
+            updatedTimestamp: string | null;
+        };
+        ServerInstanceInterfacePaginatedList: {
+            data: components["schemas"]["ServerInstanceInterface"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
         ServerInstanceOsInstallImageBuildInfo: {
             fileName?: string;
@@ -4813,6 +9025,28 @@ export interface components {
             switchPortId?: string;
             vlanId?: number;
         };
+        ServerInterfaceConnection: {
+            networkDeviceHostname: string | null;
+            networkDevicePortId: string | null;
+            serverInterfaceMacAddress: string | null;
+        };
+        ServerInterfacesDefaultFabric: {
+            defaultFabricId: number | null;
+            serverInterfaceIds: number[];
+        };
+        ServerInterfacesRedundancyGroup: {
+            redundancyGroupIndex: number | null;
+            serverInterfaceIds: number[];
+        };
+        ServerInventoryDifference: {
+            inBand?: string;
+            outOfBand?: string;
+            part: string | null;
+        };
+        ServerMaintenance: {
+            enabled: boolean | null;
+            reason?: string;
+        };
         ServerPaginatedList: {
             data: components["schemas"]["Server"][];
             links?: components["schemas"]["PaginatedResponseLinks"];
@@ -4843,6 +9077,13 @@ export interface components {
         ServerPowerSet: {
             /** @enum {string} */
             powerCommand: "on" | "reset" | "soft" | "off";
+        };
+        ServerRegistered: {
+            error?: string;
+            jobInfo?: components["schemas"]["JobInfo"];
+            line?: number;
+            managementAddress?: string;
+            serverId?: number;
         };
         ServerRegistrationBiosProfile: {
             attributeName: string | null;
@@ -4895,6 +9136,7 @@ export interface components {
             /** @enum {string} */
             registerCredentials?: "user" | "random";
             resetRaidControllers?: boolean;
+            serverCleanupPolicyId?: number;
         };
         ServerRegistrationProfileUpdate: {
             name?: string;
@@ -4925,6 +9167,7 @@ export interface components {
             /** @enum {string} */
             registerCredentials?: "user" | "random";
             resetRaidControllers?: boolean;
+            serverCleanupPolicyId?: number;
         };
         ServerRegistrationResult: {
             /** @enum {string} */
@@ -4932,6 +9175,14 @@ export interface components {
             /** @enum {string} */
             raidControllersReset?: "success" | "failed" | "unknown";
             reasonsForFailure?: string[];
+        };
+        ServerScanResult: {
+            askedCount: number | null;
+            cutShort: boolean | null;
+            error?: string;
+            found: components["schemas"]["ScannedServer"][];
+            jobId: number | null;
+            status: string | null;
         };
         ServerStatistics: {
             serverStatus: {
@@ -5029,6 +9280,23 @@ export interface components {
             name: string | null;
             serversAvailable: number | null;
         };
+        ServerUnmanagedImport: {
+            hostname?: string;
+            managementAddress?: string;
+            serverInterfaces: components["schemas"]["ServerUnmanagedImportInternalInterface"][];
+            serverIpmiPassword?: string;
+            serverIpmiUsername?: string;
+            serverSerialNumber?: string;
+            serverSupportsOobProvisioning?: number;
+            serverTypeId: number | null;
+            serverUUID?: string;
+            siteId: number | null;
+        };
+        ServerUnmanagedImportInternalInterface: {
+            identifierString: string | null;
+            networkEquipmentInterfaceIdentifierString: string | null;
+            serverInterfaceMacAddress: string | null;
+        };
         ServerVNCInfo: {
             activeSessions: number | null;
             enable: string | null;
@@ -5038,6 +9306,94 @@ export interface components {
         ServerVendorInfo: {
             management?: string;
             version?: string;
+        };
+        ServersRegistered: {
+            refused: number | null;
+            registered: number | null;
+            results: components["schemas"]["ServerRegistered"][];
+        };
+        SharedDrive: {
+            /** @enum {string} */
+            allocationAffinity: "same_storage" | "different_storage";
+            config: components["schemas"]["SharedDriveConfiguration"] | null;
+            createdTimestamp: string | null;
+            discoverInformation?: components["schemas"]["GenericDriveDiscoverInformation"][];
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            id: number | null;
+            infrastructure: components["schemas"]["ParentInfrastructure"] | null;
+            infrastructureId: number | null;
+            label: string | null;
+            logicalNetworkId?: number;
+            meta: components["schemas"]["SharedDriveMeta"] | null;
+            /** @enum {string} */
+            provisioningProtocol: "iSCSI" | "SCSI_FC";
+            qoS?: string;
+            revision: number | null;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            sizeMb: number | null;
+            storageImageName?: string;
+            storagePoolId?: number;
+            storageRealSizeCachedMb?: number;
+            storageRealSizeWithSnapshotsCachedMb?: number;
+            /** @enum {string} */
+            storageType: "iscsi_ssd" | "iscsi_hdd";
+            storageUpdatedTimestamp: string | null;
+            storageVirtualSizeCachedMb?: number;
+            subdomain?: string;
+            subdomainPermanent?: string;
+            targets?: components["schemas"]["DriveTargetInfo"][];
+            updatedTimestamp: string | null;
+            wwn?: string;
+        };
+        SharedDriveConfiguration: {
+            /** @enum {string} */
+            deployStatus: "not_started" | "ongoing" | "finished";
+            /** @enum {string} */
+            deployType: "create" | "delete" | "edit" | "start" | "stop" | "suspend";
+            dnsSubdomainChangeId?: number;
+            infrastructureDeployId?: number;
+            label: string | null;
+            logicalNetworkId?: number;
+            qoS?: string;
+            revision: number | null;
+            sizeMb: number | null;
+            storageImageName?: string;
+            storagePoolId?: number;
+            /** @enum {string} */
+            storageType: "iscsi_ssd" | "iscsi_hdd";
+            subdomain?: string;
+            updatedTimestamp: string | null;
+        };
+        SharedDriveHostBulkOperation: {
+            /** @enum {string} */
+            operationType: "add" | "remove";
+            serverInstanceGroupId: number | null;
+        };
+        SharedDriveHostType: {
+            connected: number[];
+            disconnected: number[];
+            willBeConnected: number[];
+            willBeDisconnected: number[];
+        };
+        SharedDriveHosts: {
+            instanceGroup: components["schemas"]["SharedDriveHostType"] | null;
+        };
+        SharedDriveHostsModifyBulk: {
+            sharedDriveHostBulkOperations: components["schemas"]["SharedDriveHostBulkOperation"][];
+        };
+        SharedDriveMeta: {
+            name: string | null;
+        };
+        SharedDrivePaginatedList: {
+            data: components["schemas"]["SharedDrive"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        SharedDriveSnapshot: {
+            createdTimestamp: string | null;
+            name: string | null;
         };
         Site: {
             id: number | null;
@@ -5107,6 +9463,145 @@ export interface components {
         SpecialPermissions: {
             create_verified_user?: boolean;
         };
+        Storage: {
+            alternateSanIPs?: string[];
+            capacityBytes?: number;
+            createdTimestamp?: string;
+            datacenterName: string | null;
+            drivePriority?: number;
+            /** @enum {string} */
+            driver: "linux" | "power_flex" | "power_scale" | "ecs" | "netapp" | "power_store" | "pure" | "hitachi_vsp" | "hitachi_hcsf_weka" | "huawei_oceanstor_dorado";
+            extensionInfo?: components["schemas"]["ExtensionExecutionInfo"];
+            features?: {
+                [key: string]: unknown;
+            };
+            id: number | null;
+            inMaintenance?: number;
+            interfaces?: components["schemas"]["StorageInterface"][];
+            isExperimental?: number;
+            iscsiHost?: string;
+            iscsiPort?: number;
+            jobInfo?: components["schemas"]["JobInfo"] | null;
+            jobStatistics?: components["schemas"]["JobGroupStatistics"];
+            links?: components["schemas"]["Link"][];
+            managementHost: string | null;
+            managementPort?: number;
+            model?: string | null;
+            name: string | null;
+            networkFabricId?: number;
+            /** @enum {string} */
+            operationMode: "normal" | "fc_only";
+            options?: components["schemas"]["StorageOptions"];
+            overcommitPercent?: number;
+            pools?: {
+                [key: string]: unknown;
+            }[];
+            revision: number | null;
+            serialNumber?: string | null;
+            sharedDrivePriority?: number;
+            siteId: number | null;
+            /** @enum {string} */
+            status: "active" | "deleted" | "pending" | "ready";
+            statusReason?: string | null;
+            /** @enum {string} */
+            subnetType: "ipv4" | "ipv6";
+            tags?: string[];
+            targetIQN?: string;
+            technologies: string[];
+            tlsFingerprint?: string | null;
+            tlsFingerprintShown?: string | null;
+            /** @enum {string} */
+            type?: "iscsi" | "nvme_tcp";
+            updatedTimestamp?: string;
+            usedBytes?: number;
+            userId?: number;
+            username?: string;
+            vendor?: string | null;
+            version?: string | null;
+        };
+        StorageCredentials: {
+            clientId?: string;
+            issuer?: string;
+            keyId?: string;
+            password?: string;
+            privateKey?: string;
+            username?: string;
+        };
+        StorageInterface: {
+            id: number | null;
+            isUplink: boolean | null;
+            linkedNetworkDeviceInformation?: components["schemas"]["StorageInterfaceNetworkDeviceInformation"];
+            links?: components["schemas"]["Link"][];
+            name: string | null;
+            networkEquipmentInterfaceId?: number;
+            nodeIds: string[];
+            protocols: string[];
+            revision: number | null;
+            storageId: number | null;
+            useForDeploys: boolean | null;
+        };
+        StorageInterfaceNetworkDeviceInformation: {
+            networkDeviceId: number | null;
+            networkDeviceInterfaceId: number | null;
+            networkDeviceInterfaceName: string | null;
+            networkDeviceName: string | null;
+        };
+        StorageInterfacePaginatedList: {
+            data: components["schemas"]["StorageInterface"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        StorageNodes: {
+            name: string | null;
+        };
+        StorageOptions: {
+            arrayId?: string;
+            arrays?: string[];
+            configureError?: string;
+            defaultServiceLevel?: string;
+            directorId?: string;
+            directors?: string[];
+            enableAdvancedDeduplication?: boolean;
+            enableDataReduction?: boolean;
+            enableDataReductionSharedVolume?: boolean;
+            fibreChannelCapable?: boolean;
+            fibreChannelEnabled?: boolean;
+            fstab?: string;
+            ganeshaExports?: string;
+            ganeshaPidFile?: string;
+            info?: {
+                [key: string]: unknown;
+            };
+            infoGatherError?: string;
+            majorVersion?: string;
+            namePrefix?: string;
+            nfsHost?: string;
+            nfsPort?: number;
+            nodes?: components["schemas"]["StorageNodes"][];
+            portsIscsi?: components["schemas"]["StoragePort"][];
+            portsNvmeFc?: components["schemas"]["StoragePort"][];
+            portsNvmeTcp?: components["schemas"]["StoragePort"][];
+            portsScsiFc?: components["schemas"]["StoragePort"][];
+            resourcePool?: string;
+            s3Hostname?: string;
+            s3Port?: number;
+            servers?: components["schemas"]["StoragePort"][];
+            serviceLevelNames?: string[];
+            sharesDirectory?: string;
+            svm?: string;
+            tgtConfig?: string;
+            tgtControlPort?: number;
+            version?: string;
+            volumeName?: string;
+            weedFiler?: string;
+            weedMaster?: string;
+            weedProgram?: string;
+        };
+        StoragePaginatedList: {
+            data: components["schemas"]["Storage"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
         StoragePoolForUsage: {
             /** @enum {string} */
             driver: "power_flex" | "power_scale" | "ecs" | "netapp" | "power_store" | "pure" | "hitachi_vsp" | "hitachi_hcsf_weka" | "huawei_oceanstor_dorado";
@@ -5114,6 +9609,29 @@ export interface components {
             id: number | null;
             name: string | null;
             technologies: string[];
+        };
+        StoragePort: {
+            directorId?: string;
+            nodeId?: string;
+            portId: string | null;
+        };
+        StorageStatistics: {
+            freeSpaceGB: number | null;
+            totalSpaceGB: number | null;
+            usedSpaceGB: number | null;
+        };
+        StoragesStatistics: {
+            activeCount: number | null;
+            experimentalCount: number | null;
+            freeSpace: number | null;
+            lowSpaceCount: number | null;
+            maintenanceCount: number | null;
+            pendingCount: number | null;
+            readyCount: number | null;
+            types: {
+                [key: string]: unknown;
+            } | null;
+            usedSpace: number | null;
         };
         Subnet: {
             allocationDenylist: components["schemas"]["AddressRange"][];
@@ -5186,6 +9704,34 @@ export interface components {
             links?: components["schemas"]["PaginatedResponseLinks"];
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
+        TwoFactorAuthenticationSecret: {
+            qrCode: string | null;
+            secret2FA: string | null;
+        };
+        TwoFactorAuthenticationToken: {
+            token: string | null;
+        };
+        UnknownMachine: {
+            address?: string;
+            circuitId?: string;
+            firstSeenTimestamp: string | null;
+            id: number | null;
+            /** @enum {string} */
+            kind: "host" | "bmc";
+            lastSeenTimestamp: string | null;
+            links?: components["schemas"]["Link"][];
+            macAddress: string | null;
+            serverId?: number;
+            siteId: number | null;
+            /** @enum {string} */
+            status: "quarantined" | "registered";
+            vendorClass?: string;
+        };
+        UnknownMachinePaginatedList: {
+            data: components["schemas"]["UnknownMachine"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
         UpdateAccount: {
             address?: components["schemas"]["AccountAddress"];
             code?: string;
@@ -5194,6 +9740,17 @@ export interface components {
             parentAccountId?: number;
             primaryContactId?: number;
             secondaryContactId?: number;
+        };
+        UpdateBucket: {
+            /** @enum {string} */
+            allocationAffinity?: "same_storage" | "different_storage";
+            label?: string;
+            logicalNetworkId?: number;
+            sizeGB?: number;
+            storagePoolId?: number;
+        };
+        UpdateBucketMeta: {
+            name: string | null;
         };
         UpdateCronJob: {
             description?: string;
@@ -5206,6 +9763,79 @@ export interface components {
             }[];
             schedule?: string;
             waitForCompletion?: number;
+        };
+        UpdateCustomIso: {
+            accessUrl?: string;
+            name?: string;
+        };
+        UpdateDnsRecordSet: {
+            records?: string[];
+            tags?: string[];
+            ttl?: number;
+        };
+        UpdateDnsZone: {
+            description?: string;
+            nameServers?: string[];
+            soaEmail?: string;
+            /** @enum {string} */
+            status?: "ready" | "active" | "used" | "archived";
+            tags?: string[];
+            ttl?: number;
+            /** @enum {string} */
+            zoneType?: "master" | "slave";
+        };
+        UpdateDriveGroup: {
+            /** @enum {string} */
+            allocationAffinity?: "same_storage" | "different_storage";
+            driveSizeMbDefault?: number;
+            label?: string;
+            logicalNetworkId?: number;
+            qoS?: string;
+            storagePoolId?: number;
+        };
+        UpdateEndpoint: {
+            externalId?: string;
+            label?: string;
+            name?: string;
+        };
+        UpdateEndpointInterface: {
+            macAddress?: string;
+            networkDeviceInterfaceId?: number;
+        };
+        UpdateFileShare: {
+            /** @enum {string} */
+            allocationAffinity?: "same_storage" | "different_storage";
+            label?: string;
+            logicalNetworkId?: number;
+            sizeGB?: number;
+            storagePoolId?: number;
+        };
+        UpdateFileShareMeta: {
+            name: string | null;
+        };
+        UpdateFirmwareBaseline: {
+            catalog?: string[];
+            description?: string;
+            minimumVersions?: components["schemas"]["FirmwareMinimumVersion"][];
+            name: string | null;
+        };
+        UpdateFirmwareCatalog: {
+            description?: string;
+            name: string | null;
+            updateType: components["schemas"]["CatalogUpdateType"] | null;
+            vendor: components["schemas"]["ServerFirmwareCatalogVendor"] | null;
+            vendorConfiguration?: {
+                [key: string]: unknown;
+            };
+            vendorId?: string;
+            vendorReleaseTimestamp?: string;
+            vendorServerTypesSupported?: string[];
+            vendorUrl?: string;
+        };
+        UpdateGlobalFirmwareUpgradeConfiguration: {
+            activated?: boolean;
+            upgradeEndTime?: string;
+            upgradeStartTime?: string;
         };
         UpdateInfrastructure: {
             customVariables?: {
@@ -5222,6 +9852,15 @@ export interface components {
         };
         UpdateLogicalNetworkConfigGlobalSettings: {
             mtu?: number | null;
+        };
+        UpdateLogicalNetworkProfile: {
+            annotations?: {
+                [key: string]: unknown;
+            };
+            label?: string;
+            mtu?: number | null;
+            name?: string;
+            routeDomainId?: number | null;
         };
         UpdateNetworkDevice: {
             asn?: number | null;
@@ -5268,6 +9907,43 @@ export interface components {
             vtepAddress?: string | null;
             vtepAddressIpv6?: string | null;
         };
+        UpdateNetworkDeviceBGPConfigurationTemplate: {
+            /** @enum {string} */
+            action?: "add-global-config" | "remove-global-config" | "add-neighbor" | "remove-neighbor";
+            /** @enum {string} */
+            bgpLinkConfiguration?: "disabled" | "active" | "passive";
+            /** @enum {string} */
+            bgpNumbering?: "numbered" | "unnumbered";
+            configuration?: string;
+            /** @enum {string} */
+            executionType?: "cli";
+            libraryLabel?: string;
+            /** @enum {string} */
+            networkDeviceDriver?: "cisco_aci51" | "nvidia_ufm" | "nexus9000" | "cumulus42" | "arista_eos" | "dell_s4048" | "hp5800" | "hp5900" | "hp5950" | "dummy" | "junos" | "os_10" | "sonic_enterprise" | "vmware_vds" | "cumulus_linux" | "brocade" | "dell_s4000" | "dell_s6010" | "junos18";
+            /** @enum {string} */
+            networkDevicePosition?: "all" | "tor" | "north" | "spine" | "leaf" | "other";
+            /** @enum {string} */
+            networkType?: "underlay" | "overlay";
+            preparation?: string;
+            /** @enum {string} */
+            remoteNetworkDevicePosition?: "all" | "tor" | "north" | "spine" | "leaf" | "other";
+        };
+        UpdateNetworkDeviceDefaultSecrets: {
+            secretValue?: string;
+        };
+        UpdateNetworkDeviceLinkAggregationConfigurationTemplate: {
+            /** @enum {string} */
+            action?: "create" | "delete" | "add-member" | "remove-member";
+            /** @enum {string} */
+            aggregationType?: "lag" | "mlag" | "mlag-peer-link";
+            configuration?: string;
+            /** @enum {string} */
+            executionType?: "cli";
+            libraryLabel?: string;
+            /** @enum {string} */
+            networkDeviceDriver?: "cisco_aci51" | "nvidia_ufm" | "nexus9000" | "cumulus42" | "arista_eos" | "dell_s4048" | "hp5800" | "hp5900" | "hp5950" | "dummy" | "junos" | "os_10" | "sonic_enterprise" | "vmware_vds" | "cumulus_linux" | "brocade" | "dell_s4000" | "dell_s6010" | "junos18";
+            preparation?: string;
+        };
         UpdateNetworkEndpointGroupLogicalNetwork: {
             accessMode?: components["schemas"]["NetworkEndpointGroupAllowedAccessMode"];
             disableAutoIpAllocation?: boolean;
@@ -5282,6 +9958,13 @@ export interface components {
             fabricConfiguration: components["schemas"]["NetworkFabric_fabricConfiguration"] | null;
             name?: string;
             siteId?: number;
+        };
+        UpdateResourcePool: {
+            resourcePoolDescription?: string;
+            resourcePoolLabel?: string;
+        };
+        UpdateSecret: {
+            value: string | null;
         };
         UpdateServer: {
             chassisRackId?: number;
@@ -5303,6 +9986,38 @@ export interface components {
             targetFirmwareBaselineId?: number;
             username?: string;
         };
+        UpdateServerBios: {
+            attributes: {
+                [key: string]: unknown;
+            } | null;
+        };
+        UpdateServerBootOrder: {
+            order: string[];
+        };
+        UpdateServerCleanupPolicy: {
+            cleanupDrivesForOobEnabledServer?: number;
+            disableEmbeddedNics?: number;
+            /** @enum {string} */
+            eraseMethod?: "auto" | "discard" | "nvme_format" | "secure_erase" | "overwrite";
+            keepDiskSerialNumbers?: string[];
+            keepDiskTypes?: string[];
+            label?: string;
+            /** @enum {string} */
+            raidEvenNumberMoreThanTwoDrives?: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            /** @enum {string} */
+            raidOddNumberMoreThanOneDrive?: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            /** @enum {string} */
+            raidOneDrive?: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            /** @enum {string} */
+            raidTwoDrives?: "RAID0" | "RAID1" | "RAID5" | "RAID10";
+            recreateRaid?: number;
+            resetRaidControllers?: number;
+            skipRaidActions?: string[];
+        };
+        UpdateServerComponent: {
+            firmwareTargetVersion?: string;
+            firmwareUpgradeNeedsConfirmation?: number;
+        };
         UpdateServerDefaultCredentials: {
             defaultInventoryId?: string;
             defaultPassword?: string;
@@ -5312,6 +10027,15 @@ export interface components {
             defaultRegistrationProfileId?: number;
             defaultUsername?: string;
             defaultUuid?: string;
+        };
+        UpdateServerFirmwareUpgradePolicy: {
+            /** @enum {string} */
+            action?: "accept" | "deny" | "accept_with_confirmation";
+            label?: string;
+            rules?: components["schemas"]["ServerFirmwareUpgradePolicyRule"][];
+            serverInstanceGroupIds?: number[];
+            /** @enum {string} */
+            status?: "active" | "stopped";
         };
         UpdateServerIpmiCredentials: {
             host?: string;
@@ -5326,6 +10050,66 @@ export interface components {
             label: string | null;
             name?: string;
             tags?: string[];
+        };
+        UpdateSharedDrive: {
+            /** @enum {string} */
+            allocationAffinity?: "same_storage" | "different_storage";
+            label?: string;
+            logicalNetworkId?: number;
+            qoS?: string;
+            sizeMb?: number;
+            storagePoolId?: number;
+        };
+        UpdateSharedDriveMeta: {
+            name: string | null;
+        };
+        UpdateStorage: {
+            clientId?: string;
+            drivePriority?: number;
+            inMaintenance?: number;
+            isExperimental?: number;
+            issuer?: string;
+            keyId?: string;
+            managementHost?: string;
+            managementPort?: number;
+            name?: string;
+            networkFabricId?: number;
+            options?: components["schemas"]["UpdateStorageOptions"];
+            overcommitPercent?: number;
+            password?: string;
+            privateKey?: string;
+            sharedDrivePriority?: number;
+            tags?: string[];
+            username?: string;
+        };
+        UpdateStorageInterface: {
+            isUplink?: boolean;
+            networkEquipmentInterfaceId?: number;
+            useForDeploys?: boolean;
+        };
+        UpdateStorageOptions: {
+            arrayId?: string;
+            directorId?: string;
+            enableAdvancedDeduplication?: boolean;
+            enableDataReduction?: boolean;
+            enableDataReductionSharedVolume?: boolean;
+            fibreChannelEnabled?: boolean;
+            fstab?: string;
+            ganeshaExports?: string;
+            ganeshaPidFile?: string;
+            namePrefix?: string;
+            nfsHost?: string;
+            nfsPort?: number;
+            s3Hostname?: string;
+            s3Port?: number;
+            sharesDirectory?: string;
+            svm?: string;
+            tgtConfig?: string;
+            tgtControlPort?: number;
+            volumeName?: string;
+            weedFiler?: string;
+            weedMaster?: string;
+            weedProgram?: string;
         };
         UpdateSubnet: {
             allocationDenylist?: components["schemas"]["AddressRange"][];
@@ -5371,6 +10155,11 @@ export interface components {
             promotionTags?: string[];
             /** @enum {string} */
             provider?: "mysql" | "ldap" | "saml";
+        };
+        UpdateVariable: {
+            name: string | null;
+            usage?: components["schemas"]["VariableUsageType"];
+            value: unknown | null;
         };
         User: {
             accessLevel: string | null;
@@ -5584,6 +10373,48 @@ export interface components {
             rolePermissions: string[];
             specialPermissions?: components["schemas"]["SpecialPermissions"];
         };
+        UserSSHKeys: {
+            createdTimestamp: string | null;
+            id: number | null;
+            sshKey: string | null;
+            /** @enum {string} */
+            status: "active" | "deleted";
+            userId: number | null;
+        };
+        UserSSHKeysList: {
+            data: components["schemas"]["UserSSHKeys"][];
+            links?: components["schemas"]["Link"][];
+        };
+        UserSuspend: {
+            /** @enum {string} */
+            suspendReason: "unpaid" | "custom";
+            suspendReasonPrivateComment?: string;
+            suspendReasonPublicComment: string | null;
+        };
+        UserSuspendReason: {
+            createdTimestamp: string | null;
+            /** Format: date-time */
+            endTimestamp?: string;
+            id: number | null;
+            privateComment?: string;
+            publicComment: string | null;
+            /** @enum {string} */
+            type: "unpaid" | "custom";
+            userId: number | null;
+        };
+        UserSuspendReasonList: {
+            data: components["schemas"]["UserSuspendReason"][];
+            links?: components["schemas"]["Link"][];
+        };
+        UserUpdatePassword: {
+            newPassword: string | null;
+            oldPassword?: string;
+        };
+        UtilizationData: {
+            measurementUnit: string | null;
+            meteredWaypoints?: components["schemas"]["ResourceItem"][];
+            quantity: number | null;
+        };
         VMPoolForUsage: {
             /** @enum {string} */
             driver: "incus" | "vmware_vcf";
@@ -5591,6 +10422,26 @@ export interface components {
             id: number | null;
             name: string | null;
         };
+        Variable: {
+            createdTimestamp: string | null;
+            id: number | null;
+            links?: components["schemas"]["Link"][];
+            name: string | null;
+            updatedTimestamp: string | null;
+            usage?: components["schemas"]["VariableUsageType"];
+            userIdOwner: number | null;
+            value: {
+                [key: string]: unknown;
+            } | null;
+        };
+        VariablePaginatedList: {
+            data: components["schemas"]["Variable"][];
+            links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        /** @enum {string} */
+        VariableUsageType: "HTTPRequest" | "JavaScript" | "APICall" | "AnsibleBundle" | "SSHExec" | "Copy" | "OSAsset";
+        VendorSupportedDevice: unknown;
         Version: {
             version: string | null;
             versionBuild?: string;
@@ -5733,6 +10584,79 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    updateAccountLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                accountId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AccountLimits"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountLimits"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    unarchiveAccount: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                accountId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Account"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    AccountController_getUserConfiguration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                accountId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountConfig"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     updateAccountConfig: {
         parameters: {
             query?: never;
@@ -5760,6 +10684,29 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getAccountLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                accountId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountLimits"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getAccountUsers: {
         parameters: {
             query?: never;
@@ -5778,6 +10725,50 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UserPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getAuthenticationProvider: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthenticationUserProvider"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getBucket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                bucketId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Bucket"];
                 };
             };
             default: components["responses"]["Error"];
@@ -5917,6 +10908,765 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getCustomIsos: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomIsoPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createCustomIso: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateCustomIso"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomIso"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getCustomIso: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                customIsoId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomIso"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteCustomIso: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                customIsoId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateCustomIso: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                customIsoId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateCustomIso"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomIso"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    bootCustomIsoIntoServer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                customIsoId: string;
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    makeCustomIsoPublic: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                customIsoId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomIso"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    listDNSRecordSets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DNSRecordSetPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDNSZones: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DNSZonePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createDNSZone: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateDnsZone"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DnsZone"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDNSZoneById: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dnsZoneId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DnsZone"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteDNSZone: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dnsZoneId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateDNSZone: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dnsZoneId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateDnsZone"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DnsZone"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDNSZoneNameservers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dnsZoneId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": string[];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    listDNSRecordSetsByZoneId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DNSRecordSetPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createDNSRecordSet: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateDnsRecordSet"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DnsRecordSet"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDNSRecordSetById: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                recordSetId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DnsRecordSet"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteDNSRecordSet: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                recordSetId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateDNSRecordSet: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                recordSetId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateDnsRecordSet"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DnsRecordSet"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDrive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDrive"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getEndpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createEndpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateEndpoint"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Endpoint"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    bulkCreateEndpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkCreateEndpoints"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getNetworkDeviceInterfacesAndEndpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceEndpointInterfaces"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getEndpointById: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpointId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Endpoint"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteEndpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpointId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateEndpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpointId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateEndpoint"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Endpoint"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getEndpointInterfaces: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpointId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointInterfacePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createEndpointInterface: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpointId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateEndpointInterface"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointInterface"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getEndpointInterfaceById: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpointId: string;
+                endpointInterfaceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointInterface"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteEndpointInterface: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpointId: string;
+                endpointInterfaceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateEndpointInterface: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpointId: string;
+                endpointInterfaceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateEndpointInterface"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointInterface"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getEvents: {
         parameters: {
             query?: never;
@@ -5975,6 +11725,903 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Event"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFileShare: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShare"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareBaselines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareBaselinePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createFirmwareBaseline: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateFirmwareBaseline"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreateFirmwareBaseline"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareBaseline: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareBaselineId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareBaseline"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateFirmwareBaseline: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareBaselineId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateFirmwareBaseline"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareBaseline"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteFirmwareBaseline: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareBaselineId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    checkFirmwareBaselineCompliance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareBaselineId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FirmwareServerSelection"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareBinaries: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareBinaryPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createFirmwareBinary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateFirmwareBinary"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareBinary"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareBinary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareBinaryId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareBinary"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteFirmwareBinary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareBinaryId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareCampaigns: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createFirmwareCampaign: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateFirmwareCampaign"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareCampaign: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                campaignId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteFirmwareCampaign: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                campaignId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    abortFirmwareCampaign: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                campaignId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FirmwareCampaignReason"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    pauseFirmwareCampaign: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                campaignId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FirmwareCampaignReason"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    resumeFirmwareCampaign: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                campaignId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FirmwareCampaignResume"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareCatalogs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareCatalogPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createFirmwareCatalogs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateFirmwareCatalog"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareCatalog"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareCatalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareCatalogId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareCatalog"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateFirmwareCatalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareCatalogId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateFirmwareCatalog"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirmwareCatalog"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteFirmwareCatalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareCatalogId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getGlobalFirmwareConfiguration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GlobalFirmwareUpgradeConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateGlobalFirmwareConfiguration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateGlobalFirmwareUpgradeConfiguration"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GlobalFirmwareUpgradeConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareConfirmations: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwareConfirmation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                confirmationId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    confirmFirmwareUpgrade: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                confirmationId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FirmwareConfirm"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    denyFirmwareUpgrade: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                confirmationId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    postponeFirmwareUpgrade: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                confirmationId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FirmwarePostpone"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwarePolicies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerFirmwareUpgradePolicyPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createFirmwarePolicy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateServerFirmwareUpgradePolicy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerFirmwareUpgradePolicy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    applyFirmwarePoliciesWithServerInstanceGroups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerFirmwareUpgradePolicyApplyResult"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    applyFirmwarePoliciesWithoutServerInstanceGroups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerFirmwareUpgradePolicyApplyResult"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFirmwarePolicyInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwarePolicyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerFirmwareUpgradePolicy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteFirmwarePolicy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwarePolicyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateFirmwarePolicy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwarePolicyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateServerFirmwareUpgradePolicy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerFirmwareUpgradePolicy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    generateFirmwarePolicyAudit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwarePolicyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerFirmwareUpgradePolicyAudit"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    searchFirmwareBaselines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SearchFirmwareBinary"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IServerFirmwareBinaryResponse"];
                 };
             };
             default: components["responses"]["Error"];
@@ -6040,6 +12687,56 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Infrastructure"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureResourceUtilizationDetailed: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GetResourceUtilizationDetailed"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InfrastructureResourceUtilizationResponse"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureResourceUtilizationSummary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GetResourceUtilizationSummarized"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InfrastructureResourceUtilizationSummaryResponse"];
                 };
             };
             default: components["responses"]["Error"];
@@ -6279,6 +12976,206 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getInfrastructureBuckets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BucketPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createInfrastructureBucket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateBucket"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Bucket"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureBucket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                bucketId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Bucket"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteBucket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                bucketId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getBucketConfigInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                bucketId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BucketConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateBucket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                bucketId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateBucket"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BucketConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getBucketCredentials: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                bucketId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BucketCredentials"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateBucketMeta: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                bucketId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateBucketMeta"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Bucket"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getInfrastructureConfigInfo: {
         parameters: {
             query?: never;
@@ -6325,6 +13222,786 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Infrastructure"];
                 };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureDriveGroups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriveGroupPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createDriveGroup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateDriveGroup"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriveGroup"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDriveGroup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriveGroup"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteDriveGroup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateDriveGroup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateDriveGroup"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriveGroup"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureDrives: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDrivePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createDrive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateSharedDrive"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDrive"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureDrive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDrive"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteDrive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateDriveServerInstanceGroupHostsBulk: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SharedDriveHostsModifyBulk"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDriveHosts"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDriveConfigInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDriveConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    patchDriveConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateSharedDrive"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDrive"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDriveHosts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDriveHosts"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    patchDriveMeta: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateSharedDriveMeta"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDrive"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDriveSnapshots: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDriveSnapshot"][];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createDriveSnapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDriveSnapshot"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteDriveSnapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeleteSharedDriveSnapshot"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    restoreDriveToSnapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                driveId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RestoreSharedDriveSnapshot"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureFileShares: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileSharePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createInfrastructureFileShare: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateFileShare"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShare"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureFileShare: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShare"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteFileShare: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateFileShareInstanceArrayHostsBulk: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FileShareHostsModifyBulk"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShareHosts"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFileShareConfigInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShareConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateFileShareConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateFileShare"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShareConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFileShareHosts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShareHosts"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    patchFileShareMeta: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateFileShareMeta"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShare"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getFileShareSnapshots: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShareSnapshot"][];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createFileShareSnapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileShareSnapshot"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteFileShareSnapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeleteFileShareSnapshot"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    restoreFileShareToSnapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+                fileShareId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RestoreFileShareSnapshot"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: components["responses"]["Error"];
         };
@@ -6461,6 +14138,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServerInstancePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createServerInstance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ServerInstanceCreate"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstance"];
                 };
             };
             default: components["responses"]["Error"];
@@ -7003,6 +14707,33 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    updateLogicalNetworkProfile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateLogicalNetworkProfile"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogicalNetworkProfile"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getLogicalNetworks: {
         parameters: {
             query?: never;
@@ -7486,6 +15217,31 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    login2FA: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TwoFactorAuthenticationToken"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     logout: {
         parameters: {
             query?: never;
@@ -7502,6 +15258,240 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["LogoutRequest"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getNetworkDeviceBGPConfigurationTemplates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceBGPConfigurationTemplatePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createNetworkDeviceBGPConfigurationTemplate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateNetworkDeviceBGPConfigurationTemplate"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceBGPConfigurationTemplate"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getNetworkDeviceBGPConfigurationTemplate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceBGPConfigurationTemplateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceBGPConfigurationTemplate"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteNetworkDeviceBGPConfigurationTemplate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceBGPConfigurationTemplateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateNetworkDeviceBGPConfigurationTemplate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceBGPConfigurationTemplateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateNetworkDeviceBGPConfigurationTemplate"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceBGPConfigurationTemplate"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getNetworkDeviceLinkAggregationConfigurationTemplates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceLinkAggregationConfigurationTemplatePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createNetworkDeviceLinkAggregationConfigurationTemplate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateNetworkDeviceLinkAggregationConfigurationTemplate"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceLinkAggregationConfigurationTemplate"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getNetworkDeviceLinkAggregationConfigurationTemplate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceLinkAggregationConfigurationTemplateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceLinkAggregationConfigurationTemplate"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteNetworkDeviceLinkAggregationConfigurationTemplate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceLinkAggregationConfigurationTemplateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateNetworkDeviceLinkAggregationConfigurationTemplate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceLinkAggregationConfigurationTemplateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateNetworkDeviceLinkAggregationConfigurationTemplate"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceLinkAggregationConfigurationTemplate"];
                 };
             };
             default: components["responses"]["Error"];
@@ -7548,6 +15538,146 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["NetworkDevice"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getNetworkDevicesDefaultSecrets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceDefaultSecretsPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createNetworkDeviceDefaultSecrets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateNetworkDeviceDefaultSecrets"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceDefaultSecrets"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getNetworkDeviceDefaultSecretsInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceDefaultSecretsId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceDefaultSecrets"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteNetworkDeviceDefaultSecrets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceDefaultSecretsId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateNetworkDeviceDefaultSecrets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceDefaultSecretsId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateNetworkDeviceDefaultSecrets"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceDefaultSecrets"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getNetworkDeviceDefaultSecretsCredentials: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceDefaultSecretsId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkDeviceDefaultSecretsCredentials"];
                 };
             };
             default: components["responses"]["Error"];
@@ -7761,6 +15891,27 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    resetNetworkDevice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     revertNetworkDeviceFailedState: {
         parameters: {
             query?: never;
@@ -7824,6 +15975,27 @@ export interface operations {
         responses: {
             /** @description Success */
             200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    enableNetworkDeviceSyslog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkDeviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8042,6 +16214,27 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    acceptNetworkFabricDeploy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkFabricId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     activateNetworkFabric: {
         parameters: {
             query?: never;
@@ -8061,6 +16254,54 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["NetworkFabric"];
                 };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deployNetworkFabric: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkFabricId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NetworkFabricDeployOptions"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    rejectNetworkFabricDeploy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                networkFabricId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: components["responses"]["Error"];
         };
@@ -8417,6 +16658,73 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getPermissions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PermissionList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createPermission: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreatePermission"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Permission"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deletePermission: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                permissionName: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getConnectRules: {
         parameters: {
             query?: never;
@@ -8432,6 +16740,372 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getPublicSignupDisabled: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PublicSignupDisabled"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getResourcePools: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResourcePoolPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createResourcePool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateResourcePool"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResourcePool"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getUserResourcePools: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    }[];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    addResourcePoolUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+                resourcePoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    removeResourcePoolUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+                resourcePoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getResourcePool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResourcePool"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateResourcePool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateResourcePool"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResourcePool"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteResourcePool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    addServerToResourcePool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    removeServerFromResourcePool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getResourcePoolServers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": number[];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    addSubnetPoolToResourcePool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+                subnetPoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    removeSubnetPoolFromResourcePool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+                subnetPoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getResourcePoolSubnetPools: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": number[];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getResourcePoolUsers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                resourcePoolId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    }[];
+                };
             };
             default: components["responses"]["Error"];
         };
@@ -8555,6 +17229,123 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getSecrets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SecretPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createSecret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateSecret"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Secret"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getSecret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Secret"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateSecret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateSecret"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Secret"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteSecret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServerInstanceGroup: {
         parameters: {
             query?: never;
@@ -8595,6 +17386,75 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    startServerInstanceGroup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceGroupConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    stopServerInstanceGroup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceGroupConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    suspendServerInstanceGroup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceGroupConfiguration"];
+                };
             };
             default: components["responses"]["Error"];
         };
@@ -8644,6 +17504,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServerInstanceGroupConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceGroupNetworkConfiguration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkEndpointGroup"];
                 };
             };
             default: components["responses"]["Error"];
@@ -8768,6 +17651,76 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServerInstanceGroupNetworkConnection"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceGroupDriveGroups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriveGroupList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceGroupInterfaces: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceGroupInterfacePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceGroupInterface: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+                interfaceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceGroupInterface"];
                 };
             };
             default: components["responses"]["Error"];
@@ -8953,6 +17906,31 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    replaceServerInstance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReplaceServerInstance"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     resetServerInstance: {
         parameters: {
             query?: never;
@@ -9042,6 +18020,76 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServerInstanceCredentials"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceDrives: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriveList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceInterfaces: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceInterfacePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceInterface: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+                interfaceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceInterface"];
                 };
             };
             default: components["responses"]["Error"];
@@ -9254,6 +18302,242 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    registerServersFromCsv: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RegisterServersFromCsv"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServersRegistered"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    registerProductionServer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RegisterProductionServer"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisterServerResponse"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    scanServers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ScanServers"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getCleaningCertificates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CleaningCertificatePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getCleaningCertificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                cleaningCertificateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CleaningCertificate"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerCleanupPolicies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerCleanupPolicyPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createServerCleanupPolicy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateServerCleanupPolicy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerCleanupPolicy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerCleanupPolicyInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverCleanupPolicyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerCleanupPolicy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteServerCleanupPolicy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverCleanupPolicyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerCleanupPolicy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverCleanupPolicyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateServerCleanupPolicy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerCleanupPolicy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServersDefaultCredentials: {
         parameters: {
             query?: never;
@@ -9390,6 +18674,54 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ServerDefaultCredentialsCredentials"];
                 };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    upgradeFirmwareOfServersBatch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchServerFirmwareUpgrade"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchServerFirmwareUpgradeResponse"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    generateServersFirmwareUpgradeAudit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GenerateFirmwareUpgradeAudit"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: components["responses"]["Error"];
         };
@@ -9576,6 +18908,56 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getServerScan: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                jobId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerScanResult"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    registerScannedServers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                jobId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RegisterScannedServers"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServersRegistered"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServersStatistics: {
         parameters: {
             query?: never;
@@ -9592,6 +18974,73 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServerStatistics"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getUnknownMachines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnknownMachinePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteUnknownMachine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                unknownMachineId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    importUnmanagedServer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ServerUnmanagedImport"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Server"];
                 };
             };
             default: components["responses"]["Error"];
@@ -9712,6 +19161,121 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    clearServerEventLog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    connectServerInterface: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ServerConnectInterface"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    ejectServerVirtualMedia: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerEnableSnmp: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": number;
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    resetServerToFactoryDefaults: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServerPowerStatus: {
         parameters: {
             query?: never;
@@ -9756,6 +19320,33 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    manageServer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ManageServer"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Server"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     reRegisterServer: {
         parameters: {
             query?: never;
@@ -9779,6 +19370,152 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    resetServerBmc: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    rotateServerCredentials: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    sendServerNmi: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    setServerInterfacesDefaultFabric: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ServerInterfacesDefaultFabric"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    setServerInterfacesRedundancyGroup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ServerInterfacesRedundancyGroup"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    setServerMaintenance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ServerMaintenance"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Server"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     setServerPowerState: {
         parameters: {
             query?: never;
@@ -9793,6 +19530,27 @@ export interface operations {
                 "application/json": components["schemas"]["ServerPowerSet"];
             };
         };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    enableServerSyslog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
         responses: {
             /** @description Success */
             204: {
@@ -9854,6 +19612,102 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getServerBios: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerBios: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateServerBios"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerBootOrder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerBootOrder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateServerBootOrder"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServerCapabilities: {
         parameters: {
             query?: never;
@@ -9900,6 +19754,266 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getServerEventLog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    batchScheduleServerFirmwareUpgrade: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchScheduleServerFirmwareUpgrade"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    fetchAndUpdateServerFirmwareAvailableVersions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    scheduleServerFirmwareUpgrade: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ScheduleFirmwareUpgrade"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerFirmwareInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    upgradeFirmwareOfServer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerComponents: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerComponentPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerComponentInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+                componentId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerComponent"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerComponent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+                componentId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateServerComponent"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerComponent"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    upgradeFirmwareOfServerComponent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+                serverComponentId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FirmwareUpgrade"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerFirmwareInventory: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServerRemoteConsoleInfo: {
         parameters: {
             query?: never;
@@ -9919,6 +20033,48 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["RemoteConsoleInfo"];
                 };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerSensors: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerTypeSuggestions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: components["responses"]["Error"];
         };
@@ -10222,6 +20378,380 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStorages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoragePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createStorage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateStorage"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisterStorageResponse"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStoragesStatistics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoragesStatistics"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStorage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Storage"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteStorage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateStorage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateStorage"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Storage"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    discoverStorage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    trustStorageCertificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Storage"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStorageBuckets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BucketPaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStorageCredentials: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StorageCredentials"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStorageDrives: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedDrivePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStorageFileShares: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileSharePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStorageInterfaces: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StorageInterfacePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStorageInterface: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+                interfaceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StorageInterface"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateStorageInterface: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+                interfaceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateStorageInterface"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StorageInterface"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getStorageStatistics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                storageId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StorageStatistics"];
+                };
             };
             default: components["responses"]["Error"];
         };
@@ -10531,7 +21061,116 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    disableUser2FA: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    enableUser2FA: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TwoFactorAuthenticationToken"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    generateUser2FASecret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TwoFactorAuthenticationSecret"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateUserPassword: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserUpdatePassword"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     regenerateUserApiKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    regenerateUserJwtSalt: {
         parameters: {
             query?: never;
             header?: never;
@@ -10703,6 +21342,60 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    changeUserAccount: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeUserAccount"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    suspendUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserSuspend"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserSuspendReason"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     unarchiveUser: {
         parameters: {
             query?: never;
@@ -10721,6 +21414,50 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["User"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    unsuspendUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getUserConfiguration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserConfiguration"];
                 };
             };
             default: components["responses"]["Error"];
@@ -10749,6 +21486,242 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["UserConfiguration"];
                 };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getUserSshKeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserSSHKeysList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    addUserSshKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateUserSSHKey"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserSSHKeys"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getUserSshKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+                keyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserSSHKeys"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteUserSshKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+                keyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getUserSuspendReasons: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserSuspendReasonList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getVariables: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VariablePaginatedList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createVariable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateVariable"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Variable"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getVariable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Variable"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateVariable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateVariable"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Variable"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteVariable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: components["responses"]["Error"];
         };

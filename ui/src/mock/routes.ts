@@ -38,6 +38,9 @@ function page<T extends object>(list: T[], q: URLSearchParams) {
 
 const jobIn = (status: string): Handler => ({ id }) => void Object.assign(find(d.jobs, (j) => j.jobId === id), { status, error: null, percent: 0 });
 
+/** A change of its connections moves a group's revision. */
+const moved = (id: number) => void find(d.groups, (g) => g.id === id).revision++;
+
 const ROUTES: [string, Handler][] = [
   ['GET /user', () => (signedIn ? d.user : refuse(401, 'Sign in first.'))],
   ['POST /login', ({ body }) => (body.properties?.password ? ((signedIn = true), d.user) : refuse(401, 'E-mail or password is wrong.'))],
@@ -89,10 +92,11 @@ const ROUTES: [string, Handler][] = [
     const c = { id: body.logicalNetworkId, tagged: body.tagged, accessMode: 'l2' as const, mtu: body.mtu, providesDefaultRoute: body.providesDefaultRoute ?? false, redundancy: body.redundancy ?? null };
     if (!c.tagged && (d.connections[id] ?? []).some((x) => !x.tagged)) refuse(400, 'connections: a second untagged network on the same ports.');
     (d.connections[id] ??= []).push(c);
+    moved(id);
     return c;
   }],
-  ['PATCH /server-instance-groups/:id/config/networking/connections/:sub', ({ id, sub, body }) => Object.assign(find(d.connections[id] ?? [], (c) => c.id === String(sub)), body)],
-  ['DELETE /server-instance-groups/:id/config/networking/connections/:sub', ({ id, sub }) => void (d.connections[id] = (d.connections[id] ?? []).filter((c) => c.id !== String(sub)))],
+  ['PATCH /server-instance-groups/:id/config/networking/connections/:sub', ({ id, sub, body }) => (moved(id), Object.assign(find(d.connections[id] ?? [], (c) => c.id === String(sub)), body))],
+  ['DELETE /server-instance-groups/:id/config/networking/connections/:sub', ({ id, sub }) => void (moved(id), (d.connections[id] = (d.connections[id] ?? []).filter((c) => c.id !== String(sub))))],
   ['GET /logical-networks', ({ query }) => page(d.networks, query)],
   ['GET /logical-networks/:id', ({ id }) => find(d.networks, (n) => n.id === id)],
   ['PATCH /logical-networks/:id', ({ id, body }) => Object.assign(find(d.networks, (n) => n.id === id), body)],

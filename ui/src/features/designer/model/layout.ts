@@ -4,7 +4,8 @@ import type { Doc, Key, Position } from './doc';
 export const CARD = { width: 264, height: 152, gap: 48 };
 export const STORE = { width: 264, height: 76, gap: 48 };
 export const RAIL = { height: 44, pitch: 68, left: 0, pill: 232 };
-const COLUMNS = 4;
+/** About as wide as high, however many there are; never narrower than four. */
+const columns = (n: number) => Math.max(4, Math.ceil(Math.sqrt(n)));
 const GRID = 8;
 export const snap = (v: number) => Math.round(v / GRID) * GRID;
 
@@ -16,15 +17,16 @@ export function autoLayout(doc: Doc): Record<Key, Position> {
   const networks = Object.keys(doc.networks);
   networks.forEach((key, i) => (out[key] = { x: RAIL.left, y: i * RAIL.pitch }));
   const top = railsBottom(networks.length) + 40;
+  const wide = columns(Object.keys(doc.groups).length);
   Object.keys(doc.groups).forEach((key, i) => {
-    const row = Math.floor(i / COLUMNS);
+    const row = Math.floor(i / wide);
     out[key] = {
-      x: snap(RAIL.left + RAIL.pill + 48 + (i % COLUMNS) * (CARD.width + CARD.gap) + (row % 2 ? (CARD.width + CARD.gap) / 2 : 0)),
+      x: snap(RAIL.left + RAIL.pill + 48 + (i % wide) * (CARD.width + CARD.gap) + (row % 2 ? (CARD.width + CARD.gap) / 2 : 0)),
       y: snap(top + row * (CARD.height + CARD.gap)),
     };
   });
   const bottom = Math.max(top - CARD.gap, ...Object.keys(doc.groups).map((k) => out[k].y + CARD.height)) + 72;
-  Object.keys(doc.stores).forEach((key, i) => (out[key] = { x: snap(RAIL.left + RAIL.pill + 48 + (i % COLUMNS) * (STORE.width + STORE.gap)), y: snap(bottom + Math.floor(i / COLUMNS) * (STORE.height + STORE.gap)) }));
+  Object.keys(doc.stores).forEach((key, i) => (out[key] = { x: snap(RAIL.left + RAIL.pill + 48 + (i % wide) * (STORE.width + STORE.gap)), y: snap(bottom + Math.floor(i / wide) * (STORE.height + STORE.gap)) }));
   return out;
 }
 
@@ -32,6 +34,7 @@ const overlaps = (a: Position, b: Position) => Math.abs(a.x - b.x) < CARD.width 
 
 /** A free place for something new; what is placed already stays where it is. */
 export function placeNew(doc: Doc, key: Key): Position {
+  const wide = columns(Object.keys(doc.groups).length);
   if (key in doc.networks) {
     const ys = Object.keys(doc.networks).filter((k) => k !== key).map((k) => doc.positions[k]?.y ?? -RAIL.pitch);
     // Between the rails and the cards; cards are moved down by the caller when there is no room.
@@ -42,14 +45,14 @@ export function placeNew(doc: Doc, key: Key): Position {
     const cards = Object.keys(doc.groups).filter((k) => doc.positions[k]).map((k) => doc.positions[k].y + CARD.height);
     const below = snap(Math.max(railsBottom(Object.keys(doc.networks).length), ...cards) + 72);
     for (let i = 0; ; i++) {
-      const spot = { x: snap(RAIL.left + RAIL.pill + 48 + (i % COLUMNS) * (STORE.width + STORE.gap)), y: below + Math.floor(i / COLUMNS) * (STORE.height + STORE.gap) };
+      const spot = { x: snap(RAIL.left + RAIL.pill + 48 + (i % wide) * (STORE.width + STORE.gap)), y: below + Math.floor(i / wide) * (STORE.height + STORE.gap) };
       if (!others.some((p) => Math.abs(p.x - spot.x) < STORE.width + 16 && Math.abs(p.y - spot.y) < STORE.height + 16)) return spot;
     }
   }
   const placed = Object.keys(doc.groups).filter((k) => k !== key && doc.positions[k]).map((k) => doc.positions[k]);
   const top = snap(Math.max(railsBottom(Object.keys(doc.networks).length), railsBottom(2)) + 40);
   for (let i = 0; ; i++) {
-    const spot = { x: snap(RAIL.left + RAIL.pill + 48 + (i % COLUMNS) * (CARD.width + CARD.gap)), y: top + Math.floor(i / COLUMNS) * (CARD.height + CARD.gap) };
+    const spot = { x: snap(RAIL.left + RAIL.pill + 48 + (i % wide) * (CARD.width + CARD.gap)), y: top + Math.floor(i / wide) * (CARD.height + CARD.gap) };
     if (!placed.some((p) => overlaps(p, spot))) return spot;
   }
 }
