@@ -1,6 +1,7 @@
 //! The smaller kinds of the interface: what they keep, what they refuse, and who may see them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
+#[macro_use]
 mod deploy_rig;
 mod db {
     pub use store::Database;
@@ -478,17 +479,6 @@ async fn profiles_change_and_use_is_told(rig: Rig) {
     assert_eq!((other.status.as_u16(), &other.body["details"][0]["field"]), (400, &json!("userIdOwner")));
 }
 
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        /// Each on SQLite and on PostgreSQL.
-        mod on {
-            $(#[tokio::test]
-            async fn $name() {
-                crate::testing::both(|db| async { super::$name(crate::deploy_rig::rig(db).await).await }).await;
-            })*
-        }
-    };
-}
 on_both! {
     secrets_and_variables_are_their_owners,
     zones_and_their_names,

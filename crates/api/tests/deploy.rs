@@ -1,6 +1,7 @@
 //! From a drawn design to jobs, and from the end of the jobs to what is deployed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
+#[macro_use]
 mod deploy_rig;
 mod db {
     pub use store::Database;
@@ -431,17 +432,6 @@ async fn strategies_of_a_live_network_change(rig: Rig) {
     assert_eq!(rig.plan(id, false).await["changes"], json!([]));
 }
 
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        /// Each on SQLite and on PostgreSQL.
-        mod on {
-            $(#[tokio::test]
-            async fn $name() {
-                crate::testing::both(|db| async { super::$name(crate::deploy_rig::rig(db).await).await }).await;
-            })*
-        }
-    };
-}
 on_both! {
     strategies_of_a_live_network_change,
     what_is_chosen_by_hand_is_what_is_taken,

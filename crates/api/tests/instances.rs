@@ -1,6 +1,7 @@
 //! Instances that run: power, credentials, reinstallation, and who may see them. Numbers at a glance.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
+#[macro_use]
 mod deploy_rig;
 mod db {
     pub use store::Database;
@@ -222,17 +223,6 @@ async fn a_site_controller_enrols_with_a_token_that_is_shown_once(rig: Rig) {
     rig.ok(404, "POST", "/sites/9/enrolment-tokens", Value::Null).await;
 }
 
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        /// Each on SQLite and on PostgreSQL.
-        mod on {
-            $(#[tokio::test]
-            async fn $name() {
-                crate::testing::both(|db| async { super::$name(crate::deploy_rig::rig(db).await).await }).await;
-            })*
-        }
-    };
-}
 on_both! {
     power_is_a_job_that_the_tenant_sees,
     credentials_are_those_of_the_installation_and_reading_them_is_noted,

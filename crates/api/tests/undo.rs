@@ -1,6 +1,7 @@
 //! Ways back: revert, cancel, and what unfinished deploys leave.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
+#[macro_use]
 mod deploy_rig;
 mod db {
     pub use store::Database;
@@ -184,17 +185,6 @@ async fn what_a_site_did_after_the_cancel_is_not_overlooked(rig: Rig) {
     assert_eq!(rig.plan(id, false).await["changes"], json!([]));
 }
 
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        /// Each on SQLite and on PostgreSQL.
-        mod on {
-            $(#[tokio::test]
-            async fn $name() {
-                crate::testing::both(|db| async { super::$name(crate::deploy_rig::rig(db).await).await }).await;
-            })*
-        }
-    };
-}
 on_both! {
     a_reverted_design_is_what_is_deployed,
     a_change_of_what_was_marked_for_deletion_keeps_it,

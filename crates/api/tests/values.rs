@@ -1,6 +1,7 @@
 //! Variables and secrets reach the templates of those who may use them, and nobody else's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
+#[macro_use]
 mod deploy_rig;
 mod db {
     pub use store::Database;
@@ -97,17 +98,6 @@ async fn a_tenants_template_shows_nobody_elses_secrets(rig: Rig) {
     assert_eq!(rig.sealer.for_site(1).open(value).unwrap().0, "mine");
 }
 
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        /// Each on SQLite and on PostgreSQL.
-        mod on {
-            $(#[tokio::test]
-            async fn $name() {
-                crate::testing::both(|db| async { super::$name(crate::deploy_rig::rig(db).await).await }).await;
-            })*
-        }
-    };
-}
 on_both! {
     templates_get_their_values,
     a_tenants_template_shows_nobody_elses_secrets,

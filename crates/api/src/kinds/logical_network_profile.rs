@@ -1,6 +1,6 @@
 //! Templates of logical networks.
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, PaginatorTrait};
+use sea_orm::{ActiveValue::Set, EntityTrait, PaginatorTrait};
 use serde_json::{Value, json};
 use store::entity::{logical_network_profile as profile, network_fabric};
 
@@ -8,9 +8,9 @@ use crate::{
     context::{Ctx, Reply},
     error::ApiError,
     kinds::{
-        edit, list,
+        edit, insert, list,
         logical_network::{check_mtu, read_blocks, wire_blocks},
-        record,
+        remove,
     },
     routes,
 };
@@ -63,34 +63,24 @@ async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
 
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let fabric_id = ctx.need_int("fabricId")?;
-    let txn = ctx.app.db().begin().await?;
-    if network_fabric::Entity::find_by_id(fabric_id).one(&txn).await?.is_none() {
+    let db = &ctx.app.db().read;
+    if network_fabric::Entity::find_by_id(fabric_id).one(db).await?.is_none() {
         return Err(ApiError::field("fabricId", format!("there is no fabric {fabric_id}")));
     }
     let label = match ctx.text("label") {
         Some(label) => model::validate::label("label", label)?,
-        None => format!("profile-{}", profile::Entity::find().count(&txn).await? + 1),
+        None => format!("profile-{}", profile::Entity::find().count(db).await? + 1),
     };
     let mut blocks = read_blocks(&ctx)?;
     blocks["mtu"] = json!(check_mtu(ctx.int("mtu"))?);
     let mut row = profile::new();
     row.name = Set(ctx.text("name").unwrap_or(&label).to_owned());
-    row.label = Set(label);
+    row.label = Set(label.clone());
     row.kind = Set(ctx.need_text("kind")?.to_owned());
     row.fabric_id = Set(fabric_id);
     row.blocks = Set(blocks);
     row.annotations = Set(json!({}));
-    let made = row.insert(&txn).await?;
-    record(
-        &ctx,
-        &txn,
-        "logical_network_profile.create",
-        format!("Network profile {} created", made.label),
-        ("logical_network_profile", made.id),
-        json!({}),
-    )
-    .await?;
-    txn.commit().await?;
+    let made = insert(&ctx, row, "logical_network_profile", &label, wire).await?;
     Ok(Reply::Tagged(wire(&made), made.revision))
 }
 
@@ -122,18 +112,8 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
 
 async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     let found = find(&ctx).await?;
-    ctx.check_revision(found.revision)?;
     let txn = ctx.app.db().begin().await?;
-    profile::Entity::delete_by_id(found.id).exec(&txn).await?;
-    record(
-        &ctx,
-        &txn,
-        "logical_network_profile.delete",
-        format!("Network profile {} deleted", found.label),
-        ("logical_network_profile", found.id),
-        json!({}),
-    )
-    .await?;
+    remove(&ctx, &txn, &found, ("logical_network_profile", &found.label), wire).await?;
     txn.commit().await?;
     Ok(Reply::Empty)
 }

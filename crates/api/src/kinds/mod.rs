@@ -64,6 +64,7 @@ pub mod server_firmware;
 pub mod server_instance;
 pub mod server_instance_group;
 pub mod server_instance_group_action;
+pub mod server_instance_interface;
 pub mod server_interface_action;
 pub mod server_maintenance;
 pub mod server_power;
@@ -169,6 +170,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         server_instance::ROUTES,
         server_instance_group::ROUTES,
         server_instance_group_action::ROUTES,
+        server_instance_interface::ROUTES,
         server_interface_action::ROUTES,
         server_maintenance::ROUTES,
         server_power::ROUTES,
@@ -275,16 +277,38 @@ where
     M::Entity: EntityTrait<Model = M, ActiveModel = M::Active>,
     M::Active: ActiveModelTrait<Entity = M::Entity> + Send,
 {
-    ctx.check_revision(found.revision())?;
     let txn = ctx.app.db().begin().await?;
+    let (kind, name) = object;
+    let subject = format!("{} {name}", kind.replace('_', " "));
+    let after = edit_in(ctx, &txn, found, (kind, &subject), verb, wire, change).await?;
+    txn.commit().await?;
+    Ok(after)
+}
+
+/// The same in the caller's transaction. `object` is its kind, and how the event's title begins.
+pub(crate) async fn edit_in<M, C>(
+    ctx: &Ctx,
+    txn: &C,
+    found: &M,
+    object: (&str, &str),
+    verb: &str,
+    wire: impl Fn(&M) -> Value,
+    change: impl FnOnce(&mut M::Active),
+) -> Result<M, ApiError>
+where
+    M: Revisioned + FromQueryResult + IntoActiveModel<M::Active>,
+    M::Entity: EntityTrait<Model = M, ActiveModel = M::Active>,
+    M::Active: ActiveModelTrait<Entity = M::Entity> + Send,
+    C: ConnectionTrait,
+{
+    ctx.check_revision(found.revision())?;
     let mut row = found.edit();
     change(&mut row);
-    let after = cas(&txn, found, row).await?.ok_or_else(|| ApiError::stale(found.revision() + 1))?;
-    let (kind, name) = object;
-    let title = format!("{} {name}: {}", kind.replace('_', " "), verb.replace('_', " "));
+    let after = cas(txn, found, row).await?.ok_or_else(|| ApiError::stale(found.revision() + 1))?;
+    let (kind, subject) = object;
+    let title = format!("{subject}: {}", verb.replace('_', " "));
     let context = json!({"before": wire(found), "after": wire(&after)});
-    record(ctx, &txn, &format!("{kind}.{verb}"), title, (kind, after.id()), context).await?;
-    txn.commit().await?;
+    record(ctx, txn, &format!("{kind}.{verb}"), title, (kind, after.id()), context).await?;
     Ok(after)
 }
 

@@ -10,11 +10,8 @@ use sea_orm::{
     sea_query::Expr,
 };
 use serde_json::{Map, Value, json};
-use store::{
-    entity::{
-        endpoint_interface, fabric_device, fabric_link, network_device, network_device_port, server_interface, site,
-    },
-    list::{Revisioned, cas},
+use store::entity::{
+    endpoint_interface, fabric_device, fabric_link, network_device, network_device_port, server_interface, site,
 };
 
 use crate::{
@@ -22,7 +19,7 @@ use crate::{
     error::ApiError,
     facts,
     kinds::{
-        list,
+        edit_in, list,
         network_device_upkeep::refuse_carrying,
         record,
         server::{seen, take_shown},
@@ -153,14 +150,9 @@ async fn change<C: ConnectionTrait>(
     verb: &str,
     edit: impl FnOnce(&mut network_device::ActiveModel),
 ) -> Result<network_device::Model, ApiError> {
-    ctx.check_revision(found.revision)?;
-    let mut row = found.edit();
-    edit(&mut row);
-    let after = cas(txn, found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    let subject = format!("Switch {}", found.name);
+    let after = edit_in(ctx, txn, found, ("network_device", &subject), verb, wire, edit).await?;
     facts::network_device(txn, ctx.app.sealer(), after.id).await?;
-    let title = format!("Switch {}: {}", after.name, verb.replace('_', " "));
-    let context = json!({"before": wire(found), "after": wire(&after)});
-    record(ctx, txn, &format!("network_device.{verb}"), title, ("network_device", after.id), context).await?;
     Ok(after)
 }
 

@@ -1,15 +1,13 @@
 //! Fabrics: switches that are managed together.
 
-use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use serde_json::{Value, json};
 use store::entity::{fabric_device, logical_network, network_fabric, site};
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{edit, list, record},
+    kinds::{edit, insert, list, remove},
     planning::design,
     routes,
 };
@@ -62,29 +60,19 @@ async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
 
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let site_id = ctx.need_int("siteId")?;
+    let name = model::validate::name("name", ctx.need_text("name")?)?;
     if site::Entity::find_by_id(site_id).one(&ctx.app.db().read).await?.is_none() {
         return Err(ApiError::field("siteId", format!("there is no site {site_id}")));
     }
     let mut row = network_fabric::new();
-    row.name = Set(model::validate::name("name", ctx.need_text("name")?)?);
+    row.name = Set(name.clone());
     row.description = Set(ctx.text("description").map(str::to_owned));
     row.site_id = Set(site_id);
     row.status = Set("draft".into());
     row.configuration =
         Set(ctx.body.get("fabricConfiguration").cloned().unwrap_or_else(|| json!({"fabricType": "ethernet"})));
     row.extra = Set(json!({}));
-    let txn = ctx.app.db().begin().await?;
-    let made = row.insert(&txn).await?;
-    record(
-        &ctx,
-        &txn,
-        "network_fabric.create",
-        format!("Fabric {} created", made.name),
-        ("network_fabric", made.id),
-        json!({}),
-    )
-    .await?;
-    txn.commit().await?;
+    let made = insert(&ctx, row, "network_fabric", &name, wire).await?;
     Ok(Reply::Tagged(wire(&made), made.revision))
 }
 
@@ -142,10 +130,7 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
             found.name
         )));
     }
-    network_fabric::Entity::delete_by_id(found.id).exec(&txn).await?;
-    let title = format!("Fabric {} deleted", found.name);
-    let object = ("network_fabric", found.id);
-    record(&ctx, &txn, "network_fabric.delete", title, object, json!({"before": wire(&found)})).await?;
+    remove(&ctx, &txn, &found, ("network_fabric", &found.name), wire).await?;
     txn.commit().await?;
     Ok(Reply::Empty)
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use store::{
     entity::{server, server_instance, server_interface, server_type},
     event::NewEvent,
-    list::{ListQuery, Revisioned, cas},
+    list::ListQuery,
 };
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     error::ApiError,
     facts,
     kinds::{
-        MAX_ROWS, record, server_cleanup_policy, server_registration,
+        MAX_ROWS, edit_in, record, server_cleanup_policy, server_registration,
         server_wire::{FIELDS, Related, SEARCH},
     },
     routes,
@@ -78,14 +78,9 @@ pub(crate) async fn change<C: ConnectionTrait>(
     verb: &str,
     edit: impl FnOnce(&mut server::ActiveModel),
 ) -> Result<server::Model, ApiError> {
-    ctx.check_revision(found.revision)?;
-    let mut row = found.edit();
-    edit(&mut row);
-    let after = cas(txn, found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+    let subject = format!("Server {}", facts::server_name(found));
+    let after = edit_in(ctx, txn, found, ("server", &subject), verb, brief, edit).await?;
     facts::server(txn, ctx.app.sealer(), after.id).await?;
-    let title = format!("Server {}: {}", facts::server_name(&after), verb.replace('_', " "));
-    let context = json!({"before": brief(found), "after": brief(&after)});
-    record(ctx, txn, &format!("server.{verb}"), title, ("server", after.id), context).await?;
     Ok(after)
 }
 

@@ -5,14 +5,14 @@ use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, Pagi
 use serde_json::{Value, json};
 use store::{
     entity::{ip_allocation, site, subnet},
-    list::{ListQuery, Revisioned, cas},
+    list::ListQuery,
 };
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
     facts,
-    kinds::{MAX_ROWS, list, record},
+    kinds::{MAX_ROWS, edit_in, list, record, remove},
     routes,
 };
 
@@ -172,29 +172,27 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let txn = ctx.app.db().begin().await?;
     let id = ctx.id("subnetId")?;
     let found = subnet::Entity::find_by_id(id).one(&txn).await?.ok_or_else(|| ApiError::not_found("subnet", id))?;
-    ctx.check_revision(found.revision)?;
-    let mut row = found.edit();
-    if let Some(label) = label {
-        row.label = Set(label);
-    }
-    if let Some(name) = name {
-        row.name = Set(name);
-    }
-    for (field, column) in [
-        ("annotations", &mut row.annotations),
-        ("tags", &mut row.tags),
-        ("allocationDenylist", &mut row.denylist),
-        ("childOverlapAllowRules", &mut row.overlap_rules),
-    ] {
-        if let Some(value) = ctx.body.get(field).filter(|v| !v.is_null()) {
-            *column = Set(value.clone());
+    let subject = format!("Subnet {}", found.label);
+    let after = edit_in(&ctx, &txn, &found, ("subnet", &subject), "update", wire, |row| {
+        if let Some(label) = label {
+            row.label = Set(label);
         }
-    }
-    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+        if let Some(name) = name {
+            row.name = Set(name);
+        }
+        for (field, column) in [
+            ("annotations", &mut row.annotations),
+            ("tags", &mut row.tags),
+            ("allocationDenylist", &mut row.denylist),
+            ("childOverlapAllowRules", &mut row.overlap_rules),
+        ] {
+            if let Some(value) = ctx.body.get(field).filter(|v| !v.is_null()) {
+                *column = Set(value.clone());
+            }
+        }
+    })
+    .await?;
     tell_sites(&txn, Some(&found), Some(&after)).await?;
-    let title = format!("Subnet {} changed", after.label);
-    let context = json!({"before": wire(&found), "after": wire(&after)});
-    record(&ctx, &txn, "subnet.update", title, ("subnet", after.id), context).await?;
     txn.commit().await?;
     Ok(Reply::Tagged(wire(&after), after.revision))
 }
@@ -211,17 +209,8 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
             found.label
         )));
     }
-    subnet::Entity::delete_by_id(found.id).exec(&txn).await?;
+    remove(&ctx, &txn, &found, ("subnet", &found.label), wire).await?;
     tell_sites(&txn, Some(&found), None).await?;
-    record(
-        &ctx,
-        &txn,
-        "subnet.delete",
-        format!("Subnet {} deleted", found.label),
-        ("subnet", found.id),
-        json!({"before": wire(&found)}),
-    )
-    .await?;
     txn.commit().await?;
     Ok(Reply::Empty)
 }

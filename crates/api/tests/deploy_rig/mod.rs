@@ -1,6 +1,19 @@
 //! A Global Controller's interface and engine over a small site, with a site that reports what it is told to.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+/// Tests that take a rig, each on SQLite and on PostgreSQL.
+#[allow(unused_macros, reason = "each test file uses its part")]
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on {
+            $(#[tokio::test]
+            async fn $name() {
+                crate::testing::both(|db| async { super::$name(crate::deploy_rig::rig(db).await).await }).await;
+            })*
+        }
+    };
+}
+
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
