@@ -3,6 +3,7 @@
 //! It dials out once and may be cut off for ever: orders that it has taken it finishes, reports wait in its queue, and DHCP, TFTP and HTTP
 //! go on from the facts that it holds.
 
+mod absence;
 mod bmc_work;
 mod config;
 mod entity;
@@ -42,6 +43,8 @@ pub(crate) struct Site {
     pub(crate) sealer: crypto::Sealer,
     pub(crate) facts: facts::Facts,
     pub(crate) equipment: equipment::Equipment,
+    /// Whether what is known here may be long outdated.
+    pub(crate) absence: absence::Absence,
     /// Machines that nobody knows and that the Global Controller was told of: what they showed, and when.
     pub(crate) strangers: session::Strangers,
     pub(crate) images: image::Images,
@@ -87,6 +90,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         facts: facts::Facts::load(&db).await?,
         queue: Queue::new(db.clone()),
         equipment: equipment::Equipment::default(),
+        absence: absence::Absence::load(&db).await?,
         strangers: std::sync::Mutex::default(),
         images: image::Images::new(images_dir.clone()),
         http_base: config.http_base()?,
@@ -171,6 +175,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
             tracing::error!(%error, "the job engine ended");
         }
     });
+    tasks.spawn(absence::note(site.clone(), shutdown.clone()));
     tasks.spawn(power::watch(site.clone(), shutdown.clone()));
     tasks.spawn(image::keep(site.clone(), shutdown.clone()));
     tasks.spawn(session::sweep(site.clone(), shutdown.clone()));

@@ -71,6 +71,7 @@ impl link::client::Site for Line {
     }
 
     async fn message(&self, down: Down) -> Result<(), String> {
+        self.site.absence.news();
         match down {
             Down::Orders(book) => {
                 let jobs = book.jobs.iter().map(|j| j.id).collect();
@@ -117,6 +118,7 @@ impl link::client::Site for Line {
     }
 
     async fn line(&self, broken: Option<String>) {
+        self.site.absence.line(broken.is_none());
         match broken {
             None => tracing::info!("the line to the Global Controller is up"),
             Some(why) => tracing::warn!("the line to the Global Controller is down, work goes on: {why}"),

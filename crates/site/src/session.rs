@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Site,
     entity::{boot_session, boot_session_mac},
+    functions::guard::{Touch, refused},
     power::observe,
 };
 
@@ -171,6 +172,12 @@ impl Site {
             return Ok(false);
         }
         let job = job::Entity::find_by_id(row.job_id).one(db).await?;
+        // Whoever has the server now boots their own disk.
+        let instance = job.as_ref().and_then(|j| j.instance_id);
+        let server = self.facts.server(row.server_id);
+        if self.absence.in_doubt() || server.is_none_or(|s| refused(&s, instance, Touch::Disks).is_some()) {
+            return Ok(false);
+        }
         Ok(job.and_then(|j| JobStatus::parse(&j.status)).is_some_and(|status| !status.is_final()))
     }
 

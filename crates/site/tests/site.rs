@@ -740,3 +740,57 @@ async fn bmcs_are_found_by_range_and_get_passwords_of_their_own() {
     site.stop().await;
     yard.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_was_away_for_long_touches_nothing_before_it_has_heard() {
+    let mut rig = Rig::new(8).await;
+    let yard = rig.yard(2).await;
+    rig.enter(&yard);
+    let site = site::start(rig.site_config()).await.unwrap();
+    let read = rig.order(vec![(ServerInventory::NAME, value(ServerInventory { server_id: 1 }))]).await;
+    rig.succeeded(&read).await;
+    // It begins to erase a free server, and is gone in the middle.
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let serial = &yard.world().servers[0].spec.serial;
+    let fault = serde_json::json!({"selector": {"id": serial, "face": "agent", "operation": "STEP wipe"}, "action": {"type": "hang"}});
+    client.post(format!("http://{}/faults", yard.admin_addr())).json(&fault).send().await.unwrap();
+    let clean = value(ServerClean { server_id: 1, ..ServerClean::default() });
+    let job = rig.order(vec![(ServerClean::NAME, clean)]).await[0];
+    rig.until("it boots", || yard.world().servers[0].with(|s| s.boots) > 0).await;
+    rig.cut().await;
+    site.stop().await;
+    // Days later a tenant has the server, and the site comes back as it was: from a copy, with the line cut.
+    let db = Database::open(&format!("sqlite://{}", rig.dir.path().join("site/site.db").display())).await.unwrap();
+    let old = "UPDATE site_value SET number = number - 172800 WHERE name = 'alive_at'";
+    let done = sea_orm::ConnectionTrait::execute_unprepared(&db.write, old).await.unwrap();
+    assert_eq!(done.rows_affected(), 1);
+    drop(db);
+    rig.server_fact(1, |s| (s.in_use, s.instance_id) = (true, Some(43)));
+    let act = async |action: &str| {
+        let url = format!("http://{}/servers/{serial}/{action}", yard.admin_addr());
+        assert!(client.post(url).send().await.unwrap().status().is_success(), "{action}");
+    };
+    act("power-off").await;
+    let site = site::start(rig.site_config()).await.unwrap();
+    // The tenant's server boots from the network first: it is sent to its own disk, though a session waits for it.
+    let logged = || yard.world().servers[0].with(|s| s.log.iter().filter(|l| l.contains("task clean")).count());
+    let before = logged();
+    act("power-on").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(logged(), before, "the boot image was not started");
+    let boots = yard.world().servers[0].with(|s| s.boots);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(yard.world().servers[0].with(|s| s.boots), boots, "nobody cut its power");
+    assert_eq!(rig.status(job), Some(JobStatus::Running));
+    // It hears what has become of its servers, and gives the job up.
+    rig.connect().await;
+    rig.until("the job is void", || rig.status(job) == Some(JobStatus::ThrownError)).await;
+    let error = rig.global.jobs.lock().unwrap()[&job].error.clone().unwrap();
+    assert!(error.contains("a tenant's operating system is on this server"), "{error}");
+    assert_eq!(yard.world().servers[0].with(|s| s.boots), boots);
+    // Then it works as ever.
+    let read = rig.order(vec![(ServerInventory::NAME, value(ServerInventory { server_id: 2 }))]).await;
+    rig.succeeded(&read).await;
+    site.stop().await;
+    yard.shutdown().await;
+}

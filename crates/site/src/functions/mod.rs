@@ -1,7 +1,7 @@
 //! Job functions of a site, a file each. Each may be cut off anywhere and run again.
 
 mod boot;
-mod guard;
+pub(crate) mod guard;
 mod install_storage;
 mod server_bios;
 mod server_bmc;
@@ -32,12 +32,13 @@ use std::sync::Arc;
 
 use engine::JobFunction;
 
-use crate::Site;
+use crate::{Site, absence::Careful};
 
 /// All of them.
 pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
+    let whole = site;
     let site = || site.clone();
-    vec![
+    let all: Vec<Arc<dyn JobFunction>> = vec![
         Arc::new(server_bios::ServerBiosFunction(site())),
         Arc::new(server_bmc::ServerBmcFunction(site())),
         Arc::new(server_boot_iso::ServerBootIsoFunction(site())),
@@ -69,5 +70,6 @@ pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
         Arc::new(storage_volume::StorageVolumeEnsureFunction(site())),
         Arc::new(switch_apply::SwitchApplyFunction(site())),
         Arc::new(switch_discover::SwitchDiscoverFunction(site())),
-    ]
+    ];
+    all.into_iter().map(|inner| Arc::new(Careful { site: whole.clone(), inner }) as Arc<dyn JobFunction>).collect()
 }
