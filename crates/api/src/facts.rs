@@ -311,6 +311,13 @@ pub async fn storage<C: ConnectionTrait>(txn: &C, sealer: &Sealer, id: Id) -> Re
         Some(stored) => Some(reseal(txn, sealer, row.site_id, &key, "/private_key", stored).await?),
         None => None,
     };
+    let mut options = row.options.as_object().cloned().unwrap_or_default();
+    // Where hosts reach its data is said beside the options.
+    for name in ["iscsiHost", "iscsiPort", "alternateSanIPs"] {
+        if let Some(value) = row.extra.get(name).filter(|v| !v.is_null()) {
+            options.insert(name.to_owned(), value.clone());
+        }
+    }
     let fact = StorageTarget {
         storage_id: row.id,
         name: row.name,
@@ -322,7 +329,7 @@ pub async fn storage<C: ConnectionTrait>(txn: &C, sealer: &Sealer, id: Id) -> Re
         private_key,
         tls_fingerprint: row.tls_fingerprint,
         protocol: row.protocol.as_deref().and_then(BlockProtocol::parse),
-        options: row.options.as_object().cloned().unwrap_or_default(),
+        options,
     };
     put(txn, row.site_id, &key, Fact::Storage(fact)).await
 }
