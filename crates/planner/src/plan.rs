@@ -580,7 +580,7 @@ impl Plan {
                     for e in next.storage.elements.iter_mut().filter(|e| e.id == plan.id) {
                         e.design = design.clone();
                         e.deployed = Some(design.clone());
-                        e.state = plan.after.clone();
+                        e.state.clone_from(&plan.after);
                         e.unfinished.clear();
                     }
                 }
