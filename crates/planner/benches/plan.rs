@@ -1,5 +1,5 @@
 //! 1,000 servers out of 10,000.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 #[path = "../tests/world/mod.rs"]
 mod world;
