@@ -75,8 +75,8 @@ fn who(yard: &Yard, end: &str) -> Option<BTreeSet<String>> {
     all.into_iter().find(|(name, _)| name.contains(end)).map(|(_, who)| who)
 }
 
-fn iqns(names: &[&str]) -> Option<BTreeSet<String>> {
-    Some(names.iter().map(|n| format!("iqn.2026-01.io.steelyard:{n}")).collect())
+fn iqns(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|n| format!("iqn.2026-01.io.steelyard:{n}")).collect()
 }
 
 /// What must hold for every array with volumes. `end` makes, from a key, the words that its name on the array has.
@@ -93,18 +93,18 @@ async fn volumes(yard: &Yard, driver: &dyn Array, end: fn(&str) -> String) {
     assert!(made.wwn.as_ref().is_some_and(|w| w.len() == 32 && w.starts_with('6')), "{made:?}");
     assert_eq!(block.volume_ensure(&volume("drive-1", 10 * GB)).await.unwrap(), made);
     let one = || who(yard, &end("drive-1"));
-    assert_eq!(one(), iqns(&[]));
+    assert_eq!(one(), Some(iqns(&[])));
 
     // A group of two, then of three, then of one: exactly they have access.
     let access = block.access_ensure("drive-1", &[host("a"), host("b")]).await.unwrap();
     assert_eq!(access.hosts.len(), 2);
     assert!(access.hosts.iter().all(|h| h.lun.is_some()) && access.target.is_some() && access.portals.len() >= 2);
-    assert_eq!(one(), iqns(&["a", "b"]));
+    assert_eq!(one(), Some(iqns(&["a", "b"])));
     assert_eq!(block.access_ensure("drive-1", &[host("b"), host("a")]).await.unwrap(), access);
     block.access_ensure("drive-1", &[host("a"), host("b"), host("c")]).await.unwrap();
-    assert_eq!(one(), iqns(&["a", "b", "c"]));
+    assert_eq!(one(), Some(iqns(&["a", "b", "c"])));
     block.access_ensure("drive-1", &[host("c")]).await.unwrap();
-    assert_eq!(one(), iqns(&["c"]));
+    assert_eq!(one(), Some(iqns(&["c"])));
 
     // Two volumes of one host have numbers of their own.
     block.volume_ensure(&volume("drive-2", GB)).await.unwrap();
@@ -133,7 +133,7 @@ async fn volumes(yard: &Yard, driver: &dyn Array, end: fn(&str) -> String) {
     let clone = snapshots.clone_volume("drive-2", Some("Before upgrade!"), &volume("drive-3", 4 * GB)).await.unwrap();
     assert_eq!(clone.size_bytes, 4 * GB);
     assert_eq!(snapshots.clone_volume("drive-2", None, &volume("drive-4", 2 * GB)).await.unwrap().size_bytes, 2 * GB);
-    assert_eq!(who(yard, &end("drive-3")), iqns(&[]), "a copy belongs to nobody");
+    assert_eq!(who(yard, &end("drive-3")), Some(iqns(&[])), "a copy belongs to nobody");
     let never = snapshots.snapshot_restore(SnapshotOf::Volume, "drive-2", "never").await;
     assert!(matches!(never, Err(StorageError::Missing { .. })));
     snapshots.snapshot_delete(SnapshotOf::Volume, "drive-2", "Before upgrade!").await.unwrap();
@@ -145,7 +145,7 @@ async fn volumes(yard: &Yard, driver: &dyn Array, end: fn(&str) -> String) {
     for key in ["drive-1", "drive-2"] {
         block.access_ensure(key, &[]).await.unwrap();
     }
-    assert_eq!(one(), iqns(&[]));
+    assert_eq!(one(), Some(iqns(&[])));
     for key in ["drive-1", "drive-1", "drive-2", "drive-3", "drive-4"] {
         block.volume_delete(key).await.unwrap();
     }
@@ -216,6 +216,24 @@ async fn ontap() {
     let driver = storage::open(StorageDriver::Netapp, access(&yard)).unwrap();
     volumes(&yard, &*driver, |key| format!("/sy_{}/", key.replace('-', "_"))).await;
     shares(&yard, &*driver).await;
+
+    // Snapshots of shares.
+    let (file, snapshots) = (driver.file().unwrap(), driver.snapshots().unwrap());
+    let share = Share {
+        key: "share-2".into(),
+        name: "home".into(),
+        size_bytes: GB,
+        protocol: FileProtocol::Nfs,
+        pool: None,
+        clients: Vec::new(),
+    };
+    file.share_ensure(&share).await.unwrap();
+    snapshots.snapshot_create(SnapshotOf::Share, "share-2", "daily").await.unwrap();
+    snapshots.snapshot_restore(SnapshotOf::Share, "share-2", "daily").await.unwrap();
+    snapshots.snapshot_delete(SnapshotOf::Share, "share-2", "daily").await.unwrap();
+    let gone = snapshots.snapshot_restore(SnapshotOf::Share, "share-2", "daily").await;
+    assert!(matches!(gone, Err(StorageError::Missing { .. })));
+    file.share_delete("share-2").await.unwrap();
 
     // Limits of speed.
     let block = driver.block().unwrap();

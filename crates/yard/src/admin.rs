@@ -16,6 +16,7 @@ use crate::{
     fault::{FaultRule, PRESETS},
     lock,
     server::{Server, boot, power},
+    storage::Array,
     switch::Switch,
     topology::{Peer, Role, mac_text},
     world::{World, named},
@@ -123,7 +124,10 @@ async fn inventory(State(world): World_) -> Json<Value> {
             })
         })
         .collect();
-    Json(json!({"provisioning_vlan": world.config.provisioning_vlan, "servers": servers, "switches": switches}))
+    let arrays: Vec<Value> = world.arrays.iter().map(|array| array_summary(&world, array)).collect();
+    Json(json!({
+        "provisioning_vlan": world.config.provisioning_vlan, "servers": servers, "switches": switches, "arrays": arrays,
+    }))
 }
 
 fn summary(server: &Server) -> Value {
@@ -231,14 +235,19 @@ fn switch_summary(world: &World, switch: &Switch) -> Value {
 }
 
 async fn arrays(State(world): World_) -> Json<Value> {
-    let (user, password) = (&world.config.array_user, &world.config.array_password.0);
-    let of = |array: &Arc<crate::storage::Array>| {
-        json!({
-            "name": array.name, "kind": array.kind, "serial": array.serial, "address": array.address.to_string(),
-            "port": array.api_port.get(), "user": user, "password": password, "access": array.access(),
-        })
+    let with_access = |array: &Arc<Array>| {
+        let mut summary = array_summary(&world, array);
+        summary["access"] = json!(array.access());
+        summary
     };
-    Json(world.arrays.iter().map(of).collect())
+    Json(world.arrays.iter().map(with_access).collect())
+}
+
+fn array_summary(world: &World, array: &Array) -> Value {
+    json!({
+        "name": array.name, "driver": array.kind, "serial": array.serial, "address": array.address.to_string(),
+        "port": array.api_port.get(), "username": world.config.array_user, "password": world.config.array_password.0,
+    })
 }
 
 async fn switches(State(world): World_) -> Json<Value> {

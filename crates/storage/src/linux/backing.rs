@@ -184,3 +184,67 @@ impl Backing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use model::secret::Clear;
+
+    use super::*;
+
+    fn backing(volume_name: &str) -> Result<Backing, StorageError> {
+        Backing::of(&Access {
+            name: "node".into(),
+            address: "10.0.0.1".into(),
+            port: None,
+            username: "root".into(),
+            secret: Clear(String::new()),
+            private_key: None,
+            timeout: Duration::from_secs(1),
+            tls_fingerprint: None,
+            protocol: None,
+            options: [("volumeName".to_owned(), volume_name.into())].into_iter().collect(),
+        })
+    }
+
+    #[test]
+    fn pools_are_directories_or_thin_pools() {
+        assert_eq!(backing("/srv/x/").unwrap().pool(), "/srv/x");
+        assert_eq!(backing("vg0/thin").unwrap().pool(), "vg0/thin");
+        for wrong in ["thin", "vg0/-f", "vg 0/thin", "a/b/c", "vg;reboot/x", "/srv/%dir"] {
+            assert!(backing(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn thin_volumes() {
+        let lvm = backing("vg0/thin").unwrap();
+        assert_eq!(lvm.path(Piece::Whole("sy-drive-1")), "/dev/vg0/sy-drive-1");
+        assert_eq!(lvm.create("sy-drive-1", 8 << 20), "lvcreate -y -q -V 8388608b -T vg0/thin -n sy-drive-1");
+        assert_eq!(lvm.grow("sy-drive-1", 16 << 20), "lvextend -q -L 16777216b vg0/sy-drive-1");
+        let snapshot = Piece::Snapshot("sy-drive-1", "s-daily");
+        assert_eq!(
+            lvm.copy(Piece::Whole("sy-drive-1"), snapshot, Some("a host")),
+            "lvcreate -y -q -kn -s vg0/sy-drive-1 -n sy-drive-1.s-daily"
+        );
+        assert_eq!(
+            lvm.copy(snapshot, Piece::Whole("sy-drive-2"), None),
+            "lvcreate -y -q -kn -s vg0/sy-drive-1.s-daily -n sy-drive-2"
+        );
+        assert!(lvm.remove(snapshot).contains("lvremove -f -y -q '/dev/vg0/sy-drive-1.s-daily'"));
+        let restore = lvm.restore("sy-drive-1", "s-daily", 16 << 20);
+        let order = ["lvcreate", "lvextend", "lvremove -f -y -q vg0/sy-drive-1\n", "lvrename"];
+        let places: Vec<usize> = order.iter().map(|w| restore.find(w).unwrap()).collect();
+        assert!(places.is_sorted(), "the old volume goes when the new one is whole: {restore}");
+    }
+
+    #[test]
+    fn a_file_in_use_is_copied_in_one_moment_or_not_at_all() {
+        let files = backing("/srv/steelyard").unwrap();
+        let script = files.copy(Piece::Whole("v"), Piece::Snapshot("v", "s"), Some("iqn.x:a"));
+        assert!(script.contains("--reflink=always") && script.contains("exit 75") && !script.contains("--sparse"));
+        let script = files.copy(Piece::Whole("v"), Piece::Snapshot("v", "s"), None);
+        assert!(script.contains("--sparse=always"));
+    }
+}

@@ -103,7 +103,7 @@ impl Linux {
             taken.insert(id);
         }
         // Low numbers are left to exports that people wrote.
-        Ok((1000..).find(|id| !taken.contains(id)).unwrap_or(1000))
+        Ok((1000..=65_535).find(|id| !taken.contains(id)).unwrap_or(1000))
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn naa(tid: u32) -> String {
 pub(super) fn number(node: &str, name: &str, taken: &BTreeSet<u32>) -> u32 {
     let digest = Sha256::digest(format!("{node} {name}").as_bytes());
     let wanted = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) & 0x0fff_ffff | 0x0100_0000;
-    (wanted..).find(|n| !taken.contains(n)).unwrap_or(wanted)
+    (wanted..=0x7fff_ffff).find(|n| !taken.contains(n)).unwrap_or(wanted)
 }
 
 /// A session of an initiator.

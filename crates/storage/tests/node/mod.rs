@@ -316,7 +316,9 @@ impl Node {
         self.children.clear();
         let shares = std::fs::read_dir(self.home.join("shares")).into_iter().flatten().flatten();
         for mount in shares.map(|e| e.path()).chain([self.pool.clone()]) {
-            let _ = Command::new("umount").arg(&mount).stderr(Stdio::null()).status();
+            if !Command::new("umount").arg(&mount).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
+                let _ = Command::new("umount").arg("-l").arg(&mount).stderr(Stdio::null()).status();
+            }
         }
     }
 }

@@ -164,15 +164,15 @@ fn answer(
         ("GET", ["cluster", "jobs", uuid]) => job(rest, t, uuid),
         ("GET", ["storage", "volumes", uuid, "snapshots"]) => {
             let table = format!("snapshots {uuid}");
-            list(t, &table, query)
+            Ok(list(t, &table, query))
         }
-        ("GET", ["protocols", "s3", "services", uuid, "users"]) => list(t, &format!("users {uuid}"), query),
+        ("GET", ["protocols", "s3", "services", uuid, "users"]) => Ok(list(t, &format!("users {uuid}"), query)),
         ("GET", ["storage", "volumes" | "luns", uuid]) => {
             let record =
                 t.find(path.rsplit_once('/').map_or("", |(table, _)| table), "uuid", uuid).ok_or_else(entry_missing)?;
             Ok((StatusCode::OK, narrowed(record, query)))
         }
-        ("GET", _) if !t.all(path).is_empty() || LISTS.contains(&path) => list(t, path, query),
+        ("GET", _) if !t.all(path).is_empty() || LISTS.contains(&path) => Ok(list(t, path, query)),
         ("POST", ["storage", "volumes"]) => volume_post(t, body),
         ("PATCH", ["storage", "volumes", uuid]) => volume_patch(t, uuid, body),
         ("DELETE", ["storage", "volumes", uuid]) => volume_delete(t, uuid),
@@ -219,7 +219,7 @@ fn narrowed(record: &Value, query: &BTreeMap<String, String>) -> Value {
     project(record, &fields)
 }
 
-fn list(t: &Tables, table: &str, query: &BTreeMap<String, String>) -> Answer {
+fn list(t: &Tables, table: &str, query: &BTreeMap<String, String>) -> (StatusCode, Value) {
     let settings = ["fields", "return_records", "return_timeout", "max_records", "order_by"];
     let found: Vec<Value> = t
         .all(table)
@@ -227,7 +227,7 @@ fn list(t: &Tables, table: &str, query: &BTreeMap<String, String>) -> Answer {
         .filter(|r| query.iter().filter(|(k, _)| !settings.contains(&k.as_str())).all(|(k, v)| has(r, k, v)))
         .map(|r| narrowed(r, query))
         .collect();
-    Ok((StatusCode::OK, json!({"num_records": found.len(), "records": found})))
+    (StatusCode::OK, json!({"num_records": found.len(), "records": found}))
 }
 
 /// Accepts work that a job does later.
@@ -352,7 +352,7 @@ fn volume_post(t: &mut Tables, body: &Value) -> Answer {
         for mut lun in luns {
             lun["name"] = json!(format!("/vol/{name}/{}", text(&lun, "name").rsplit('/').next().unwrap_or_default()));
             lun["uuid"] = json!(t.uuid());
-            lun["serial_number"] = json!(format!("yard{:08}", t.next()));
+            lun["serial_number"] = json!(format!("yard{:08}", t.next_number()));
             lun["location"] = json!({"volume": {"name": name}});
             t.add("/api/storage/luns", lun);
         }
@@ -470,7 +470,7 @@ fn lun_post(t: &mut Tables, body: &Value) -> Answer {
     }
     let size = number(body, "space.size").filter(|s| *s > 0 && *s <= room);
     let size = size.ok_or_else(|| no(StatusCode::BAD_REQUEST, 5_242_950, "The LUN does not fit into its volume."))?;
-    let (uuid, serial) = (t.uuid(), format!("yard{:08}", t.next()));
+    let (uuid, serial) = (t.uuid(), format!("yard{:08}", t.next_number()));
     t.add("/api/storage/luns", json!({
         "name": name, "uuid": uuid, "svm": svm, "os_type": body["os_type"], "serial_number": serial,
         "location": {"volume": {"name": volume}}, "space": {"size": size, "used": 0}, "qos_policy": body.get("qos_policy").cloned().unwrap_or(json!({})),

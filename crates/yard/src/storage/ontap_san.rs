@@ -169,7 +169,7 @@ pub fn policy(t: &mut Tables, method: &Method, path: &[&str], body: &Value) -> D
             if t.find(POLICIES, "name", &name).is_some() {
                 return Err(duplicate(&name));
             }
-            let id = 8_589_934_592 + t.next();
+            let id = 8_589_934_592 + t.next_number();
             t.add(POLICIES, json!({"name": name, "id": id, "svm": svm, "rules": []}));
             Ok((StatusCode::CREATED, json!({})))
         }
@@ -271,6 +271,6 @@ pub fn s3(t: &mut Tables, method: &Method, path: &[&str], query: &BTreeMap<Strin
 }
 
 fn keys(t: &mut Tables, name: &str) -> Value {
-    let n = t.next();
+    let n = t.next_number();
     json!({"name": name, "access_key": format!("YARDACCESS{n:010}"), "secret_key": format!("yardsecret{n:020}")})
 }

@@ -66,7 +66,7 @@ pub fn handle(rest: &Rest, request: &Incomer) -> Reply {
         if !known {
             return Reply::json(StatusCode::UNAUTHORIZED, &error(0, "Invalid user or password"));
         }
-        let token = format!("yard-bearer-{}", lock(&rest.array.state).next());
+        let token = format!("yard-bearer-{}", lock(&rest.array.state).next_number());
         lock(&rest.array.sessions).insert(token.clone());
         return Reply::json(StatusCode::OK, &json!({"access_token": token, "expires_in": 300, "token_type": "Bearer"}));
     }
@@ -131,7 +131,7 @@ fn answer(t: &mut Tables, method: &str, path: &[&str], body: &Value) -> Answer {
             if t.find("StoragePool", "id", &text(body, "storagePoolId")).is_none() {
                 return no(79, "Could not find the storage pool");
             }
-            let id = format!("f10c{:012x}", t.next());
+            let id = format!("f10c{:012x}", t.next_number());
             t.add("Volume", json!({
                 "id": id, "name": name, "sizeInKb": size, "volumeType": "ThinProvisioned", "ancestorVolumeId": null, "mappedSdcInfo": null,
                 "creationTime": 1_772_366_400, "storagePoolId": body["storagePoolId"],
@@ -147,7 +147,7 @@ fn answer(t: &mut Tables, method: &str, path: &[&str], body: &Value) -> Answer {
             if t.find("Host", "nqn", &nqn).is_some() {
                 return no(1006, "A host with this NQN exists already");
             }
-            let id = format!("ab0c{:012x}", t.next());
+            let id = format!("ab0c{:012x}", t.next_number());
             t.add("Host", json!({"id": id, "name": body["name"], "nqn": nqn, "hostType": "NVMeHost"}));
             Ok(json!({"id": id}))
         }
@@ -157,7 +157,7 @@ fn answer(t: &mut Tables, method: &str, path: &[&str], body: &Value) -> Answer {
                 let (source, name) = (text(one, "volumeId"), text(one, "snapshotName"));
                 new_name(t, &name)?;
                 let mut copy = t.find("Volume", "id", &source).cloned().ok_or_else(missing)?;
-                let id = format!("f10c{:012x}", t.next());
+                let id = format!("f10c{:012x}", t.next_number());
                 merge(
                     &mut copy,
                     &json!({"id": id, "name": name, "ancestorVolumeId": source, "mappedSdcInfo": null, "volumeType": "Snapshot"}),

@@ -70,7 +70,7 @@ pub fn handle(rest: &Rest, request: &Incomer) -> Reply {
         if !known || body["services"].as_array().is_none_or(Vec::is_empty) {
             return fail((StatusCode::UNAUTHORIZED, "AEC_UNAUTHORIZED", "Username or password is incorrect.".into()));
         }
-        let session = format!("yardsession{}", lock(&rest.array.state).next());
+        let session = format!("yardsession{}", lock(&rest.array.state).next_number());
         lock(&rest.array.sessions).insert(session.clone());
         return Reply::json(
             StatusCode::CREATED,
@@ -178,7 +178,7 @@ fn platform(t: &mut Tables, method: &str, path: &str, query: &BTreeMap<String, S
             if body["enforced"] != json!(true) || !body["thresholds"]["hard"].is_u64() {
                 return Err(bad("A hard threshold needs an enforced quota."));
             }
-            let id = format!("quota{}", t.next());
+            let id = format!("quota{}", t.next_number());
             let mut record = body.clone();
             merge(&mut record, &json!({"id": id, "usage": {"logical": 0}}));
             t.add("quotas", record);
@@ -209,7 +209,7 @@ fn platform(t: &mut Tables, method: &str, path: &str, query: &BTreeMap<String, S
                     ));
                 }
             }
-            let id = t.next();
+            let id = t.next_number();
             let mut record =
                 json!({"clients": [], "root_clients": [], "read_write_clients": [], "read_only_clients": []});
             merge(&mut record, body);
@@ -239,7 +239,7 @@ fn platform(t: &mut Tables, method: &str, path: &str, query: &BTreeMap<String, S
                 }
                 t.find_mut("directories", "path", &place).ok_or_else(missing)?["removal"] = json!(POLLS);
             }
-            Ok((StatusCode::CREATED, json!({"id": t.next()})))
+            Ok((StatusCode::CREATED, json!({"id": t.next_number()})))
         }
         _ => Err(missing()),
     }

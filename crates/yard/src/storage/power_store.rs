@@ -88,7 +88,7 @@ pub fn handle(rest: &Rest, request: &Incomer) -> Reply {
         if !known {
             return denied("Invalid user name or password.");
         }
-        let number = lock(&rest.array.state).next();
+        let number = lock(&rest.array.state).next_number();
         let session = format!("yard-session-{number}");
         lock(&rest.array.sessions).insert(session.clone());
         return Reply::json(StatusCode::OK, &json!([{"id": session, "user": settings.array_user}]))
@@ -167,7 +167,7 @@ fn answer(t: &mut Tables, method: &str, path: &[&str], query: &BTreeMap<String, 
                 return Err(wrong("The volume size must be a multiple of 8192 bytes and at least 1 MB."));
             }
             let id = t.uuid();
-            let wwn = format!("naa.68ccf09800{:022x}", t.next());
+            let wwn = format!("naa.68ccf09800{:022x}", t.next_number());
             t.add("volume", json!({
                 "id": id, "name": name, "size": size, "type": "Primary", "wwn": wwn, "logical_used": 0, "appliance_id": "A1", "state": "Ready",
             }));
@@ -226,7 +226,7 @@ fn answer(t: &mut Tables, method: &str, path: &[&str], query: &BTreeMap<String, 
                         .filter(of_host)
                         .filter_map(|m| number(m, "logical_unit_number"))
                         .collect();
-                    let lun = (1..).find(|n| !taken.contains(n)).unwrap_or(1);
+                    let lun = (1..=16_383).find(|n| !taken.contains(n)).unwrap_or(1);
                     let mapping = t.uuid();
                     t.add("host_volume_mapping", json!({"id": mapping, "volume_id": id, "host_id": host, "host_group_id": null, "logical_unit_number": lun}));
                     done
@@ -404,7 +404,7 @@ fn copy(t: &mut Tables, id: &str, body: &Value, kind: &str) -> Answer {
     let mut record = t.find("volume", "id", id).cloned().ok_or_else(|| gone("volume", id))?;
     let name = name(t, "volume", body)?;
     let new = t.uuid();
-    let wwn = format!("naa.68ccf09800{:022x}", t.next());
+    let wwn = format!("naa.68ccf09800{:022x}", t.next_number());
     merge(
         &mut record,
         &json!({

@@ -93,7 +93,7 @@ pub fn handle(rest: &Rest, request: &Incomer) -> Reply {
         if request.header("api-token") != Some(rest.world.config.array_password.0.as_str()) {
             return Reply::json(StatusCode::BAD_REQUEST, &error(None, "Invalid credentials."));
         }
-        let session = format!("yard-token-{}", lock(&rest.array.state).next());
+        let session = format!("yard-token-{}", lock(&rest.array.state).next_number());
         lock(&rest.array.sessions).insert(session.clone());
         return Reply::json(StatusCode::OK, &json!({"items": [{"username": rest.world.config.array_user}]}))
             .with(HeaderName::from_static("x-auth-token"), session);
@@ -221,7 +221,7 @@ fn answer(t: &mut Tables, method: &str, path: &str, query: &BTreeMap<String, Str
                 .filter(|c| has(c, "host.name", &host))
                 .filter_map(|c| number(c, "lun"))
                 .collect();
-            let lun = (1..).find(|n| !taken.contains(n)).unwrap_or(1);
+            let lun = (1..=16_383).find(|n| !taken.contains(n)).unwrap_or(1);
             let connection = json!({"host": {"name": host}, "volume": {"name": volume}, "lun": lun});
             t.add("connections", connection.clone());
             Ok(vec![connection])
@@ -306,7 +306,7 @@ fn volume_post(t: &mut Tables, name: &str, overwrite: bool, body: &Value) -> Ans
         old["restored"] = body["source"]["name"].clone();
         return Ok(vec![old.clone()]);
     }
-    let serial = format!("{:024X}", 0x00C0_FFEE_0000_0000u128 + u128::from(t.next()));
+    let serial = format!("{:024X}", 0x00C0_FFEE_0000_0000u128 + u128::from(t.next_number()));
     let volume = json!({
         "name": name, "provisioned": size, "destroyed": false, "serial": serial, "space": {"total_physical": 0}, "qos": body.get("qos").cloned().unwrap_or(json!({})),
     });

@@ -47,14 +47,14 @@ impl Tables {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_number(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
     }
 
     /// An identifier in the form of a UUID.
     pub fn uuid(&mut self) -> String {
-        format!("00c0ffee-0000-4000-8000-{:012x}", self.next())
+        format!("00c0ffee-0000-4000-8000-{:012x}", self.next_number())
     }
 }
 
