@@ -305,7 +305,7 @@ class Story:
         self.register()
         if self.options.until == "available":
             return
-        if len(self.dc.machines) > 1 and not self.options.no_ipmi:
+        if len(self.dc.machines) > 1 and self.options.ipmi:
             self.over_ipmi(self.dc.machines[1])
         total = len(self.dc.machines)
         first = max(1, total - 1)
