@@ -36,6 +36,7 @@ routes! {
     "getServerInstance" => one,
     "getServerInstanceConfig" => config,
     "updateServerInstanceConfig" => update,
+    "createServerInstance" => create,
     "deleteServerInstance" => delete,
     "getServerInstanceCredentials" => credentials,
     "reinstallServerInstanceOS" => reinstall,
@@ -246,6 +247,45 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let answer = wire_one(&txn, &after).await?["config"].clone();
     txn.commit().await?;
     Ok(Reply::Tagged(answer, after.revision))
+}
+
+/// One more of a group, which says what it is.
+async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
+    ctx.refuse_others(&["groupId", "label"])?;
+    let group_id = ctx.need_int("groupId")?;
+    let label = ctx.text("label").map(|l| model::validate::label("label", l)).transpose()?;
+    let txn = ctx.app.db().begin().await?;
+    let of = infrastructures::find_editable(&ctx, &txn, ctx.id("infrastructureId")?).await?;
+    let group = group::Entity::find_by_id(group_id).one(&txn).await?.filter(|g| g.infrastructure_id == of.id);
+    let group = group.ok_or_else(|| ApiError::field("groupId", format!("{} has no group {group_id}", of.label)))?;
+    if group.deploy_type == DeployType::Delete.as_str() {
+        return Err(ApiError::conflict(format!("groupId: group {} is marked for deletion", group.label)));
+    }
+    let mut design = group.design.clone();
+    design["instanceCount"] = (design["instanceCount"].as_i64().unwrap_or(1) + 1).into();
+    let mut row = group.edit();
+    row.design = Set(design);
+    row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());
+    if group.service_status != ServiceStatus::Ordered.as_str() {
+        row.deploy_type = Set(DeployType::Edit.as_str().into());
+    }
+    let group = cas(&txn, &group, row).await?.ok_or_else(|| ApiError::stale(group.revision + 1))?;
+    server_instance_group::sync_instances(&txn, &group).await?;
+    infrastructures::touch(&txn, &of).await?;
+    let newest = instance::Entity::find().filter(instance::Column::GroupId.eq(group.id));
+    let newest = newest.order_by_desc(instance::Column::Position).one(&txn).await?;
+    let mut made = newest.ok_or_else(|| ApiError::internal("a group without the instance that was added to it"))?;
+    if let Some(label) = label {
+        let mut row = made.edit();
+        row.label = Set(label);
+        made = cas(&txn, &made, row).await?.ok_or_else(|| ApiError::stale(made.revision + 1))?;
+    }
+    let title = format!("Server {} added to {}", made.label, of.label);
+    record(&ctx, &txn, "server_instance.create", title, ("server_instance", made.id), json!({"groupId": group.id}))
+        .await?;
+    let answer = wire_one(&txn, &made).await?;
+    txn.commit().await?;
+    Ok(Reply::Tagged(answer, made.revision))
 }
 
 /// This one goes, whichever its number: its group gets one smaller.

@@ -202,7 +202,8 @@ async fn default_of<C: ConnectionTrait>(db: &C, site: &site::Model) -> Result<Va
 
 async fn of_site(ctx: Ctx) -> Result<Reply, ApiError> {
     let db = &ctx.app.db().read;
-    let text = ctx.query_value("siteId").unwrap_or_default();
+    // Without a site it is what holds where nobody chose anything.
+    let Some(text) = ctx.query_value("siteId").filter(|t| !t.is_empty()) else { return Ok(Reply::Json(system())) };
     let id = parse_id(text).ok_or_else(|| ApiError::field("siteId", format!("{text:?} is not an id")))?;
     let found = site::Entity::find_by_id(id).one(db).await?.ok_or_else(|| ApiError::not_found("site", id))?;
     Ok(Reply::Json(default_of(db, &found).await?))
