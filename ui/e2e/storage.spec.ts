@@ -1,4 +1,4 @@
-import { add, addGroup, card, createInfrastructure, expect, login, noSeriousViolation, type Page, rename, saved, shot, test, unique } from './helpers';
+import { add, addGroup, addNetwork, card, createInfrastructure, deploy, drag, expect, login, noSeriousViolation, type Page, rename, saved, shot, test, unique } from './helpers';
 
 const store = (page: Page, label: string) => page.locator('.react-flow__node', { has: page.locator('.sy-store', { hasText: label }) });
 
@@ -56,4 +56,36 @@ test('drives, shares and buckets are drawn, attached, kept and taken away', asyn
   await saved(page);
   await page.reload();
   await expect(page.getByText('An empty design')).toBeVisible();
+});
+
+test('a deploy with a drive and a share: the servers have them, and it is told how they are reached', async ({ page }) => {
+  test.setTimeout(240_000);
+  await login(page);
+  const offered = (await (await page.request.get('/api/v2/storages?limit=100')).json()).data as { status: string; technologies: string[] }[];
+  const has = (technology: string) => offered.some((s) => s.status === 'active' && s.technologies.includes(technology));
+  test.skip(!has('block') || !has('file'), 'no storage offers drives and shares here');
+  await createInfrastructure(page, unique('mounted'));
+  await addGroup(page);
+  await rename(page, 'db');
+  await addNetwork(page);
+  await rename(page, 'lan');
+  await drag(page, card(page, 'db'), page.locator('.sy-rail').first());
+  for (const [item, label] of [[/^Shared drive/, 'data'], [/^File share/, 'media']] as const) {
+    await add(page, item);
+    await rename(page, label);
+    await page.getByRole('button', { name: 'Attach', exact: true }).click();
+    await page.getByRole('dialog').getByRole('button', { name: /^db/ }).click();
+  }
+  await saved(page);
+  await deploy(page);
+  await expect(page.getByTestId('infrastructure-status')).toHaveText('Active', { timeout: 180_000 });
+  const inspector = page.getByRole('complementary', { name: 'Inspector' });
+  await store(page, 'media').click({ position: { x: 60, y: 40 } });
+  await expect(inspector.getByText('How it is reached')).toBeVisible();
+  await expect(inspector).toContainText('mount -t nfs');
+  await store(page, 'data').click({ position: { x: 60, y: 40 } });
+  await expect(inspector.getByText(/^(iqn|nqn)\./).first()).toBeVisible();
+  await expect(inspector.getByLabel('Storage', { exact: true })).toBeDisabled();
+  await noSeriousViolation(page);
+  await shot(page, 'storage-deployed');
 });

@@ -86,7 +86,7 @@ async function call<T>(method: string, path: string, options: { body?: unknown; 
     body = text;
   }
   if (!response.ok) {
-    if (response.status === 401 && path !== '/login') onUnauthorized();
+    if (response.status === 401 && !path.startsWith('/login')) onUnauthorized();
     throw new ApiError(response.status, reason(response.status, body), body, response.headers.get('x-request-id'));
   }
   return body as T;

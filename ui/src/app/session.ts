@@ -6,10 +6,15 @@ import { queryClient } from './query';
 
 export const userQuery = queryOptions({ queryKey: ['user'], queryFn: () => api.get<User>('/user'), staleTime: 60_000, retry: false });
 
-export async function login(email: string, password: string): Promise<User> {
-  const user = await api.post<User>('/login', { provider: 'mysql', properties: { email, password } });
+/** Whether that was all: `code` means that a code of the user's authenticator must follow within five minutes. */
+export async function login(email: string, password: string): Promise<'done' | 'code'> {
+  const user = await api.post<User & { secondFactorRequired?: boolean }>('/login', { provider: 'mysql', properties: { email, password } });
+  if (user.secondFactorRequired) return 'code';
   queryClient.setQueryData(userQuery.queryKey, user);
-  return user;
+  return 'done';
+}
+export async function secondFactor(token: string) {
+  queryClient.setQueryData(userQuery.queryKey, await api.post<User>('/login-2fa', { token }));
 }
 export async function logout() {
   try {

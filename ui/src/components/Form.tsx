@@ -8,7 +8,7 @@ export type Values = Record<string, unknown>;
 export interface Field {
   name: string;
   label: string;
-  kind?: 'text' | 'area' | 'password' | 'number' | 'switch' | 'select' | 'choices' | 'words';
+  kind?: 'text' | 'area' | 'password' | 'number' | 'switch' | 'select' | 'choices' | 'words' | 'moment';
   required?: boolean;
   help?: ReactNode;
   placeholder?: string;
@@ -67,6 +67,8 @@ export function FormFields({ fields, values, set, error }: { fields: readonly Fi
             return <PasswordInput key={key} {...rest} autoComplete="new-password" value={text} onChange={(e) => set(f.name, e.currentTarget.value)} visibilityToggleButtonProps={{ 'aria-label': `Show ${f.label.toLowerCase()}` }} />;
           case 'area':
             return <Textarea key={key} {...rest} autosize minRows={4} maxRows={14} classNames={f.mono ? { input: 'mono' } : undefined} spellCheck={false} value={text} onChange={(e) => set(f.name, e.currentTarget.value)} />;
+          case 'moment':
+            return <TextInput key={key} {...rest} type="datetime-local" value={text} onChange={(e) => set(f.name, e.currentTarget.value)} />;
           default:
             return <TextInput key={key} {...rest} autoComplete="off" maxLength={f.maxLength ?? 255} classNames={f.mono ? { input: 'mono' } : undefined} value={text} onChange={(e) => set(f.name, e.currentTarget.value)} />;
         }

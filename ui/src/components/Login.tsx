@@ -1,12 +1,14 @@
-import { Alert, Button, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
+import { Alert, Anchor, Button, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
 import { type FormEvent, useState } from 'react';
-import { login } from '../app/session';
+import { login, secondFactor } from '../app/session';
 import { Logo } from './Logo';
 
 /** The sign-in page of both entries; `done` returns to where the person was. */
 export function Login({ product, done }: { product: string; done: () => void }) {
   const [email, setEmail] = useState('');
   const [password, setPassword] = useState('');
+  const [code, setCode] = useState('');
+  const [step, setStep] = useState<'password' | 'code'>('password');
   const [error, setError] = useState<string>();
   const [busy, setBusy] = useState(false);
 
@@ -15,7 +17,11 @@ export function Login({ product, done }: { product: string; done: () => void }) 
     setBusy(true);
     setError(undefined);
     try {
-      await login(email.trim(), password);
+      if (step === 'password' && (await login(email.trim(), password)) === 'code') {
+        setStep('code');
+        return;
+      }
+      if (step === 'code') await secondFactor(code);
       done();
     } catch (cause) {
       setError(cause instanceof Error ? cause.message : String(cause));
@@ -44,11 +50,41 @@ export function Login({ product, done }: { product: string; done: () => void }) 
               {error}
             </Alert>
           )}
-          <TextInput label="E-mail" type="email" name="email" autoComplete="username" required value={email} onChange={(e) => setEmail(e.currentTarget.value)} />
-          <PasswordInput label="Password" name="password" autoComplete="current-password" required value={password} onChange={(e) => setPassword(e.currentTarget.value)} />
+          {step === 'password' ? (
+            <>
+              <TextInput label="E-mail" type="email" name="email" autoComplete="username" required value={email} onChange={(e) => setEmail(e.currentTarget.value)} />
+              <PasswordInput label="Password" name="password" autoComplete="current-password" required value={password} onChange={(e) => setPassword(e.currentTarget.value)} />
+            </>
+          ) : (
+            <TextInput
+              label="Code"
+              description={`The six digits that your authenticator shows for ${email.trim()}.`}
+              name="code"
+              inputMode="numeric"
+              autoComplete="one-time-code"
+              required
+              autoFocus
+              value={code}
+              onChange={(e) => setCode(e.currentTarget.value.replace(/\D/g, '').slice(0, 6))}
+            />
+          )}
           <Button type="submit" loading={busy} fullWidth>
-            Sign in
+            {step === 'password' ? 'Sign in' : 'Confirm'}
           </Button>
+          {step === 'code' && (
+            <Anchor
+              component="button"
+              type="button"
+              size="sm"
+              onClick={() => {
+                setStep('password');
+                setCode('');
+                setError(undefined);
+              }}
+            >
+              Sign in as somebody else
+            </Anchor>
+          )}
         </Stack>
       </form>
     </main>

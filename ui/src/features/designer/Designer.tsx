@@ -17,6 +17,7 @@ import { subscribe } from '../../live/stream';
 import { Canvas } from './canvas/Canvas';
 import { osName, typeName, useCatalogue } from './catalogue';
 import { DesignerProvider, type View } from './context';
+import { Confirmations } from './deploy/Confirmations';
 import { isDone, isFailed, useDeploy } from './deploy/live';
 import { PlanDialog } from './deploy/PlanDialog';
 import { deployedDoc } from './model/deployed';
@@ -211,6 +212,7 @@ export function Designer({ id }: { id: number }) {
           </Group>
         </header>
         {ongoing && <DeployBar done={deploy.jobs.filter(isDone).length} total={deploy.jobs.length} failed={failed} open={() => setTab('jobs')} />}
+        <Confirmations infrastructureId={id} instances={deploy.instances} />
         <div className="sy-work">
           <Outline addOpen={addOpen} setAddOpen={setAddOpen} />
           <main className="sy-stage" aria-label="Canvas">

@@ -46,17 +46,17 @@ export function PowerMenu({ server }: { server: Server }) {
         <Menu.Target><Button variant="default" leftSection={<IconPower size={17} />}>Power</Button></Menu.Target>
         <Menu.Dropdown>{POWER.map((p) => <Menu.Item key={p.command} onClick={() => { act.reset(); ask(p); }}>{p.label}…</Menu.Item>)}</Menu.Dropdown>
       </Menu>
-      <Modal opened={Boolean(asked)} onClose={() => ask(null)} title={<b>{asked?.label}: {nameOf(server)}</b>}>
+      {asked && <Modal opened onClose={() => ask(null)} title={<b>{asked.label}: {nameOf(server)}</b>}>
         <Stack>
-          <Text size="sm">{asked?.text}</Text>
-          {server.allocationInfo && asked?.command !== 'on' && <Text size="sm" className="bad">In use by {server.allocationInfo.infrastructure?.label} / {server.allocationInfo.instanceLabel}.</Text>}
+          <Text size="sm">{asked.text}</Text>
+          {server.allocationInfo && asked.command !== 'on' && <Text size="sm" className="bad">In use by {server.allocationInfo.infrastructure?.label} / {server.allocationInfo.instanceLabel}.</Text>}
           {act.error && <ErrorCard error={act.error} what="Power command refused" />}
           <Group justify="flex-end">
             <Button variant="default" onClick={() => ask(null)}>Cancel</Button>
-            <Button color={asked?.command === 'on' ? undefined : 'red'} loading={act.isPending} onClick={() => asked && act.mutate(asked.command)}>{asked?.label}</Button>
+            <Button color={asked.command === 'on' ? undefined : 'red'} loading={act.isPending} onClick={() => act.mutate(asked.command)}>{asked.label}</Button>
           </Group>
         </Stack>
-      </Modal>
+      </Modal>}
     </>
   );
 }
