@@ -29,8 +29,14 @@ export function duration(ms: number | null | undefined): string {
 /** A guess is not said to the second. */
 export const about = (seconds: number) => (seconds < 90 ? `${Math.max(5, Math.round(seconds / 5) * 5)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 360) / 10} h`);
 export const speed = (mbps: number | null | undefined) => (mbps ? (mbps >= 1000 ? `${mbps / 1000}G` : `${mbps}M`) : '–');
-const SHORT = /\b(bios|bmc|nic|nics|gpu|gpus|raid|psu|tpm|cpld|ssd|nvme|hdd|os|vlan|dns|ip)\b/gi;
-export const words = (text: string) => text.replace(/[_-]+/g, ' ').replace(/^./, (c) => c.toUpperCase()).replace(SHORT, (s) => (s.toLowerCase().endsWith('s') && s.length > 3 ? `${s.slice(0, -1).toUpperCase()}s` : s.toUpperCase()));
+const SHORT: Record<string, string> = { nics: 'NICs', gpus: 'GPUs', bmcs: 'BMCs', vlans: 'VLANs', nvme: 'NVMe' };
+const ABBREVIATION = /\b(bios|bmcs?|nics?|gpus?|raid|psu|tpm|cpld|ssd|nvme|hdd|vlans?|dns)\b/gi;
+/** A word of the wire as people write it. */
+export const words = (text: string) =>
+  text
+    .replace(/[_-]+/g, ' ')
+    .replace(/^./, (c) => c.toUpperCase())
+    .replace(ABBREVIATION, (s) => SHORT[s.toLowerCase()] ?? s.toUpperCase());
 /** Sizes as makers of disks count them. */
 export function bytes(n: number | null | undefined): string {
   if (n === null || n === undefined) return '–';
