@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 use store::{
-    entity::{cron_job, network_device, server},
+    entity::{cron_job, network_device, server, storage},
     event::{self, NewEvent},
     list::{Revisioned, cas},
     time,
@@ -17,7 +17,10 @@ use crate::{
     App,
     context::whole,
     error::ApiError,
-    kinds::{firmware_policy, firmware_record, firmware_upgrade, network_device_registration::start_discovery},
+    kinds::{
+        firmware_policy, firmware_record, firmware_upgrade, network_device_registration::start_discovery,
+        storage_discovery,
+    },
 };
 
 /// What can be put on a schedule: name, what it does, its parameters.
@@ -30,6 +33,7 @@ pub const FUNCTIONS: &[(&str, &str, &str)] = &[
         "siteId",
     ),
     ("discover_network_devices", "Reads all active switches again: ports, neighbours, cabling.", "siteId"),
+    ("discover_storages", "Reads all storages again: how full they are, their ports.", "siteId"),
 ];
 
 /// A parsed schedule.
@@ -213,6 +217,21 @@ async fn call(app: &App, row: &cron_job::Model) -> Result<String, ApiError> {
             txn.commit().await?;
             app.engine().wake();
             Ok(format!("{} switch(es) are being read.", devices.len()))
+        }
+        "discover_storages" => {
+            let mut select = storage::Entity::find();
+            if let Some(site_id) = parameter("siteId") {
+                select = select.filter(storage::Column::SiteId.eq(site_id));
+            }
+            let txn = app.db().begin().await?;
+            let storages = select.all(&txn).await?;
+            let count = storages.len();
+            for storage in storages {
+                storage_discovery::start(app, &txn, storage).await?;
+            }
+            txn.commit().await?;
+            app.engine().wake();
+            Ok(format!("{count} storage(s) are being read."))
         }
         other => Err(ApiError::conflict(format!("there is no function {other}; correct or delete the job"))),
     }

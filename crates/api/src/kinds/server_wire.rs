@@ -211,7 +211,7 @@ impl Related {
         let interfaces: Vec<Value> = interfaces.iter().map(|i| self.interface(i, &inventory)).collect();
         let disks: Vec<Value> = inventory.disks.iter().enumerate().map(|(n, d)| disk(s.id, n, d)).collect();
         let gpus: Vec<Value> =
-            inventory.gpus.iter().map(|g| json!({"model": g.model, "vendor": g.vendor, "name": g.model})).collect();
+            inventory.gpus.iter().map(|g| json!({"model": g.model, "vendor": g.vendor, "name": g.model, "memoryMib": g.memory_mib, "pciAddress": g.pci})).collect();
         let reasons: Vec<&String> = s.status_reason.iter().collect();
         let hardware = json!({
             "serverId": s.id, "revision": s.revision, "serverTypeId": s.server_type_id, "siteId": s.site_id, "datacenterName": self.sites.get(&s.site_id).map_or("", String::as_str),

@@ -29,7 +29,7 @@ use store::{
     time,
 };
 
-use super::{Designs, Stored, allocations, cleaning, design, load, reserve, storage};
+use super::{Designs, Stored, allocations, cleaning, design, load, reserve, storage_record};
 use crate::{
     context::whole,
     error::ApiError,
@@ -79,7 +79,7 @@ pub async fn record<C: ConnectionTrait>(
     instances(txn, &of, &plan, &designs).await?;
     networks(txn, &of, &plan, &designs).await?;
     groups(txn, &of, &plan, &designs).await?;
-    storage::record(txn, sealer, (of.id, of.site_id), &plan, &designs, group_id).await?;
+    storage_record::record(txn, sealer, (of.id, of.site_id), &plan, &designs, group_id).await?;
     let mut told = servers(txn, &plan, group_id).await?;
     told.extend(reserve::addressed(&plan));
     for id in told {

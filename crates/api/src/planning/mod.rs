@@ -16,6 +16,7 @@ pub mod reserve;
 pub mod resource_pools;
 pub mod revert;
 pub mod storage;
+mod storage_record;
 pub mod template;
 pub mod values;
 
