@@ -172,6 +172,7 @@ export interface Plan {
     devices?: { id: number; name: string; ports: string[] }[];
     addressesReleased: number;
     otherTenantsAffected: number;
+    storage?: { made: number; grown: number; deleted: number; deletedGib: number; hostsGained: number; hostsLost: number } | null;
     estimateSeconds: number | null;
   };
   jobs: { key: string; title: string; function: string; dependsOn: string[] }[];

@@ -1,9 +1,9 @@
 import { Button, ScrollArea, Table, Tabs, Text, Title } from '@mantine/core';
-import { useQuery } from '@tanstack/react-query';
+import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { lazy, Suspense, useMemo, useState } from 'react';
 import { api } from '../../../api/client';
 import { useServerNames } from '../../../api/names';
-import type { Page, Plan, PlanChange, Subnet } from '../../../api/types';
+import type { Page, Plan, PlanChange, ServerInstance, Subnet } from '../../../api/types';
 import { words } from '../../../components/format';
 import { osName, typeName } from '../catalogue';
 import { useDesignerContext } from '../context';
@@ -16,7 +16,8 @@ const Yaml = lazy(() => import('../../../components/Yaml'));
 
 /** Names of what a plan speaks of by id. What the person may not see stays a number. */
 function useNames(plan: Plan): Names {
-  const { catalogue } = useDesignerContext();
+  const { catalogue, infrastructure } = useDesignerContext();
+  const client = useQueryClient();
   const facts = useDesigner((s) => s.facts);
   const both = [...plan.allocations, ...(plan.releases ?? [])];
   const ids = (field: string) => [...new Set(both.map((a) => Number(a[field])).filter((n) => n > 0))].sort((a, b) => a - b).slice(0, MOST);
@@ -32,7 +33,10 @@ function useNames(plan: Plan): Names {
   return useMemo(() => {
     const networks = new Map(Object.values(facts).flatMap((f) => (f.network ? [[f.network.id, f.network.label] as const] : [])));
     for (const c of plan.changes) if (c.kind === 'logical_network') networks.set(Number(c.id), c.label);
-    const instances = new Map(plan.changes.filter((c) => c.kind === 'server_instance').map((c) => [Number(c.id), c.label]));
+    const running = client.getQueryData<ServerInstance[]>(['instances', infrastructure.id]) ?? [];
+    const groups = new Map(Object.values(facts).flatMap((f) => (f.group ? [[f.group.id, f.group.config?.label ?? f.group.label] as const] : [])));
+    const elements = new Map(Object.values(facts).flatMap((f) => (f.store ? [[f.store.id, f.store.config.label] as const] : [])));
+    const instances = new Map([...running.map((i) => [i.id, i.label] as const), ...plan.changes.filter((c) => c.kind === 'server_instance').map((c) => [Number(c.id), c.label] as const)]);
     const devices = new Map((plan.impact.devices ?? []).map((d) => [d.id, d.name]));
     return {
       network: (id) => networks.get(id) ?? `network ${id}`,
@@ -45,8 +49,11 @@ function useNames(plan: Plan): Names {
       pool: (id) => pools.data?.get(id) ?? `pool ${id}`,
       type: (id) => typeName(catalogue, id),
       os: (id) => osName(catalogue, id),
+      group: (id) => groups.get(id) ?? `group ${id}`,
+      storage: (id) => catalogue.storages.find((s) => s.id === id)?.name ?? `storage ${id}`,
+      element: (id) => elements.get(id) ?? `element ${id}`,
     };
-  }, [catalogue, facts, plan, servers.data, pools.data]);
+  }, [catalogue, client, infrastructure.id, facts, plan, servers.data, pools.data]);
 }
 
 export function PlanDetails({ plan }: { plan: Plan }) {

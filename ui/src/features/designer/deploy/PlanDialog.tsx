@@ -123,9 +123,15 @@ export function PlanDialog({ infrastructure, opened, close }: { infrastructure: 
   );
 }
 
+type Cell = [string, string, boolean?];
+function storageCell(s: Plan['impact']['storage']): Cell[] {
+  const said = s ? [s.made && `${s.made} new`, s.grown && `${s.grown} grown`, s.deleted && `${s.deleted} deleted`].filter(Boolean) : [];
+  return s && said.length ? [[s.deleted ? `Storage (${s.deletedGib} GB lost)` : 'Storage', said.join(', '), s.deleted > 0]] : [];
+}
+
 function Impact({ plan }: { plan: Plan }) {
   const i = plan.impact;
-  const cells: [string, string, boolean?][] = [
+  const cells: Cell[] = [
     ['Powered on', count(i.serversPoweredOn)],
     ['Powered off', count(i.serversPoweredOff), i.serversPoweredOff > 0],
     ['Wiped', count(i.serversWiped), i.serversWiped > 0],
@@ -133,10 +139,11 @@ function Impact({ plan }: { plan: Plan }) {
     ['Switch ports / switches', `${count(i.switchPorts)} / ${count(i.switchDevices)}`],
     ['Addresses released', count(i.addressesReleased), i.addressesReleased > 0],
     ['Other tenants', count(i.otherTenantsAffected), i.otherTenantsAffected > 0],
+    ...storageCell(i.storage),
     ['Takes about', i.estimateSeconds ? about(i.estimateSeconds) : 'unknown'],
   ];
   return (
-    <dl className="sy-impact" aria-label="Impact">
+    <dl className={cells.length % 3 ? 'sy-impact' : 'sy-impact by-three'} aria-label="Impact">
       {cells.map(([label, text, hot]) => (
         <div key={label} className={hot ? 'hot' : ''}>
           <dt>{label}</dt>

@@ -4,6 +4,7 @@ import { describe, listings, type Names, waitsFor, worthSaying } from './words';
 const names: Names = {
   network: (id) => ({ 1: 'front' })[id] ?? `network ${id}`, device: (id) => `leaf${id}`, server: (id) => `SN-${id}`, instance: (id) => `web-${id}`,
   pool: (id) => ({ 2: 'tenants' })[id] ?? `pool ${id}`, type: (id) => `type ${id}`, os: (id) => (id === null ? 'No operating system' : `os ${id}`),
+  group: (id) => `group-${id}`, storage: (id) => `array-${id}`, element: (id) => `drive-${id}`,
 };
 
 group('a plan in words', () => {
@@ -14,6 +15,13 @@ group('a plan in words', () => {
     expect(describe('ipv4Strategies', [{ kind: 'auto', prefix_len: 26, pool_ids: [] }], names)).toEqual(['/26 from any pool']);
     expect(describe('ipv4Strategies', [{ kind: 'auto', prefix_len: 26, pool_ids: [2] }], names)).toEqual(['/26 from tenants']);
     expect(describe('ports', ['eno1 3:swp5 u100 t120,130', 'odd'], names)).toEqual(['eno1 → leaf3 swp5: VLAN 100 untagged, VLAN 120, 130 tagged', 'odd']);
+  });
+  it('says what becomes of storage', () => {
+    expect(describe('sizeGib', 2000, names)).toEqual(['2,000 GB']);
+    expect(describe('hosts', [1, 2], names)).toEqual(['group-1, group-2']);
+    expect(describe('instances', { 'share-7': [3, 4] }, names)).toEqual(['web-3, web-4']);
+    expect(describe('instances', { 'drive-9': [] }, names)).toEqual([]);
+    expect(listings([{ kind: 'storage', elementId: 6, storageId: 1, sizeBytes: 214_748_364_800 }], names)[0].rows).toEqual([['drive-6', 'array-1', '200 GB']]);
   });
   it('leaves out what says nothing', () => {
     expect(describe('variables', {}, names)).toEqual([]);

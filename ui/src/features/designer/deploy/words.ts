@@ -9,6 +9,9 @@ export interface Names {
   pool: (id: number) => string;
   type: (id: number) => string;
   os: (id: number | null) => string;
+  group: (id: number) => string;
+  storage: (id: number) => string;
+  element: (id: number) => string;
 }
 type Row = Record<string, unknown>;
 const rows = (value: unknown): Row[] => (Array.isArray(value) ? value.filter((v): v is Row => v !== null && typeof v === 'object') : []);
@@ -17,7 +20,7 @@ const nothing = (value: unknown) => value === null || value === undefined || val
 
 const TITLES: Record<string, string> = {
   ipv4Strategies: 'IPv4', vlanStrategy: 'VLAN', vlan: 'VLAN taken', subnets: 'Subnet taken', serverTypeId: 'Server type', osTemplateId: 'Operating system', serverId: 'Server',
-  instanceCount: 'Servers', mtu: 'MTU', networkConfig: 'Network configuration', unfinishedDeploy: 'Left by an unfinished deploy', username: 'User', variables: 'Variables', ports: 'Switch ports',
+  instanceCount: 'Servers', mtu: 'MTU', networkConfig: 'Network configuration', unfinishedDeploy: 'Left by an unfinished deploy', username: 'User', variables: 'Variables', ports: 'Switch ports', sizeGib: 'Size', hosts: 'Attached to', instances: 'Used by', storageId: 'Storage', qos: 'Speed',
 };
 export const fieldTitle = (field: string) => TITLES[field] ?? words(field.replace(/([a-z])([A-Z])/g, '$1 $2').toLowerCase());
 
@@ -58,6 +61,17 @@ export function describe(field: string, value: unknown, names: Names): string[] 
       return [names.type(num(value))];
     case 'serverId':
       return [names.server(num(value))];
+    case 'sizeGib':
+      return [`${num(value).toLocaleString('en')} GB`];
+    case 'storageId':
+      return [names.storage(num(value))];
+    case 'hosts':
+      return Array.isArray(value) ? [value.map((g) => names.group(num(g))).join(', ')] : [];
+    case 'instances': {
+      // By volume: one for all of them, or one each.
+      const ids = [...new Set(Object.values(value as Row).flatMap((v) => (Array.isArray(v) ? v.map(num) : [])))];
+      return ids.length ? [ids.map(names.instance).join(', ')] : [];
+    }
     case 'ports':
       return (value as unknown[]).map((p) => port(String(p), names));
     case 'variables':
@@ -70,7 +84,7 @@ export function describe(field: string, value: unknown, names: Names): string[] 
 }
 
 /** Wishes before what was taken for them. */
-const ORDER = ['label', 'instanceCount', 'serverTypeId', 'osTemplateId', 'serverId', 'username', 'vlanStrategy', 'vlan', 'ipv4Strategies', 'subnets', 'addresses', 'connections', 'ports'];
+const ORDER = ['label', 'instanceCount', 'serverTypeId', 'osTemplateId', 'serverId', 'username', 'vlanStrategy', 'vlan', 'ipv4Strategies', 'subnets', 'addresses', 'connections', 'ports', 'sizeGib', 'storageId', 'hosts', 'instances'];
 export const inOrder = (a: { field: string }, b: { field: string }) => (ORDER.indexOf(a.field) + 1 || 99) - (ORDER.indexOf(b.field) + 1 || 99);
 
 /** A field of a change that says no more than the row's title is left out. */
@@ -83,6 +97,7 @@ export interface Listing {
 }
 /** What is taken (or given back), a table per kind. */
 export function listings(allocations: readonly Row[], names: Names): Listing[] {
+  const size = (value: unknown) => `${(num(value) / 2 ** 30).toLocaleString('en', { maximumFractionDigits: 1 })} GB`;
   const of = (kind: string) => allocations.filter((a) => a.kind === kind);
   const text = (value: unknown) => (value === null || value === undefined || value === '' ? '–' : String(value));
   const all: Listing[] = [
@@ -92,6 +107,7 @@ export function listings(allocations: readonly Row[], names: Names): Listing[] {
     { title: 'Addresses', columns: ['For', 'Network', 'Address'], rows: of('address').map((a) => [names.instance(num(a.serverInstanceId)), names.network(num(a.logicalNetworkId)), text(a.address)]) },
     { title: 'Switch ports', columns: ['For', 'Interface', 'Switch port', 'Network'], rows: of('connection').map((a) => [names.instance(num(a.serverInstanceId)), `${text(a.interface)} (${text(a.macAddress)})`, a.networkDeviceId == null ? 'done outside' : `${names.device(num(a.networkDeviceId))} ${text(a.port)}`, `${names.network(num(a.logicalNetworkId))}, ${a.tagged ? 'tagged' : 'untagged'}`]) },
   ];
+  all.push({ title: 'Storage', columns: ['For', 'Storage', 'Size'], rows: of('storage').map((a) => [names.element(num(a.elementId)), names.storage(num(a.storageId)), size(a.sizeBytes)]) });
   return all.filter((l) => l.rows.length);
 }
 
