@@ -1,6 +1,6 @@
 //! What the services need from the Site Controller's store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use model::{
@@ -77,6 +77,12 @@ pub trait Directory: Send + Sync {
 
     /// The session's secrets in clear, by name, for templates that speak of them.
     async fn secrets(&self, session: &BootSession) -> Result<BTreeMap<String, String>, BackendError>;
+
+    /// The session's password in clear, for installers that cannot take a hash.
+    async fn password(&self, session: &BootSession) -> Result<String, BackendError>;
+
+    /// The file of the installation medium that is served for this session; `None` when there is none (yet).
+    async fn medium(&self, session: &BootSession) -> Result<Option<PathBuf>, BackendError>;
 }
 
 /// Where leases live. Only what is agreed with clients is stored; offers stay in memory.
@@ -100,6 +106,9 @@ pub trait SessionEvents: Send + Sync {
 
     /// The task ended, well or not. The answer is what the machine does now; the token dies for [`Purpose::Agent`].
     async fn done(&self, session: &BootSession, done: Done) -> Result<Next, BackendError>;
+
+    /// A machine has read a file of its seed: its installer works, and must not begin anew when the machine starts again.
+    async fn seed_read(&self, session: &BootSession, file: &str) -> Result<(), BackendError>;
 
     /// The installed system is up. `form` holds what cloud-init posted (`hostname`, `pub_key_ed25519`, …), maybe nothing.
     async fn phone_home(&self, session: &BootSession, form: BTreeMap<String, String>) -> Result<(), BackendError>;

@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod dhcp;
 pub mod http;
+pub mod installer;
 pub mod memory;
 pub mod ra;
 pub mod render;

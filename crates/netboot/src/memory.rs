@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::Ipv4Addr,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -32,6 +33,8 @@ pub enum Event {
     Done(Id, Done),
     /// See [`SessionEvents::phone_home`].
     PhoneHome(Id, BTreeMap<String, String>),
+    /// See [`SessionEvents::seed_read`].
+    SeedRead(Id, String),
 }
 
 #[derive(Default)]
@@ -41,6 +44,7 @@ struct State {
     discovery: Option<String>,
     leases: HashMap<Ipv4Addr, Lease>,
     events: Vec<Event>,
+    medium: Option<PathBuf>,
     broken: bool,
 }
 
@@ -73,6 +77,11 @@ impl MemorySite {
     /// Answer unknown machines with a discovery session that has this token.
     pub fn allow_discovery(&self, token: String) {
         self.state().discovery = Some(token);
+    }
+
+    /// The installation medium of all sessions.
+    pub fn set_medium(&self, path: PathBuf) {
+        self.state().medium = Some(path);
     }
 
     /// Fail every call from now on, or no longer.
@@ -140,6 +149,15 @@ impl Directory for MemorySite {
         Ok(all.map(|(name, value)| (name.clone(), value.0.clone())).collect())
     }
 
+    async fn password(&self, session: &BootSession) -> Result<String, BackendError> {
+        drop(self.checked()?);
+        Ok(session.install.as_ref().map(|i| i.password.0.clone()).unwrap_or_default())
+    }
+
+    async fn medium(&self, _session: &BootSession) -> Result<Option<PathBuf>, BackendError> {
+        Ok(self.checked()?.medium.clone())
+    }
+
     async fn password_hash(&self, _session: &BootSession) -> Result<String, BackendError> {
         drop(self.checked()?);
         Ok("$6$salt$hash".to_owned())
@@ -189,6 +207,11 @@ impl SessionEvents for MemorySite {
         }
         state.events.push(Event::Done(session.job_id, done));
         Ok(if session.task == TaskKind::Install { Next::Reboot } else { Next::PowerOff })
+    }
+
+    async fn seed_read(&self, session: &BootSession, file: &str) -> Result<(), BackendError> {
+        self.checked()?.events.push(Event::SeedRead(session.job_id, file.to_owned()));
+        Ok(())
     }
 
     async fn phone_home(&self, session: &BootSession, form: BTreeMap<String, String>) -> Result<(), BackendError> {

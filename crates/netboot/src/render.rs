@@ -51,8 +51,8 @@ local-hostname: {{ hostname|tojson }}
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{document} of OS template {template:?}: {message}")]
 pub struct RenderError {
-    /// `user-data` or `meta-data`.
-    pub document: &'static str,
+    /// `user-data`, `meta-data`, or the name of a file.
+    pub document: String,
     /// Name of the OS template.
     pub template: String,
     /// What is wrong and what to do.
@@ -75,7 +75,7 @@ pub struct SeedContext<'a> {
 }
 
 impl SeedContext<'_> {
-    fn variables(&self) -> Map<String, serde_json::Value> {
+    pub(crate) fn variables(&self) -> Map<String, serde_json::Value> {
         let i = self.install;
         // Custom variables by their own names; the built-in ones win.
         let mut all = i.variables.clone();
@@ -92,6 +92,8 @@ impl SeedContext<'_> {
             "network_config": i.network_config,
             "phone_home_url": format!("{}/phone-home/{}", self.http_base, self.session.token),
             "seed_url": format!("{}/seed/{}/", self.http_base, self.session.token),
+            "ready_url": format!("{}/ready/{}", self.http_base, self.session.token),
+            "interfaces": crate::installer::interfaces(&i.network_config),
             "storage": i.storage,
             "variables": i.variables,
             "secrets": self.secrets,
@@ -102,35 +104,8 @@ impl SeedContext<'_> {
         all
     }
 
-    fn render(&self, document: &'static str, source: &str) -> Result<String, RenderError> {
-        let variables = self.variables();
-        let environment = environment();
-        let failed = |message: String| RenderError { document, template: self.install.os.name.clone(), message };
-        let template = environment
-            .template_from_named_str(document, source)
-            .map_err(|e| failed(format!("{e}; correct the template's text")))?;
-        let mut text = template.render(Value::from(Serde(&variables))).map_err(|error| {
-            if error.kind() != ErrorKind::UndefinedError {
-                return failed(error.to_string());
-            }
-            let missing: BTreeSet<String> = template
-                .undeclared_variables(false)
-                .into_iter()
-                .filter(|name| !variables.contains_key(name) && !environment.globals().any(|(g, _)| g == name))
-                .collect();
-            let names = missing.into_iter().collect::<Vec<_>>().join(", ");
-            let line = error.line().map(|l| format!(" in line {l}")).unwrap_or_default();
-            failed(if names.is_empty() {
-                format!("a value is not defined{line}; give it or use |default(…)")
-            } else {
-                format!("not defined{line}: {names}; set it as a custom variable or use |default(…)")
-            })
-        })?;
-        // The engine takes the last line break off.
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
-        }
-        Ok(text)
+    fn render(&self, document: &str, source: &str) -> Result<String, RenderError> {
+        render(document, &self.install.os.name, source, &self.variables())
     }
 
     /// The user-data: cloud-config, autoinstall or whatever the template's text makes.
@@ -149,10 +124,47 @@ impl SeedContext<'_> {
     }
 }
 
+/// One text of a template with these values.
+pub(crate) fn render(
+    document: &str,
+    of: &str,
+    source: &str,
+    variables: &Map<String, serde_json::Value>,
+) -> Result<String, RenderError> {
+    let environment = environment();
+    let failed = |message: String| RenderError { document: document.to_owned(), template: of.to_owned(), message };
+    let template = environment
+        .template_from_named_str(document, source)
+        .map_err(|e| failed(format!("{e}; correct the template's text")))?;
+    let mut text = template.render(Value::from(Serde(variables))).map_err(|error| {
+        if error.kind() != ErrorKind::UndefinedError {
+            return failed(error.to_string());
+        }
+        let missing: BTreeSet<String> = template
+            .undeclared_variables(false)
+            .into_iter()
+            .filter(|name| !variables.contains_key(name) && !environment.globals().any(|(g, _)| g == name))
+            .collect();
+        let names = missing.into_iter().collect::<Vec<_>>().join(", ");
+        let line = error.line().map(|l| format!(" in line {l}")).unwrap_or_default();
+        failed(if names.is_empty() {
+            format!("a value is not defined{line}; give it or use |default(…)")
+        } else {
+            format!("not defined{line}: {names}; set it as a custom variable or use |default(…)")
+        })
+    })?;
+    // The engine takes the last line break off.
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_fuel(Some(FUEL));
+    crate::installer::add_filters(&mut environment);
     environment
 }

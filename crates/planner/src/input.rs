@@ -112,6 +112,9 @@ pub struct GroupConfig {
     pub server_type_id: Option<Id>,
     /// Operating system; `None` is a problem.
     pub os: Option<OsInstall>,
+    /// Why the chosen template cannot be installed, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_problem: Option<String>,
     /// Host name pattern with `{index}`, `{id}`, `{label}` and `{group}`; empty: the instance's label.
     #[serde(default)]
     pub hostname: String,

@@ -10,6 +10,7 @@ use model::{
     order::{Order, ServerClean, ServerInstall, ServerPower, ServerStart, SwitchApply},
     secret::Sealed,
     switch::{PortIntent, PortVlans, SwitchPatch},
+    template::{Erase, InstallMethod},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -38,6 +39,10 @@ impl Order for InfrastructureFinish {
 
 /// Seconds to wait for an operating system to shut down when the caller said nothing.
 const SOFT_TIMEOUT: u32 = 180;
+/// Time for an image to be written.
+const IMAGE_TIMEOUT: u32 = 3600;
+/// Time for a distribution's own installer, whose waits have their own deadlines.
+const INSTALLER_TIMEOUT: u32 = 4 * 3600;
 
 pub(crate) struct Dag<'a> {
     pub(crate) work: &'a Work<'a>,
@@ -187,14 +192,16 @@ impl<'a> Dag<'a> {
                     first =
                         self.ports(member, state.server_id, &verb("quarantine"), &state.ports, &first, true, released);
                 }
-                self.install(member, state, first, released);
+                self.install(member, state, first, released, None);
             }
             Action::Reinstall => {
                 let (Some(before), Some(state)) = (before, after) else { return };
                 let first: Vec<String> = self.power_off(member, before.server_id, &me, true).into_iter().collect();
                 let first =
                     self.ports(member, before.server_id, &verb("quarantine"), &before.ports, &first, true, released);
-                self.install(member, state, first, released);
+                // The data drives are the tenant's own.
+                let same = before.server_id == state.server_id;
+                self.install(member, state, first, released, same.then_some(Erase::First));
             }
             Action::Edit | Action::Start | Action::Stop => {
                 let (Some(before), Some(state)) = (before, after) else { return };
@@ -287,10 +294,13 @@ impl<'a> Dag<'a> {
         state: &InstanceState,
         after: Vec<String>,
         released: &mut BTreeMap<(Id, u16), BTreeSet<String>>,
+        erase: Option<Erase>,
     ) {
         let i = &member.instance;
         let Some(group) = self.work.groups.get(&i.group_id) else { return };
-        let Some(os) = group.design.os.clone() else { return };
+        let Some(mut os) = group.design.os.clone() else { return };
+        os.erase = os.erase.or(erase);
+        let timeout_seconds = if os.method == InstallMethod::Image { IMAGE_TIMEOUT } else { INSTALLER_TIMEOUT };
         let title = format!("Install {} {} on {}", os.os_name, os.os_version, i.label);
         let payload = ServerInstall {
             server_id: state.server_id,
@@ -312,7 +322,7 @@ impl<'a> Dag<'a> {
             title,
             payload: &payload,
             depends_on: after,
-            timeout_seconds: 3600,
+            timeout_seconds,
             target: self.server_target(state.server_id),
             refs: refs(member, state.server_id),
         });

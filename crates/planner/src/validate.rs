@@ -94,13 +94,14 @@ fn check_group(
         ));
     }
     if design.os.is_none() {
-        problems.push(PlanProblem::error(
-            object.clone(),
-            "os_template_id",
-            Code::OsTemplateMissing,
-            "no operating system is chosen, or its template has no image",
-            "choose an OS template that is active and has an image",
-        ));
+        let (message, fix) = match &design.os_problem {
+            Some(problem) => (problem.as_str(), "complete the template, or choose another one"),
+            None => (
+                "no operating system is chosen, or its template has no image",
+                "choose an OS template that is active and has an image",
+            ),
+        };
+        problems.push(PlanProblem::error(object.clone(), "os_template_id", Code::OsTemplateMissing, message, fix));
     }
     let user_ok = design.username.len() <= 32
         && design.username.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')

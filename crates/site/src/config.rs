@@ -33,6 +33,8 @@ pub struct SiteConfig {
     pub boot_dir: PathBuf,
     /// More kernel arguments for the agent, such as `console=ttyS0`.
     pub kernel_arguments: String,
+    /// The program that makes installation media for single servers. Default `xorriso`.
+    pub xorriso: PathBuf,
     /// Jobs that work at the same time, at most. Default 128.
     pub workers: usize,
 }
@@ -50,6 +52,7 @@ impl Default for SiteConfig {
             http: "0.0.0.0:8090".into(),
             boot_dir: "/usr/lib/steelyard/boot".into(),
             kernel_arguments: String::new(),
+            xorriso: "xorriso".into(),
             workers: 128,
         }
     }
@@ -72,7 +75,9 @@ impl SiteConfig {
                 *field = v;
             }
         }
-        for (name, field) in [("DATA_DIR", &mut self.data_dir), ("BOOT_DIR", &mut self.boot_dir)] {
+        for (name, field) in
+            [("DATA_DIR", &mut self.data_dir), ("BOOT_DIR", &mut self.boot_dir), ("XORRISO", &mut self.xorriso)]
+        {
             if let Some(v) = get(name) {
                 *field = v.into();
             }

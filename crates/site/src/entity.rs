@@ -99,6 +99,7 @@ pub mod lease {
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub address: String,
+        pub mac: String,
         pub body: Json,
     }
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -184,6 +185,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             create_table(backend, value::Entity),
             create_table(backend, bmc_work::Entity),
             create_index(backend, bmc_work::Entity, false, &[bmc_work::Column::ServerId]),
+            create_index(backend, lease::Entity, false, &[lease::Column::Mac]),
             create_index(backend, server_mac::Entity, false, &[server_mac::Column::ServerId]),
             create_index(backend, boot_session::Entity, true, &[boot_session::Column::TokenHash]),
         ]

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
-use model::template::ImageRef;
+use model::{Id, template::ImageRef};
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -54,6 +54,17 @@ impl Images {
     /// Where an image lies that is here.
     pub(crate) fn path(&self, sha256: &str) -> PathBuf {
         self.folder.join(sha256)
+    }
+
+    /// Where the medium lies that was made for one session. A session that began anew has another token, so its medium is another one.
+    pub(crate) fn medium(&self, job_id: Id, token: &str) -> PathBuf {
+        let hash = crypto::token::hash(token);
+        self.media().join(format!("{job_id}-{}.iso", hash.get(..16).unwrap_or(&hash)))
+    }
+
+    /// Folder of media that are made for one installation each.
+    pub(crate) fn media(&self) -> PathBuf {
+        self.folder.with_file_name("media")
     }
 
     /// Whether an image is here.

@@ -28,10 +28,16 @@ impl Leases for LeaseStore {
             match change {
                 LeaseChange::Put(l) => {
                     let body = serde_json::to_value(l).map_err(BackendError::new)?;
-                    let row = lease::ActiveModel { address: Set(l.address.to_string()), body: Set(body) };
+                    let row = lease::ActiveModel {
+                        address: Set(l.address.to_string()),
+                        mac: Set(l.mac.to_string()),
+                        body: Set(body),
+                    };
                     lease::Entity::insert(row)
                         .on_conflict(
-                            OnConflict::column(lease::Column::Address).update_column(lease::Column::Body).to_owned(),
+                            OnConflict::column(lease::Column::Address)
+                                .update_columns([lease::Column::Mac, lease::Column::Body])
+                                .to_owned(),
                         )
                         .exec_without_returning(&txn)
                         .await

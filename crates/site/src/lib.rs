@@ -13,6 +13,7 @@ mod functions;
 mod image;
 mod lease;
 mod line;
+mod medium;
 mod membership;
 mod power;
 mod session;
@@ -50,6 +51,8 @@ pub(crate) struct Site {
     pub(crate) images: image::Images,
     /// Where machines and BMCs fetch files from this site.
     pub(crate) http_base: String,
+    /// The program that makes installation media.
+    pub(crate) xorriso: std::path::PathBuf,
     pub(crate) membership: membership::Keeper,
 }
 
@@ -94,6 +97,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         strangers: std::sync::Mutex::default(),
         images: image::Images::new(images_dir.clone()),
         http_base: config.http_base()?,
+        xorriso: config.xorriso.clone(),
         db: db.clone(),
         sealer,
         membership,

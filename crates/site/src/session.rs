@@ -1,6 +1,6 @@
 //! Boot sessions: why a machine may boot from the network, and what it reported.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use engine::entity::job;
@@ -11,6 +11,7 @@ use model::{
     job::JobStatus,
     link::Observed,
     secret::{Clear, Sealed},
+    template::{InstallMethod, ReadySignal},
 };
 use netboot::{
     backend::{BackendError, Directory, Purpose, SessionEvents, Stranger},
@@ -49,8 +50,12 @@ pub(crate) enum Stage {
     Prepared,
     /// The server boots or works.
     Booted,
-    /// The agent reported success.
+    /// An installer has read its answer file: from now on the machine boots its own disk.
+    Installing,
+    /// The agent reported success, or the new system is ready.
     Done,
+    /// The new system is asked to shut down.
+    Stopping,
     /// The agent reported a failure.
     Failed,
     /// Over without a report: given up, or its job is over.
@@ -62,7 +67,9 @@ impl Stage {
         match self {
             Self::Prepared => "prepared",
             Self::Booted => "booted",
+            Self::Installing => "installing",
             Self::Done => "done",
+            Self::Stopping => "stopping",
             Self::Failed => "failed",
             Self::Ended => "ended",
         }
@@ -72,7 +79,9 @@ impl Stage {
         match word {
             "prepared" => Self::Prepared,
             "booted" => Self::Booted,
+            "installing" => Self::Installing,
             "done" => Self::Done,
+            "stopping" => Self::Stopping,
             "failed" => Self::Failed,
             _ => Self::Ended,
         }
@@ -159,7 +168,24 @@ impl Site {
         txn.commit().await
     }
 
-    fn whole(&self, row: &boot_session::Model) -> Result<BootSession, BackendError> {
+    /// Moves a session on that is at one of these stages; `false` when it is not.
+    pub(crate) async fn advance_session(&self, job_id: Id, from: &[Stage], to: Stage) -> Result<bool, DbErr> {
+        let txn = self.db.begin().await?;
+        let moved = boot_session::Entity::update_many()
+            .set(boot_session::ActiveModel {
+                stage: Set(to.as_str().into()),
+                begun_at: Set(now()),
+                ..Default::default()
+            })
+            .filter(boot_session::Column::JobId.eq(job_id))
+            .filter(boot_session::Column::Stage.is_in(from.iter().map(|s| s.as_str())))
+            .exec(&txn)
+            .await?;
+        txn.commit().await?;
+        Ok(moved.rows_affected > 0)
+    }
+
+    pub(crate) fn whole(&self, row: &boot_session::Model) -> Result<BootSession, BackendError> {
         let mut session: BootSession = serde_json::from_value(row.body.clone()).map_err(BackendError::new)?;
         session.token = self.sealer.open(&Sealed(row.token.clone())).map_err(BackendError::new)?.0;
         Ok(session)
@@ -167,8 +193,8 @@ impl Site {
 
     /// A session lives until its job is over: one that an operator killed takes its token along. A job that waits for
     /// a worker after a restart, or for its next try, has a machine that works on.
-    async fn lives<C: ConnectionTrait>(&self, db: &C, row: &boot_session::Model) -> Result<bool, DbErr> {
-        if !matches!(row.stage(), Stage::Prepared | Stage::Booted) {
+    pub(crate) async fn lives<C: ConnectionTrait>(&self, db: &C, row: &boot_session::Model) -> Result<bool, DbErr> {
+        if !matches!(row.stage(), Stage::Prepared | Stage::Booted | Stage::Installing) {
             return Ok(false);
         }
         let job = job::Entity::find_by_id(row.job_id).one(db).await?;
@@ -203,6 +229,9 @@ impl Directory for Site {
             return Ok(None);
         };
         let Some(row) = self.session(bound.job_id).await.map_err(BackendError::new)? else { return Ok(None) };
+        if row.stage() == Stage::Installing {
+            return Ok(None);
+        }
         if self.lives(db, &row).await.map_err(BackendError::new)? { self.whole(&row).map(Some) } else { Ok(None) }
     }
 
@@ -216,7 +245,7 @@ impl Directory for Site {
         else {
             return Ok(None);
         };
-        let reported = matches!(row.stage(), Stage::Done | Stage::Failed);
+        let reported = matches!(row.stage(), Stage::Done | Stage::Stopping | Stage::Failed);
         let good = match purpose {
             Purpose::Agent => self.lives(db, &row).await.map_err(BackendError::new)?,
             Purpose::Done => reported || self.lives(db, &row).await.map_err(BackendError::new)?,
@@ -273,6 +302,24 @@ impl Directory for Site {
         Ok(all)
     }
 
+    async fn password(&self, session: &BootSession) -> Result<String, BackendError> {
+        let Some(install) = &session.install else { return Ok(String::new()) };
+        let clear = self.sealer.open(&install.password).map_err(|e| {
+            BackendError::new(format!("the password of the new system cannot be read: {e}; deploy again"))
+        })?;
+        Ok(clear.0)
+    }
+
+    async fn medium(&self, session: &BootSession) -> Result<Option<PathBuf>, BackendError> {
+        let Some(install) = &session.install else { return Ok(None) };
+        let path = match &install.os.method {
+            InstallMethod::Media { rebuild: false, .. } => self.images.path(&install.os.image.sha256),
+            InstallMethod::Media { rebuild: true, .. } => self.images.medium(session.job_id, &session.token),
+            _ => return Ok(None),
+        };
+        Ok(Some(path).filter(|p| p.exists()))
+    }
+
     async fn password_hash(&self, session: &BootSession) -> Result<String, BackendError> {
         let row = self.session(session.job_id).await.map_err(BackendError::new)?;
         row.map(|r| r.password_hash).ok_or_else(|| BackendError::new("the boot session is over"))
@@ -313,8 +360,33 @@ impl SessionEvents for Site {
         Ok(Next::PowerOff)
     }
 
+    async fn seed_read(&self, session: &BootSession, file: &str) -> Result<(), BackendError> {
+        let installer = session.install.as_ref().is_some_and(|i| i.os.method != InstallMethod::Image);
+        if installer
+            && self
+                .advance_session(session.job_id, &[Stage::Prepared, Stage::Booted], Stage::Installing)
+                .await
+                .map_err(BackendError::new)?
+        {
+            tracing::info!(server = session.server_id, file, "an installer works");
+        }
+        Ok(())
+    }
+
     async fn phone_home(&self, session: &BootSession, form: BTreeMap<String, String>) -> Result<(), BackendError> {
         let hostname = form.get("hostname").map_or("", String::as_str);
+        let under_way = [Stage::Prepared, Stage::Booted, Stage::Installing];
+        if session.install.as_ref().is_some_and(|i| i.os.method != InstallMethod::Image) {
+            let row = self.session(session.job_id).await.map_err(BackendError::new)?;
+            if row.is_some_and(|r| under_way.contains(&r.stage()) || r.stage() == Stage::Stopping) {
+                let signals = session.install.as_ref().is_some_and(|i| i.os.ready == ReadySignal::Signal);
+                if signals {
+                    self.advance_session(session.job_id, &under_way, Stage::Done).await.map_err(BackendError::new)?;
+                }
+                tracing::info!(server = session.server_id, hostname, signals, "an installation says that it is ready");
+                return Ok(());
+            }
+        }
         tracing::info!(server = session.server_id, hostname, "an installed system is up");
         let what = Observed::OsUp { server_id: session.server_id };
         observe(self, &format!("os-up/{}", session.server_id), what).await;
@@ -334,12 +406,14 @@ pub(crate) async fn sweep(site: Arc<Site>, shutdown: CancellationToken) {
             boot_session::Entity::delete_many()
                 .filter(boot_session::Column::BegunAt.lt(now() - RETENTION))
                 .filter(
-                    boot_session::Column::Stage.is_in([Stage::Done, Stage::Failed, Stage::Ended].map(Stage::as_str)),
+                    boot_session::Column::Stage
+                        .is_in([Stage::Done, Stage::Stopping, Stage::Failed, Stage::Ended].map(Stage::as_str)),
                 )
                 .exec(&txn)
                 .await?;
             txn.commit().await
         };
+        crate::medium::sweep(&site).await;
         if let Err(error) = swept.await {
             tracing::warn!(%error, "old boot sessions could not be removed");
         }

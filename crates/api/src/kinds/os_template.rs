@@ -81,11 +81,8 @@ pub(crate) async fn find_own<C: ConnectionTrait>(ctx: &Ctx, db: &C, id: Id) -> R
 pub async fn os_install<C: ConnectionTrait>(db: &C, id: Id) -> Result<OsInstall, ApiError> {
     let found = crate::planning::template::load(db, &[id]).await?.remove(&id);
     let found = found.ok_or_else(|| ApiError::not_found("OS template", id))?;
-    found.os.ok_or_else(|| {
-        ApiError::conflict(format!(
-            "OS template {id} has no disk image: add an asset of usage {IMAGE_USAGE} with its checksum"
-        ))
-    })
+    let problem = found.problem.unwrap_or_else(|| format!("OS template {id} cannot be installed"));
+    found.os.ok_or_else(|| ApiError::conflict(problem))
 }
 
 async fn asset_ids<C: ConnectionTrait>(db: &C, templates: &[Id]) -> Result<HashMap<Id, Vec<Id>>, ApiError> {

@@ -34,8 +34,8 @@ routes! {
     "deleteTemplateAsset" => delete,
 }
 
-/// Formats that can be written to a disk.
-const FORMATS: &[&str] = &["raw", "raw.gz", "qcow2"];
+/// Formats that can be written to a disk, and that of installation media.
+const FORMATS: &[&str] = &["raw", "raw.gz", "qcow2", "iso"];
 
 fn wire(a: &assets::Model, with_content: bool) -> Value {
     let content = a.content.as_ref().filter(|_| with_content);
@@ -108,6 +108,8 @@ fn format_of(name: &str) -> Option<&'static str> {
         Some("qcow2")
     } else if ends(&[".raw", ".img"]) {
         Some("raw")
+    } else if ends(&[".iso"]) {
+        Some("iso")
     } else {
         None
     }

@@ -139,7 +139,7 @@ pub async fn accept(
         .groups
         .iter()
         .filter_map(|g| g.design.os.as_ref())
-        .map(|os| (os.image.sha256.clone(), os.image.clone()))
+        .flat_map(|os| os.images().map(|image| (image.sha256.clone(), image.clone())).collect::<Vec<_>>())
         .collect();
     if !passwords.for_site.is_empty() {
         for image in images.values() {

@@ -22,8 +22,10 @@ const DEFAULT_USER: &str = "admin";
 /// What a plan needs of an OS template.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// The installable part; `None` when it has no image.
+    /// The installable part; `None` when something is missing.
     pub os: Option<OsInstall>,
+    /// What is missing, in words.
+    pub problem: Option<String>,
     /// User made at installation.
     pub username: Option<String>,
 }
@@ -68,6 +70,7 @@ pub fn group(
         instance_count: u32::try_from(count).unwrap_or(0),
         server_type_id: design.get("defaultServerTypeId").and_then(whole).filter(|id| *id > 0),
         os: template.and_then(|t| t.os.clone()),
+        os_problem: template.and_then(|t| t.problem.clone()),
         hostname: design["hostname"].as_str().unwrap_or_default().to_owned(),
         username: template.and_then(|t| t.username.clone()).unwrap_or_else(|| DEFAULT_USER.to_owned()),
         variables: merged,

@@ -26,8 +26,7 @@ fn for_systems(usage: Option<&String>) -> bool {
 
 /// Whether a template's texts speak of that secret.
 fn wants(os: &OsInstall, name: &str) -> bool {
-    let texts = [os.user_data.as_deref(), os.meta_data.as_deref()];
-    texts.into_iter().flatten().any(|t| t.contains("secrets") && t.contains(name))
+    os.texts().any(|t| t.contains("secrets") && t.contains(name))
 }
 
 /// The jobs with the values that their installations need. Secrets are sealed for the site; `sealer` is the one at rest.

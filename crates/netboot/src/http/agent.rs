@@ -9,6 +9,7 @@ use axum::{
 use model::{
     agent::{AgentInventory, Done, Progress, Step, Task, TaskKind},
     boot::BootSession,
+    template::InstallMethod,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -25,11 +26,11 @@ pub fn task(session: &BootSession, http_base: &str) -> Task {
     let steps = match (session.task, &session.install) {
         (TaskKind::Discover, _) => vec![Step::Inventory, Step::Finish],
         (TaskKind::Clean, _) => vec![Step::Wipe { disks: "all".into(), plan: session.clean.clone() }, Step::Finish],
-        (TaskKind::Install, Some(install)) => {
+        (TaskKind::Install, Some(install)) if install.os.method == InstallMethod::Image => {
             let image = &install.os.image;
             vec![
                 Step::Inventory,
-                Step::Wipe { disks: "all".into(), plan: None },
+                Step::Wipe { disks: install.os.erase.unwrap_or_default().as_str().into(), plan: None },
                 Step::WriteImage {
                     url: format!("{http_base}/images/{}", image.sha256),
                     sha256: image.sha256.clone(),
@@ -42,8 +43,8 @@ pub fn task(session: &BootSession, http_base: &str) -> Task {
                 Step::Finish,
             ]
         }
-        // An installation of nothing must not begin by wiping disks.
-        (TaskKind::Install, None) | (TaskKind::Wait, _) => return wait,
+        // An installation of nothing must not begin by wiping disks, nor one that another installer does.
+        (TaskKind::Install, _) | (TaskKind::Wait, _) => return wait,
     };
     Task { task: session.task, steps, retry_after: None }
 }

@@ -13,10 +13,14 @@ use tokio::task::spawn_blocking;
 
 use super::{
     HttpState,
+    agent::session,
     error::HttpError,
     range::{self, ByteRange},
 };
-use crate::tftp::{Content, Source};
+use crate::{
+    backend::Purpose,
+    tftp::{Content, Source},
+};
 
 /// Bytes read at a time.
 const CHUNK: usize = 128 * 1024;
@@ -54,6 +58,20 @@ pub(super) async fn image(
         return Err(HttpError::not_found("images are named by their SHA-256: 64 hexadecimal digits in lower case"));
     }
     serve(&state.config.images_dir, &sha256, Some(format!("\"{sha256}\"")), &headers).await
+}
+
+/// `GET /media/TOKEN/FILE.iso`: the installation medium of a session. BMCs want a name with that ending.
+pub(super) async fn medium(
+    State(state): State<HttpState>,
+    UrlPath((token, _file)): UrlPath<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response<Body>, HttpError> {
+    let session = session(&state, &token, Purpose::Agent).await?;
+    let none = || HttpError::not_found("this session has no installation medium");
+    let path = state.directory.medium(&session).await?.ok_or_else(none)?;
+    let (folder, name) = (path.parent(), path.file_name().and_then(|n| n.to_str()));
+    let (Some(folder), Some(name)) = (folder, name) else { return Err(none()) };
+    serve(folder, name, None, &headers).await
 }
 
 /// One file of a directory. `name` may come from the wire. With a tag given the content never changes.

@@ -65,6 +65,8 @@ pub fn router(state: HttpState) -> Router {
         .route("/agent/v1/done", post(agent::done))
         .route("/seed/{token}/{file}", get(seed::seed))
         .route("/phone-home/{token}", post(seed::phone_home))
+        .route("/ready/{token}", post(seed::phone_home))
+        .route("/media/{token}/{file}", get(file::medium))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_DEADLINE))
         .with_state(state)

@@ -5,13 +5,21 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use model::boot::BootSession;
+use model::{
+    boot::{BootSession, InstallSpec},
+    template::{InstallMethod, NamedImage},
+};
 
-use super::{HttpConfig, HttpState, error::HttpError};
+use super::{HttpConfig, HttpState, error::HttpError, seed};
 use crate::{dhcp::hyphens, token};
 
 /// Boots the local disk; if that fails the firmware goes on with its own order.
 const LOCAL_DISK: &str = "#!ipxe\nsanboot --no-describe --drive 0x80 || exit 0\n";
+
+/// Back to the firmware, whose next boot source may be the right one.
+const NEXT_SOURCE: &str = "#!ipxe\nexit 0\n";
+/// The program that boots Windows PE from files in memory. It finds them itself.
+const WIMBOOT: &str = "wimboot";
 
 /// `GET /boot/MAC/script.ipxe`. A machine gets the installer only for a session that names its MAC, or when nobody
 /// knows it and discovery is on. A failing store is an error, which makes the firmware boot the disk: never a guess.
@@ -24,8 +32,21 @@ pub(super) async fn script(State(state): State<HttpState>, Path(mac): Path<Strin
     };
     let text = match &session {
         None => LOCAL_DISK.to_owned(),
-        Some(session) if token::well_formed(&session.token) => agent_script(&state.config, session, &mac),
-        Some(_) => return Err(HttpError(StatusCode::SERVICE_UNAVAILABLE, "the boot session has no token yet".into())),
+        Some(session) if !token::well_formed(&session.token) => {
+            return Err(HttpError(StatusCode::SERVICE_UNAVAILABLE, "the boot session has no token yet".into()));
+        }
+        Some(session) => match &session.install {
+            Some(install) => match &install.os.method {
+                InstallMethod::Image => agent_script(&state.config, session, &mac),
+                InstallMethod::Network { initrds, .. } => {
+                    let arguments = seed::installer(&state, session, install, |c| c.arguments()).await?;
+                    installer_script(&state.config, session, install, initrds, &arguments)
+                }
+                // It is meant to start from its virtual drive.
+                InstallMethod::Media { .. } => NEXT_SOURCE.to_owned(),
+            },
+            None => agent_script(&state.config, session, &mac),
+        },
     };
     tracing::info!(%mac, task = ?session.as_ref().map(|s| s.task), "boot script");
     Ok(([(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")], text).into_response())
@@ -44,4 +65,46 @@ fn agent_script(config: &HttpConfig, session: &BootSession, mac: &str) -> String
         arguments.extend(config.kernel_arguments.chars().map(|c| if c.is_control() { ' ' } else { c }));
     }
     format!("#!ipxe\nkernel {base}/boot/agent/vmlinuz {arguments}\ninitrd {base}/boot/agent/initrd.img\nboot\n")
+}
+
+/// Names of files in a script: whatever else is in them would be read as commands or settings.
+fn plain(name: &str) -> String {
+    let good = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    name.chars().map(good).collect()
+}
+
+/// A distribution's kernel with what it needs. UEFI firmware finds initial RAM disks by the names in the arguments.
+fn installer_script(
+    config: &HttpConfig,
+    session: &BootSession,
+    install: &InstallSpec,
+    initrds: &[NamedImage],
+    arguments: &str,
+) -> String {
+    let (base, token) = (&config.http_base, &session.token);
+    // They are words, never settings or further commands of the script.
+    let words = arguments.split_whitespace().filter(|w| !matches!(*w, "||" | "&&" | ";"));
+    let arguments = words.collect::<Vec<_>>().join(" ").replace("${", "$_{");
+    let windows = initrds.iter().any(|i| i.name.to_ascii_lowercase().ends_with(".wim"));
+    let name = if windows { WIMBOOT } else { "vmlinuz" };
+    let mut kernel = format!("kernel --name {name} {base}/images/{}", install.os.image.sha256);
+    let mut loads = String::new();
+    for initrd in initrds {
+        let name = plain(&initrd.name);
+        if !windows {
+            kernel.push_str(&format!(" initrd={name}"));
+        }
+        loads.push_str(&format!("initrd --name {name} {base}/images/{} {name}\n", initrd.image.sha256));
+    }
+    if windows {
+        // They appear in X:\Windows\System32. Last: once they are read, the machine is not sent here again.
+        for name in install.os.files.keys() {
+            loads.push_str(&format!("initrd --name {0} {base}/seed/{token}/{name} {0}\n", plain(name)));
+        }
+    }
+    if !arguments.is_empty() {
+        kernel.push(' ');
+        kernel.push_str(&arguments);
+    }
+    format!("#!ipxe\n{kernel}\n{loads}boot\n")
 }

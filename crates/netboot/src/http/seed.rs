@@ -7,9 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use model::boot::{BootSession, InstallSpec};
+
 use super::{HttpState, agent::session, error::HttpError};
 use crate::{
     backend::Purpose,
+    installer::InstallerContext,
     render::{RenderError, SeedContext},
 };
 
@@ -22,29 +25,48 @@ pub(super) async fn seed(
     Path((token, file)): Path<(String, String)>,
 ) -> Result<Response, HttpError> {
     let session = session(&state, &token, Purpose::Agent).await?;
-    let Some(install) = &session.install else { return Err(HttpError::not_found("this session installs nothing")) };
-    let password_hash = state.directory.password_hash(&session).await?;
-    let secrets = state.directory.secrets(&session).await?;
-    let http_base = &state.config.http_base;
-    let context =
-        SeedContext { session: &session, install, password_hash: &password_hash, secrets: &secrets, http_base };
-    let failed = |error: RenderError| {
-        tracing::warn!(%error, job_id = session.job_id, "seed");
-        HttpError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-    };
-    let text = match file.as_str() {
-        "user-data" => context.user_data().map_err(failed)?,
-        "meta-data" => context.meta_data().map_err(failed)?,
-        "network-config" => context.network_config(),
-        // cloud-init asks for it and takes an error for a broken seed.
-        "vendor-data" => String::new(),
-        _ => return Err(HttpError::not_found("there are user-data, meta-data, vendor-data and network-config")),
-    };
+    let text = text(&state, &session, &file).await?;
+    state.events.seed_read(&session, &file).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], text)
         .into_response())
 }
 
-/// `POST /phone-home/TOKEN`, with cloud-init's form or empty.
+/// Something that an [`InstallerContext`] says, once all that only the store knows is at hand.
+pub(super) async fn installer<T>(
+    state: &HttpState,
+    session: &BootSession,
+    install: &InstallSpec,
+    say: impl FnOnce(&InstallerContext<'_>) -> Result<T, RenderError>,
+) -> Result<T, HttpError> {
+    let password_hash = state.directory.password_hash(session).await?;
+    let password = state.directory.password(session).await?;
+    let secrets = state.directory.secrets(session).await?;
+    let http_base = &state.config.http_base;
+    let seed = SeedContext { session, install, password_hash: &password_hash, secrets: &secrets, http_base };
+    say(&InstallerContext { seed, password: &password }).map_err(|error| {
+        tracing::warn!(%error, job_id = session.job_id, "seed");
+        HttpError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    })
+}
+
+async fn text(state: &HttpState, session: &BootSession, file: &str) -> Result<String, HttpError> {
+    let Some(install) = &session.install else { return Err(HttpError::not_found("this session installs nothing")) };
+    let found = installer(state, session, install, |context| match file {
+        _ if install.os.files.contains_key(file) => context.file(file).transpose(),
+        "user-data" => context.seed.user_data().map(Some),
+        "meta-data" => context.seed.meta_data().map(Some),
+        "network-config" => Ok(Some(context.seed.network_config())),
+        // cloud-init asks for it and takes an error for a broken seed.
+        "vendor-data" => Ok(Some(String::new())),
+        _ => Ok(None),
+    });
+    found.await?.ok_or_else(|| {
+        let own = install.os.files.keys().map(|f| format!(", {f}")).collect::<String>();
+        HttpError::not_found(&format!("there are user-data, meta-data, vendor-data, network-config{own}"))
+    })
+}
+
+/// `POST /phone-home/TOKEN` or `/ready/TOKEN`, with cloud-init's form or empty.
 pub(super) async fn phone_home(
     State(state): State<HttpState>,
     Path(token): Path<String>,

@@ -21,6 +21,10 @@ pub fn os(id: Id) -> OsInstall {
         image: ImageRef { sha256: format!("{id:064x}"), size: 1, format: "raw".into(), url: None },
         user_data: None,
         meta_data: None,
+        method: Default::default(),
+        files: Default::default(),
+        ready: Default::default(),
+        erase: Default::default(),
     }
 }
 
@@ -112,6 +116,7 @@ pub fn group(id: Id, label: &str, count: u32) -> Group {
             instance_count: count,
             server_type_id: Some(1),
             os: Some(os(12)),
+            os_problem: None,
             hostname: String::new(),
             username: "admin".into(),
             variables: Default::default(),

@@ -10,6 +10,7 @@ use model::{
     bmc::{BootTarget, PowerAction, PowerState},
     boot::{BootSession, InstallSpec},
     cleaning::{CleanPlan, ErasedDisk},
+    snapshot::SiteServer,
 };
 
 use super::guard::{Touch, permitted};
@@ -54,12 +55,17 @@ pub(super) enum Followed {
     Over(Box<boot_session::Model>),
 }
 
-fn wait(reason: impl Into<String>) -> Followed {
+pub(super) fn wait(reason: impl Into<String>) -> Followed {
     Followed::Wait(Outcome::Wait { reason: reason.into(), after: Duration::from_secs(1) })
 }
 
-/// One look; brings the matter forward where it can be.
-pub(super) async fn follow(site: &Site, ctx: &JobContext, server_id: Id, work: Work) -> Result<Followed, JobError> {
+/// The server, if this job may have its disks, and the session of this job, made when there is none that lives.
+pub(super) async fn open(
+    site: &Site,
+    ctx: &JobContext,
+    server_id: Id,
+    work: Work,
+) -> Result<(SiteServer, boot_session::Model), JobError> {
     let server = match permitted(site, ctx, server_id, Touch::Disks) {
         Ok(server) => server,
         Err(refused) => {
@@ -72,7 +78,6 @@ pub(super) async fn follow(site: &Site, ctx: &JobContext, server_id: Id, work: W
             return Err(refused);
         }
     };
-    let bmc = site.bmc(&server)?;
     let session = match site.session(ctx.id()).await? {
         Some(session) if !matches!(session.stage(), Stage::Failed | Stage::Ended) => session,
         _ => {
@@ -94,25 +99,45 @@ pub(super) async fn follow(site: &Site, ctx: &JobContext, server_id: Id, work: W
             site.begin_session(wanted).await.map_err(JobError::retry)?
         }
     };
+    Ok((server, session))
+}
+
+/// Boots a server of a prepared session once from there. `None`: it has begun.
+pub(super) async fn begin(
+    site: &Site,
+    ctx: &JobContext,
+    server_id: Id,
+    from: BootTarget,
+) -> Result<Option<Followed>, JobError> {
+    // The facts may have changed since this job began.
+    let server = permitted(site, ctx, server_id, Touch::Disks)?;
+    let bmc = site.bmc(&server)?;
+    if site.writes_firmware(server_id, ctx.id()).await? {
+        return Ok(Some(wait("firmware of this server is being written; its power is left alone until then")));
+    }
+    ctx.progress(1, "switching off");
+    bmc.set_power(PowerAction::ForceOff).await.map_err(job_error)?;
+    bmc.wait_for_power(PowerState::Off, POWER).await.map_err(job_error)?;
+    let from_words = if from == BootTarget::Cd { "the virtual drive" } else { "the network" };
+    ctx.progress(2, format!("next boot from {from_words}"));
+    bmc.boot_once(from).await.map_err(job_error)?;
+    ctx.progress(3, "switching on");
+    bmc.set_power(PowerAction::On).await.map_err(job_error)?;
+    bmc.wait_for_power(PowerState::On, POWER).await.map_err(job_error)?;
+    // A quick machine has reported already.
+    site.advance_session(ctx.id(), &[Stage::Prepared], Stage::Booted).await?;
+    Ok(None)
+}
+
+/// One look; brings the matter forward where it can be.
+pub(super) async fn follow(site: &Site, ctx: &JobContext, server_id: Id, work: Work) -> Result<Followed, JobError> {
+    let (server, session) = open(site, ctx, server_id, work).await?;
+    let bmc = site.bmc(&server)?;
     match session.stage() {
-        Stage::Prepared => {
-            // The facts may have changed since this job began.
-            permitted(site, ctx, server_id, Touch::Disks)?;
-            if site.writes_firmware(server_id, ctx.id()).await? {
-                return Ok(wait("firmware of this server is being written; its power is left alone until then"));
-            }
-            ctx.progress(1, "switching off");
-            bmc.set_power(PowerAction::ForceOff).await.map_err(job_error)?;
-            bmc.wait_for_power(PowerState::Off, POWER).await.map_err(job_error)?;
-            ctx.progress(2, "next boot from the network");
-            bmc.boot_once(BootTarget::Pxe).await.map_err(job_error)?;
-            ctx.progress(3, "switching on");
-            bmc.set_power(PowerAction::On).await.map_err(job_error)?;
-            bmc.wait_for_power(PowerState::On, POWER).await.map_err(job_error)?;
-            site.move_session(ctx.id(), Stage::Booted).await?;
-            Ok(wait("waiting for the server to boot from the network"))
-        }
-        Stage::Booted => {
+        Stage::Prepared => Ok(begin(site, ctx, server_id, BootTarget::Pxe)
+            .await?
+            .unwrap_or_else(|| wait("waiting for the server to boot from the network"))),
+        Stage::Booted | Stage::Installing => {
             let (since, limit, words) = if session.heard_at == 0 {
                 (session.begun_at, FIRST_WORD, "did not boot from the network")
             } else {
@@ -133,7 +158,7 @@ pub(super) async fn follow(site: &Site, ctx: &JobContext, server_id: Id, work: W
             ctx.progress(Ord::max(session.percent.clamp(0, 99) as u8, 4), session.message.clone());
             Ok(wait(if session.message.is_empty() { "the boot image has started".to_owned() } else { session.message }))
         }
-        Stage::Done => {
+        Stage::Done | Stage::Stopping => {
             if bmc.power().await.map_err(job_error)? == PowerState::Off {
                 return Ok(Followed::Over(Box::new(session)));
             }

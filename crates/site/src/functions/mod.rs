@@ -3,6 +3,8 @@
 mod boot;
 pub(crate) mod guard;
 mod install_storage;
+mod installer;
+mod ready;
 mod server_bios;
 mod server_bmc;
 mod server_boot_iso;

@@ -1,4 +1,4 @@
-//! `server.install`: an operating system on the first disk.
+//! `server.install`: an operating system on the first disk, from an image or by its own installer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,12 +7,13 @@ use engine::{JobContext, JobError, JobFunction, Outcome};
 use model::{
     agent::TaskKind,
     order::{Order, ServerInstall},
+    template::InstallMethod,
 };
 use serde_json::json;
 
 use super::{
     boot::{Followed, Work, failure, follow},
-    install_storage,
+    install_storage, installer,
 };
 use crate::{Site, image::State};
 
@@ -28,19 +29,26 @@ impl JobFunction for ServerInstallFunction {
         let order: ServerInstall = ctx.payload()?;
         failure(&self.0, ctx.id()).await?;
         // Nothing is switched off before the image is at hand.
-        let image = &order.spec.os.image;
+        let os = &order.spec.os;
         let waits = |reason: String| Ok(Outcome::Wait { reason, after: Duration::from_secs(1) });
-        match self.0.images.want(image) {
-            State::Here => {}
-            State::Coming(bytes) => {
-                return waits(format!("the site fetches the image: {} of {} MiB", bytes >> 20, image.size >> 20));
+        for (image, state) in os.images().map(|image| (image, self.0.images.want(image))) {
+            match state {
+                State::Here => {}
+                State::Coming(bytes) => {
+                    return waits(format!("the site fetches the image: {} of {} MiB", bytes >> 20, image.size >> 20));
+                }
+                State::Failing(why) => return waits(format!("the site cannot get the image yet: {why}")),
             }
-            State::Failing(why) => return waits(format!("the site cannot get the image yet: {why}")),
         }
-        let answer = json!({"os": order.spec.os.name, "image": image.sha256, "hostname": order.spec.hostname});
+        let answer = json!({"os": os.name, "image": os.image.sha256, "hostname": order.spec.hostname});
         let spec = install_storage::complete(&self.0, &ctx, order.spec).await?;
-        let work = Work { install: Some(spec), ..Work::of(TaskKind::Install) };
-        match follow(&self.0, &ctx, order.server_id, work).await? {
+        let followed = if spec.os.method == InstallMethod::Image {
+            let work = Work { install: Some(spec), ..Work::of(TaskKind::Install) };
+            follow(&self.0, &ctx, order.server_id, work).await?
+        } else {
+            installer::follow(&self.0, &ctx, order.server_id, &spec).await?
+        };
+        match followed {
             Followed::Wait(outcome) => Ok(outcome),
             Followed::Over(_) => Ok(Outcome::Done(answer)),
         }

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::{
     Server, Stage, State, agent,
     dhcp::{self, Lease, Persona},
+    installer,
     ipxe::{Interpreter, Machine, Outcome},
     net::{Port, without_tokens},
     os, power, tftp,
@@ -232,7 +233,10 @@ async fn attempt(run: &Run, source: Source, uri: Option<&str>) -> Result<Next, S
     }
 }
 
-/// Virtual CD: the image is fetched over the BMC's own network. iPXE scripts run; other images only start.
+/// Largest medium that is read in full, to find what is on it.
+const MEDIUM: usize = 64 << 20;
+
+/// Virtual CD: the image is fetched over the BMC's own network. iPXE scripts run; an installation medium is followed; other images only start.
 async fn cd(run: &Run) -> Result<Next, String> {
     let image = run.with(|state| state.kept.bmc.inserted_image()).flatten();
     let Some(image) = image else { return Err("Virtual CD: no medium".into()) };
@@ -242,7 +246,17 @@ async fn cd(run: &Run) -> Result<Next, String> {
         Ok(Ok(mut answer)) if answer.status().is_success() => {
             let head = answer.chunk().await.ok().flatten().unwrap_or_default();
             if head.starts_with(b"#!ipxe") {
-                script(run, 0, run.server.spec.boot_mode, &head, &image, BTreeMap::new()).await
+                return script(run, 0, run.server.spec.boot_mode, &head, &image, BTreeMap::new()).await;
+            }
+            let mut whole = head.to_vec();
+            while let Ok(Some(chunk)) = answer.chunk().await {
+                whole.extend_from_slice(&chunk);
+                if whole.len() > MEDIUM {
+                    break;
+                }
+            }
+            if whole.get(0x8001..0x8006) == Some(b"CD001") {
+                Ok(installer::medium(run, &run.port(0), &whole).await)
             } else {
                 Ok(Next::Stop("the image on the virtual CD has started".into()))
             }
@@ -386,7 +400,11 @@ async fn script(
     match Interpreter::new(&under, settings).run(text, url).await {
         Outcome::Kernel { url, arguments, initrds } => {
             run.console(format!("starting {} with {} initial RAM disk(s)", without_tokens(&url), initrds.len()));
-            Ok(agent::run(run, &port, &arguments).await)
+            if installer::is_meant(&arguments) {
+                Ok(installer::network(run, &port, &arguments).await)
+            } else {
+                Ok(agent::run(run, &port, &arguments).await)
+            }
         }
         Outcome::Disk => Ok(Next::Os),
         Outcome::Exit => Err("iPXE: back to the firmware".into()),

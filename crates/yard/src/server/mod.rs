@@ -3,7 +3,9 @@
 pub mod agent;
 pub mod boot;
 pub mod dhcp;
+pub mod installer;
 pub mod ipxe;
+pub mod iso;
 pub mod net;
 pub mod netcfg;
 pub mod os;
