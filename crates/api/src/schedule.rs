@@ -18,8 +18,8 @@ use crate::{
     context::whole,
     error::ApiError,
     kinds::{
-        firmware_policy, firmware_record, firmware_upgrade, network_device_registration::start_discovery,
-        storage_discovery,
+        firmware_policy, firmware_record, firmware_schedule, firmware_upgrade,
+        network_device_registration::start_discovery, storage_discovery,
     },
 };
 
@@ -124,7 +124,7 @@ pub async fn run(app: App, shutdown: CancellationToken) {
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
         }
         let now = Utc::now();
-        if let Err(error) = firmware_upgrade::tick(&app).await {
+        if let Err(error) = firmware_schedule::tick(&app).await {
             tracing::warn!(%error, "firmware updates that are due could not be looked for");
         }
         if minute(now) == last {

@@ -6,7 +6,7 @@ mod deploy_rig;
 
 use api::{
     App,
-    kinds::{firmware_record as record, firmware_upgrade},
+    kinds::{firmware_record as record, firmware_schedule, firmware_upgrade},
 };
 use deploy_rig::{Rig, rig};
 use engine::entity::{job, job_group};
@@ -216,6 +216,8 @@ async fn parts_are_read_compared_and_held_against_a_baseline(db: Database) {
         rig.ok(200, "PATCH", &path, json!({"firmwareTargetVersion": "2.9.1"})).await["firmwareTargetVersion"],
         "2.9.1"
     );
+    let can = rig.get("/servers/1/capabilities").await;
+    assert_eq!(can["firmwareUpgradeSupported"], true, "{can}");
     // A part that is gone goes; an empty answer is no news.
     record::inventory(&app(&rig), 1, &json!({"components": [], "methods": []})).await.unwrap();
     assert_eq!(rig.get("/servers/1/firmware/components").await["meta"]["totalItems"], 2);
@@ -366,7 +368,7 @@ async fn a_server_in_use_waits_for_its_owner(db: Database) {
     row.update(&rig.db.write).await.unwrap();
     no(&rig, 409, "POST", &format!("/firmware/confirmations/{id}/actions/confirm"), Value::Null, "term").await;
     let orders = rig.post.books.lock().unwrap().len();
-    firmware_upgrade::tick(&app(&rig)).await.unwrap();
+    firmware_schedule::tick(&app(&rig)).await.unwrap();
     assert_eq!(rig.get(&format!("/firmware/confirmations/{id}")).await["status"], "expired");
     let again = rig.ok(202, "POST", &format!("/servers/{server}/firmware/actions/upgrade"), Value::Null).await;
     let denied = rig
@@ -383,7 +385,7 @@ async fn a_server_in_use_waits_for_its_owner(db: Database) {
     row.start_at = Set(Some("2020-01-01T00:00:00.000Z".into()));
     row.server_instance_id = Set(Some(9999));
     row.update(&rig.db.write).await.unwrap();
-    firmware_upgrade::tick(&app(&rig)).await.unwrap();
+    firmware_schedule::tick(&app(&rig)).await.unwrap();
     assert_eq!(rig.get(&format!("/firmware/confirmations/{id}")).await["status"], "void");
     assert_eq!(rig.post.books.lock().unwrap().len(), orders, "none of these made an order");
 }
@@ -483,10 +485,10 @@ async fn policies_decide(db: Database) {
         json!({"scheduleUpdateTimestamp": "2026-01-01T00:00:00Z"}),
     )
     .await;
-    firmware_upgrade::tick(&app(&rig)).await.unwrap();
+    firmware_schedule::tick(&app(&rig)).await.unwrap();
     assert_eq!(rig.server_status(3).await, "available", "the window is shut");
     rig.ok(200, "PATCH", "/firmware/configuration", json!({"activated": false})).await;
-    firmware_upgrade::tick(&app(&rig)).await.unwrap();
+    firmware_schedule::tick(&app(&rig)).await.unwrap();
     assert_eq!(rig.server_status(3).await, "updating_firmware");
 }
 
@@ -529,7 +531,7 @@ async fn a_campaign_goes_in_waves_and_pauses_on_failure(db: Database) {
     let now = rig.get(&one).await;
     assert_eq!((&now["status"], &now["serverCounts"]["waiting"]), (&json!("paused"), &json!(3)), "{now}");
     assert!(now["reason"].as_str().unwrap().contains("the BMC lost the update"), "{now}");
-    firmware_upgrade::tick(&app(&rig)).await.unwrap();
+    firmware_schedule::tick(&app(&rig)).await.unwrap();
     assert_eq!(rig.server_status(4).await, "available", "nothing begins while it is paused");
     no(&rig, 409, "POST", &format!("{one}/actions/pause"), json!({}), "paused").await;
     stale(&rig, "POST", &format!("{one}/actions/resume"), json!({})).await;

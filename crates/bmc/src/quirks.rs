@@ -113,6 +113,10 @@ pub(crate) trait Quirks: Send + Sync {
     fn applies_on_reset(&self) -> bool {
         false
     }
+    /// Whether an update never restarts the server by itself, although the service does not say so.
+    fn holds_back(&self) -> bool {
+        false
+    }
     /// Whether the protocol is named beside the URL of an image.
     fn update_protocol(&self) -> bool {
         true

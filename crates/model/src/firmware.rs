@@ -39,6 +39,9 @@ pub struct Inventory {
     pub components: Vec<Component>,
     /// Ways in which the BMC takes images, the best first: `multipart_push`, `http_push`, `pull`. Empty: it takes none.
     pub methods: Vec<String>,
+    /// Whether an update of what needs a restart waits for it. Else the BMC may restart the server by itself.
+    #[serde(default)]
+    pub holds_back: bool,
 }
 
 /// `server.firmware_inventory`: the firmware of all parts, from the BMC. Returns [`Inventory`].
@@ -79,6 +82,9 @@ pub struct ServerFirmwareUpdate {
     pub version: Option<String>,
     /// Whether the server may be restarted so that the new firmware takes effect. Without it the update waits for the next restart.
     pub restart: bool,
+    /// The server must not be restarted for it, not by its BMC either: it takes effect whenever somebody restarts it.
+    #[serde(default)]
+    pub hold: bool,
     /// Until when its owner agreed to an update of a server in use, RFC 3339. A server in use is not touched without it, or after it.
     #[serde(default)]
     pub agreed_until: Option<String>,

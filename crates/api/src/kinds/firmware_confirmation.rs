@@ -14,7 +14,7 @@ use store::{
 };
 
 use super::{
-    firmware_campaign,
+    firmware_campaign_run,
     firmware_catalog::timestamp,
     firmware_upgrade::{Asker, Step, TERM_SECONDS, locked, open_question, order, owner_account},
     infrastructure as infrastructures,
@@ -216,7 +216,7 @@ async fn start_one(
     row.job_group_id = Set(Some(group_id));
     cas(txn, agreed, row).await?.ok_or_else(|| ApiError::stale(agreed.revision + 1))?;
     if let Some(campaign_id) = agreed.campaign_id {
-        firmware_campaign::ordered(txn, campaign_id, agreed.server_id, group_id).await?;
+        firmware_campaign_run::ordered(txn, campaign_id, agreed.server_id, group_id).await?;
     }
     Ok((group_id, job_id))
 }
@@ -243,7 +243,7 @@ async fn void(txn: &DatabaseTransaction, q: &question::Model, why: &str) -> Resu
         .exec(txn)
         .await?;
     if let Some(campaign_id) = q.campaign_id {
-        firmware_campaign::skipped(txn, campaign_id, q.server_id, why).await?;
+        firmware_campaign_run::skipped(txn, campaign_id, q.server_id, why).await?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use store::{
 };
 
 use super::{
-    firmware_campaign,
+    firmware_campaign_run,
     firmware_match::Offer,
     firmware_upgrade::{FROM, GROUP, holders_of, owner_account, parts_of},
 };
@@ -109,6 +109,14 @@ pub async fn inventory(app: &App, server_id: Id, response: &Value) -> Result<(),
     if !gone.is_empty() && !seen.is_empty() {
         server_component::Entity::delete_many().filter(server_component::Column::Id.is_in(gone)).exec(&txn).await?;
     }
+    // How it takes images is a note about the BMC: the revision stays, so that nobody who edits the server is disturbed.
+    let mut extra = of.extra.as_object().cloned().unwrap_or_default();
+    extra.insert("firmware".into(), json!({"methods": found.methods, "holdsBack": found.holds_back}));
+    server::Entity::update_many()
+        .col_expr(server::Column::Extra, Expr::value(Value::Object(extra)))
+        .filter(server::Column::Id.eq(server_id))
+        .exec(&txn)
+        .await?;
     refresh(&txn, &[of]).await?;
     txn.commit().await?;
     Ok(())
@@ -211,10 +219,10 @@ pub async fn failed(app: &App, job: &job::Model, error: &str) -> Result<(), ApiE
     release_parts(&txn, server_id).await?;
     let reason = format!("its firmware was not updated: {error}; look at it, then make it available");
     back(app, &txn, &of, group.id, Some(&reason)).await?;
-    let campaign = firmware_campaign::ended(&txn, group.id, Some(&format!("server {name}: {error}"))).await?;
+    let campaign = firmware_campaign_run::ended(&txn, group.id, Some(&format!("server {name}: {error}"))).await?;
     txn.commit().await?;
     if let Some(id) = campaign {
-        firmware_campaign::advance(app, id).await?;
+        firmware_campaign_run::advance(app, id).await?;
     }
     Ok(())
 }
@@ -238,10 +246,10 @@ pub async fn finished(app: &App, group: &engine::entity::job_group::Model) -> Re
     release_parts(&txn, server_id).await?;
     let called_off = group.cancel_reason.as_ref().map(|why| format!("the update was called off: {why}"));
     back(app, &txn, &of, group.id, None).await?;
-    let campaign = firmware_campaign::ended(&txn, group.id, called_off.as_deref()).await?;
+    let campaign = firmware_campaign_run::ended(&txn, group.id, called_off.as_deref()).await?;
     txn.commit().await?;
     if let Some(id) = campaign {
-        firmware_campaign::advance(app, id).await?;
+        firmware_campaign_run::advance(app, id).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Updates of firmware: what is to be written, who is asked, the orders, and what begins at its time.
+//! Updates of firmware: what is to be written, who is asked, and the orders.
 //!
 //! A server that nobody uses is updated at once. One in use is never touched without its owner's word: a question is put, good for a day,
 //! and only the answer makes orders.
@@ -27,9 +27,8 @@ use store::{
 };
 
 use super::{
-    firmware_binary, firmware_campaign, firmware_confirmation as confirmations,
+    firmware_binary, firmware_confirmation as confirmations,
     firmware_match::{Offer, Policy, catalogs_of, hold, minimum, policies, verdict},
-    firmware_policy,
     server_bmc::refuse_outside,
 };
 use crate::{App, context::Ctx, error::ApiError, facts};
@@ -365,6 +364,7 @@ pub async fn order(
             image: step.image.clone(),
             version: step.to.clone(),
             restart: step.restart && Some(n) == last,
+            hold: !step.restart,
             agreed_until: agreed_until.clone(),
         };
         let before = jobs.last().map(|j| j.key.clone());
@@ -464,93 +464,6 @@ async fn note_server(
     row.extra = Set(Value::Object(extra));
     cas(txn, found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
     facts::server(txn, app.sealer(), found.id).await?;
-    Ok(())
-}
-
-/// Begins what is due: answers that were given for later, questions whose term is over, updates on a schedule, campaigns. Each in a
-/// transaction of its own; what fails for one server stops nothing else.
-pub async fn tick(app: &App) -> Result<(), ApiError> {
-    let now = time::now();
-    confirmations::expire(app, &now).await?;
-    confirmations::start_due(app, &now).await?;
-    scheduled(app, &now).await?;
-    firmware_campaign::advance_all(app).await
-}
-
-/// Updates whose time has come.
-async fn scheduled(app: &App, now: &str) -> Result<(), ApiError> {
-    let due = server_component::Entity::find()
-        .filter(server_component::Column::FirmwareScheduledTimestamp.lte(now))
-        .filter(server_component::Column::FirmwareStatus.ne("updating"))
-        .all(&app.db().read)
-        .await?;
-    if due.is_empty() || !firmware_policy::open_now(&app.db().read).await? {
-        return Ok(());
-    }
-    let mut servers: Vec<Id> = due.iter().map(|c| c.server_id).collect();
-    servers.sort_unstable();
-    servers.dedup();
-    let desk = Desk::open(&app.db().read, None).await?;
-    for server_id in servers {
-        let txn = app.db().begin().await?;
-        let outcome = start_scheduled(app, &txn, &desk, server_id, now).await;
-        // Whether or not it could begin: the time is over, and a person is told.
-        match outcome {
-            Ok(()) => txn.commit().await?,
-            Err(error) => {
-                drop(txn);
-                unschedule(app, server_id, &error.message).await?;
-            }
-        }
-        app.engine().wake();
-        app.wrote();
-    }
-    Ok(())
-}
-
-async fn start_scheduled(
-    app: &App,
-    txn: &DatabaseTransaction,
-    desk: &Desk,
-    server_id: Id,
-    now: &str,
-) -> Result<(), ApiError> {
-    let (found, holder) = locked(txn, server_id).await?;
-    let parts = parts_of(txn, &[server_id]).await?.remove(&server_id).unwrap_or_default();
-    let due: Vec<server_component::Model> =
-        parts.into_iter().filter(|p| p.firmware_scheduled_timestamp.as_deref().is_some_and(|t| t <= now)).collect();
-    let steps = desk.steps(&Want::Targets, &found, holder.as_ref(), &due);
-    begin(app, txn, &Asker::default(), &found, holder.as_ref(), desk, steps).await?;
-    clear_schedule(txn, server_id).await
-}
-
-async fn clear_schedule<C: ConnectionTrait>(db: &C, server_id: Id) -> Result<(), ApiError> {
-    server_component::Entity::update_many()
-        .col_expr(
-            server_component::Column::FirmwareScheduledTimestamp,
-            sea_orm::sea_query::Expr::value(Option::<String>::None),
-        )
-        .filter(server_component::Column::ServerId.eq(server_id))
-        .exec(db)
-        .await?;
-    Ok(())
-}
-
-async fn unschedule(app: &App, server_id: Id, why: &str) -> Result<(), ApiError> {
-    let txn = app.db().begin().await?;
-    clear_schedule(&txn, server_id).await?;
-    let new = NewEvent {
-        kind: "server.firmware_not_upgraded".into(),
-        severity: "warning".into(),
-        title: format!("The scheduled firmware update of server {server_id} did not begin"),
-        message: why.to_owned(),
-        object: Some(("server".into(), server_id)),
-        server_id: Some(server_id),
-        context: json!({}),
-        ..Default::default()
-    };
-    event::append(&txn, new).await?;
-    txn.commit().await?;
     Ok(())
 }
 

@@ -423,9 +423,13 @@ pub(crate) async fn seen<C: ConnectionTrait>(
 }
 
 async fn capabilities(ctx: Ctx) -> Result<Reply, ApiError> {
-    find(&ctx, &ctx.app.db().read).await?;
+    let found = find(&ctx, &ctx.app.db().read).await?;
+    // As the BMC told when its firmware was read.
+    let firmware = &found.extra["firmware"];
+    let takes = firmware["methods"].as_array().is_some_and(|m| !m.is_empty());
     Ok(Reply::Json(json!({
-        "firmwareUpgradeSupported": false, "firmwareUpgradeApplyOnRebootSupported": false, "virtualMediaDeviceCount": 0, "vncEnabled": false,
+        "firmwareUpgradeSupported": takes, "firmwareUpgradeApplyOnRebootSupported": takes && firmware["holdsBack"] == true,
+        "virtualMediaDeviceCount": i32::from(takes), "vncEnabled": false,
     })))
 }
 

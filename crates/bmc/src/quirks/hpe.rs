@@ -53,6 +53,10 @@ impl Quirks for Hpe {
     fn update_target(&self, _: &str, _: &str) -> Option<String> {
         None
     }
+    /// A new ROM is written beside the old one, and runs after the next restart.
+    fn holds_back(&self) -> bool {
+        true
+    }
     /// There is no task: the update service itself says how far it is.
     fn own_update(&self) -> Option<&'static str> {
         Some("/redfish/v1/UpdateService")

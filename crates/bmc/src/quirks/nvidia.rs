@@ -35,6 +35,10 @@ impl Quirks for Nvidia {
     fn update_parameters(&self, _: &str, parameters: &mut Value) {
         parameters["ForceUpdate"] = false.into();
     }
+    /// What was written is activated by a restart, or by a power cycle of the whole tray, of which a person decides.
+    fn holds_back(&self) -> bool {
+        true
+    }
     fn logs(&self) -> &'static [&'static str] {
         &["SEL", "EventLog"]
     }

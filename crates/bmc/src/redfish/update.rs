@@ -47,6 +47,17 @@ fn running(word: &str) -> bool {
     matches!(word, "New" | "Starting" | "Running" | "Stopping" | "Service" | "Cancelling")
 }
 
+/// Whether an update by that way can be told to take effect then.
+fn offers(service: &Value, way: &str, word: &str) -> bool {
+    let field = match way {
+        "multipart_push" => "/MultipartHttpPushUri@Redfish.OperationApplyTimeSupport/SupportedValues",
+        _ => "/Actions/#UpdateService.SimpleUpdate/@Redfish.OperationApplyTimeSupport/SupportedValues",
+    };
+    let own = service.pointer(field);
+    let supported = own.or_else(|| service.pointer("/@Redfish.OperationApplyTimeSupport/SupportedValues"));
+    supported.and_then(Value::as_array).is_some_and(|s| s.iter().any(|v| v == word))
+}
+
 /// The body of a multipart push: its beginning and its end, the image goes between.
 fn form(parameters: &Value, name: &str) -> (String, String) {
     let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
@@ -166,8 +177,10 @@ impl FirmwareUpdate for Redfish {
         let quirks = self.service().await?.quirks;
         let service = self.update_service().await?;
         let components = self.installed(&service).await?.into_iter().map(|(c, _)| c).collect();
-        let methods = self.ways(&service, quirks.update_ways()).into_iter().map(str::to_owned).collect();
-        Ok(Inventory { components, methods })
+        let ways = self.ways(&service, quirks.update_ways());
+        let best = ways.first().copied().unwrap_or_default();
+        let holds_back = quirks.applies_on_reset() || quirks.holds_back() || offers(&service, best, "OnReset");
+        Ok(Inventory { components, methods: ways.into_iter().map(str::to_owned).collect(), holds_back })
     }
 
     async fn start_update(&self, component: &str, image: &UpdateImage) -> Result<String, BmcError> {
@@ -195,18 +208,9 @@ impl FirmwareUpdate for Redfish {
             parameters["Targets"] = json!([target]);
         }
         // What restarts the server does so when we say, never by itself; the BMC restarts itself.
-        let field = match *way {
-            "multipart_push" => "/MultipartHttpPushUri@Redfish.OperationApplyTimeSupport/SupportedValues",
-            _ => "/Actions/#UpdateService.SimpleUpdate/@Redfish.OperationApplyTimeSupport/SupportedValues",
-        };
-        let supported = service
-            .pointer(field)
-            .or_else(|| service.pointer("/@Redfish.OperationApplyTimeSupport/SupportedValues"))
-            .and_then(Value::as_array);
-        let offers = |word: &str| supported.is_some_and(|s| s.iter().any(|v| v == word));
-        if part.kind != "bmc" && (offers("OnReset") || quirks.applies_on_reset()) {
+        if part.kind != "bmc" && (offers(&service, way, "OnReset") || quirks.applies_on_reset()) {
             parameters["@Redfish.OperationApplyTime"] = "OnReset".into();
-        } else if offers("Immediate") {
+        } else if part.kind == "bmc" && offers(&service, way, "Immediate") {
             parameters["@Redfish.OperationApplyTime"] = "Immediate".into();
         }
         quirks.update_parameters(&part.kind, &mut parameters);
