@@ -23,10 +23,11 @@ impl JobFunction for ServerBiosFunction {
 
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerBios = ctx.payload()?;
-        let server = match order.set.is_empty() {
-            true => self.0.server(order.server_id)?,
+        let server = if order.set.is_empty() {
+            self.0.server(order.server_id)?
+        } else {
             // They take effect at the next restart of whoever has the server then.
-            false => permitted(&self.0, &ctx, order.server_id, Touch::Power)?,
+            permitted(&self.0, &ctx, order.server_id, Touch::Power)?
         };
         let driver = self.0.bmc(&server)?;
         let bmc = driver.redfish().map_err(job_error)?;

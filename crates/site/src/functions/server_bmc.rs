@@ -29,9 +29,10 @@ impl JobFunction for ServerBmcFunction {
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerBmc = ctx.payload()?;
         let reads = order.action == BmcAction::BootOrder;
-        let server = match reads {
-            true => self.0.server(order.server_id)?,
-            false => permitted(&self.0, &ctx, order.server_id, Touch::Power)?,
+        let server = if reads {
+            self.0.server(order.server_id)?
+        } else {
+            permitted(&self.0, &ctx, order.server_id, Touch::Power)?
         };
         if !reads && self.0.writes_firmware(server.id, ctx.id()).await? {
             return Ok(Outcome::Wait {

@@ -133,6 +133,12 @@ impl Look<'_> {
         if self.order.version.is_some() && self.holds(&part) {
             return self.done(part, false).await;
         }
+        if self.order.hold && self.order.kind != "bmc" && !self.bmc()?.firmware().await.map_err(job_error)?.holds_back {
+            return Err(JobError::fatal(format!(
+                "the BMC of {} cannot hold an update of {} back until the next restart: it may restart the server by itself; order the update with a restart",
+                self.server.name, self.order.name
+            )));
+        }
         if self.site.writes_firmware(self.server.id, self.ctx.id()).await? {
             return wait("another part of this server is being updated");
         }

@@ -54,9 +54,10 @@ impl JobFunction for ServerEventLogFunction {
 
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerEventLog = ctx.payload()?;
-        let server = match order.clear {
-            true => permitted(&self.0, &ctx, order.server_id, Touch::Power)?,
-            false => self.0.server(order.server_id)?,
+        let server = if order.clear {
+            permitted(&self.0, &ctx, order.server_id, Touch::Power)?
+        } else {
+            self.0.server(order.server_id)?
         };
         let driver = self.0.bmc(&server)?;
         let bmc = driver.redfish().map_err(job_error)?;
