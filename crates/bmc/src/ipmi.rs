@@ -174,6 +174,11 @@ impl Ipmi {
             _ => return Err(self.not_let_in("the session", &opened).into()),
         }
         let bmc: [u8; 4] = part(&opened, 8).ok_or_else(|| self.odd("open session", &opened))?;
+        // Some take the one suite that they know, whatever they are asked for.
+        let other = |(at, asked): (usize, u8)| opened.get(at).is_some_and(|chosen| *chosen & 0x3f != asked);
+        if [(16, auth), (24, integrity), (32, secrecy)].into_iter().any(other) {
+            return Err(NotOpened::Suite);
+        }
 
         let console_random: [u8; 16] = rand::random();
         let user = self.access.username.as_bytes();

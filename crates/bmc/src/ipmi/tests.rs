@@ -15,6 +15,8 @@ struct State {
     sessions: u32,
     /// Knows suite 3 alone.
     old: bool,
+    /// The same, and does not say no to others: it takes suite 3.
+    deaf: bool,
     /// Swallows every packet whose number is in here.
     swallow: Vec<u32>,
     packets: u32,
@@ -72,7 +74,7 @@ impl Peer {
             let mut out = vec![p[0], 0, 0, 0];
             let kind = match packet.kind {
                 wire::OPEN => {
-                    let suite = if p[12] == 3 { Suite::Sha256 } else { Suite::Sha1 };
+                    let suite = if p[12] == 3 && !state.deaf { Suite::Sha256 } else { Suite::Sha1 };
                     *self = Self { suite: Some(suite), console: p[4..8].try_into().unwrap(), ..Self::default() };
                     out[1] = match suite {
                         Suite::Sha256 if state.old => 0x11,
@@ -81,6 +83,9 @@ impl Peer {
                     };
                     out.extend_from_slice(&self.console);
                     out.extend_from_slice(&[7, 7, 7, 7]);
+                    for (kind, number) in (0..).zip(suite.numbers()) {
+                        out.extend_from_slice(&[kind, 0, 0, 8, number, 0, 0, 0]);
+                    }
                     wire::OPENED
                 }
                 wire::RAKP1 => {
@@ -206,8 +211,8 @@ async fn rig(change: impl FnOnce(&mut State), user: &str, password: &str) -> (Ar
 
 #[tokio::test]
 async fn power_boot_source_and_led_with_both_suites() {
-    for old in [false, true] {
-        let (state, driver) = rig(|s| s.old = old, "admin", "secret").await;
+    for (old, deaf) in [(false, false), (true, false), (false, true)] {
+        let (state, driver) = rig(|s| (s.old, s.deaf) = (old, deaf), "admin", "secret").await;
         assert_eq!(driver.power().await.unwrap(), PowerState::Off);
         driver.set_power(PowerAction::ForceOff).await.unwrap();
         driver.set_power(PowerAction::Cycle).await.unwrap();
