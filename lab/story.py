@@ -305,8 +305,8 @@ class Story:
         self.register()
         if self.options.until == "available":
             return
-        if len(self.dc.machines) > 1 and self.options.ipmi:
-            self.over_ipmi(self.dc.machines[1])
+        if self.options.ipmi:
+            self.over_ipmi(self.dc.machines[:2][-1])
         total = len(self.dc.machines)
         first = max(1, total - 1)
         self.design(first)
