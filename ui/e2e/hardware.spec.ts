@@ -152,6 +152,17 @@ test('firmware: a catalog, a binary and a baseline give the matrix of compliance
   await expect(dialog(page).getByLabel('Servers in the first wave')).toHaveValue('1');
   await noSeriousViolation(page);
   await shot(page, 'firmware-campaign');
+  // It begins with one server, and a person can end it.
+  await dialog(page).getByRole('button', { name: 'Start' }).click();
+  await expect(page.getByRole('heading', { name: /^Wave 1/ })).toBeVisible();
+  await expect(page.getByRole('table', { name: 'Wave 1' }).getByRole('row')).toHaveCount(1);
+  await page.getByRole('button', { name: 'Abort' }).click();
+  await dialog(page).getByLabel('Reason').fill('only looked at');
+  await dialog(page).getByRole('button', { name: 'Abort' }).click();
+  await expect(page.getByText('only looked at')).toBeVisible();
+  await expect(page.getByText('Aborted', { exact: true }).first()).toBeVisible();
+  await noSeriousViolation(page);
+  await shot(page, 'firmware-aborted');
 });
 
 test('resource pools keep servers; a storage is added and waits for its site', async ({ page }) => {
