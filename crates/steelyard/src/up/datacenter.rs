@@ -109,7 +109,35 @@ pub async fn register(client: &Client, site_id: i64, inventory: &Value) -> Resul
     .await?;
     step.done(format!("{} with {links} links", switches.len()));
 
+    storages(client, site_id, fabric, inventory).await?;
     servers(client, site_id, inventory).await
+}
+
+async fn storages(client: &Client, site_id: i64, fabric: i64, inventory: &Value) -> Result<()> {
+    let arrays = inventory.get("arrays").and_then(Value::as_array).cloned().unwrap_or_default();
+    let step = Step::new("Storage arrays");
+    for array in &arrays {
+        let driver = text(array, "/driver");
+        let technologies = match driver {
+            "netapp" => json!(["block", "file", "object"]),
+            "power_store" => json!(["block", "file"]),
+            "power_scale" => json!(["file"]),
+            _ => json!(["block"]),
+        };
+        let name = format!("{}-{}", driver.replace('_', "-"), text(array, "/name"));
+        let body = json!({
+            "siteId": site_id, "name": name, "driver": driver, "technologies": technologies, "networkFabricId": fabric,
+            "managementHost": array["address"], "managementPort": array["port"], "username": array["username"],
+            "password": array["password"],
+        });
+        find_or_create(client, "/storages", "name", &name, &body).await.with_context(|| format!("storage {name}"))?;
+    }
+    until("the storage arrays are read", Duration::from_mins(1), || async {
+        Ok(all(client, "/storages").await?.iter().all(|s| text(s, "/status") != "pending"))
+    })
+    .await?;
+    step.done(arrays.len());
+    Ok(())
 }
 
 async fn servers(client: &Client, site_id: i64, inventory: &Value) -> Result<()> {

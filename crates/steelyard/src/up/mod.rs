@@ -116,6 +116,9 @@ impl Layout {
         set("yard", "tftp_port", i64::from(self.port(4)).into());
         set("yard", "bmc_port", i64::from(self.port(6)).into());
         set("yard", "nvue_port", i64::from(self.port(7)).into());
+        let arrays = ["netapp", "power_store", "pure", "power_scale"];
+        set("yard", "arrays", arrays.map(toml::Value::from).to_vec().into());
+        set("yard", "array_port", i64::from(self.port(8)).into());
         set("yard", "persist", folder("yard.json"));
         set("yard", "post_seconds", options.boot_seconds.into());
         set("yard", "os_boot_seconds", options.boot_seconds.into());
