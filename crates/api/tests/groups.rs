@@ -117,6 +117,37 @@ async fn a_renamed_group_names_its_instances(rig: Rig) {
     assert_eq!(labels(rig.instances(group).await), ["workers-1", "workers-2", "nodes-3"]);
 }
 
+async fn instances_come_one_by_one(rig: Rig) {
+    let (id, group, network) = rig.design("shop", 1).await;
+    let path = format!("/infrastructures/{id}/server-instances");
+    rig.no(400, "POST", &path, json!({}), "groupId").await;
+    rig.no(400, "POST", &path, json!({"groupId": 99}), "shop has no group 99").await;
+    rig.no(400, "POST", &path, json!({"groupId": group, "label": "-"}), "label").await;
+    rig.no(404, "POST", "/infrastructures/99/server-instances", json!({"groupId": group}), "infrastructure 99").await;
+    let made = rig.ok(201, "POST", &path, json!({"groupId": group, "label": "extra"})).await;
+    assert_eq!((&made["label"], &made["groupId"]), (&json!("extra"), &json!(group)));
+    assert_eq!(rig.get(&format!("/server-instance-groups/{group}/config")).await["instanceCount"], 2);
+    assert_eq!(rig.get(&format!("/server-instances/{}/interfaces", made["id"])).await["data"], json!([]));
+    rig.deployed(id, false).await;
+    // The interfaces as older clients ask for them.
+    let list = format!("/server-instances/{}/interfaces", made["id"]);
+    let shown = rig.get(&list).await;
+    assert_eq!(shown["meta"]["totalItems"], 2);
+    let first = &shown["data"][0];
+    assert_eq!((&first["networkId"], &first["capacityMbps"]), (&json!(network), &json!(25_000)));
+    assert_eq!(rig.get(&format!("{list}/{}", first["id"])).await["label"], first["label"]);
+    rig.no(404, "GET", &format!("{list}/999"), Value::Null, "interface 999").await;
+    assert_eq!(rig.get(&format!("{list}?page=2&limit=1")).await["data"][0]["index"], 1);
+    let list = format!("/server-instance-groups/{group}/interfaces");
+    let shown = rig.get(&list).await["data"][0].clone();
+    assert_eq!(shown["networkId"], network);
+    assert_eq!(rig.get(&format!("{list}/{}", shown["id"])).await["groupId"], group);
+    rig.no(404, "GET", &format!("{list}/999"), Value::Null, "interface 999").await;
+    let networking = rig.get(&format!("/server-instance-groups/{group}/config/networking")).await;
+    assert_eq!(networking["id"], group.to_string());
+    assert_eq!(rig.get("/servers/registration-profiles/search").await["isDefault"], true);
+}
+
 async fn a_broken_machine_is_replaced(rig: Rig) {
     let (id, group, _) = rig.design("shop", 1).await;
     let instance = rig.instances(group).await[0].id;
@@ -169,6 +200,26 @@ async fn a_broken_machine_is_replaced(rig: Rig) {
     rig.ok(200, "PATCH", &format!("/servers/{old}"), json!({"serverStatus": "cleaning_required"})).await;
     rig.ok(202, "POST", &format!("/servers/{old}/actions/clean"), Value::Null).await;
     // The same design planned again changes nothing.
+    assert_eq!(rig.plan(id, true).await["changes"], json!([]));
+}
+
+async fn a_replacement_that_was_cancelled_goes_on(rig: Rig) {
+    let (id, group, _) = rig.design("shop", 1).await;
+    rig.deployed(id, false).await;
+    let instance = rig.instances(group).await[0].clone();
+    let old = instance.server_id.unwrap();
+    let path = format!("/server-instances/{}/actions/replace", instance.id);
+    rig.ok(202, "POST", &path, json!({"reason": "smoke"})).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(true)).await;
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/cancel-deploy"), Value::Null).await;
+    let new = rig.instances(group).await[0].server_id.unwrap();
+    assert_ne!(new, old);
+    assert_eq!(rig.server_status(old).await, "used", "its data are still there");
+    rig.deployed(id, true).await;
+    assert_eq!(rig.instances(group).await[0].server_id, Some(new));
+    assert_eq!((rig.server_status(new).await, rig.server_status(old).await), ("used".into(), "defective".into()));
+    let jobs = rig.jobs_of(id).await;
+    assert!(jobs.iter().any(|j| j.key.starts_with(&format!("leave/server-{old}"))), "it is taken off the network");
     assert_eq!(rig.plan(id, true).await["changes"], json!([]));
 }
 
@@ -226,7 +277,9 @@ mod on {
     both! {
         groups_rest_and_run_again
         a_renamed_group_names_its_instances
+        instances_come_one_by_one
         a_broken_machine_is_replaced
+        a_replacement_that_was_cancelled_goes_on
         servers_in_maintenance_are_not_chosen
         servers_are_given_back_as_their_policy_says
     }

@@ -34,7 +34,8 @@ async fn replace(ctx: Ctx) -> Result<Reply, ApiError> {
     let (found, of) = server_instance::find(&ctx, &txn).await?;
     let of = infrastructures::find_editable(&ctx, &txn, of.id).await?;
     ctx.check_revision(found.revision)?;
-    let Some(server_id) = found.server_id.filter(|_| load::deployed(&found).is_some()) else {
+    // While a deploy that did not end has another one reserved, the one that is deployed is the one that is meant.
+    let Some(server_id) = load::deployed(&found).map(|d| d.server_id) else {
         return Err(ApiError::conflict(format!(
             "server {} is not deployed yet: its deploy chooses a server, and can be told which",
             found.label

@@ -121,7 +121,8 @@ pub async fn accept(
         .map_err(|id| ApiError::internal(format!("no password for instance {id}")))?;
     let keys = storage::keys(ctx.app.sealer(), &plan, &loaded.storage)?;
     storage::materialize(&mut jobs, &keys, ctx.app.sealer(), of.site_id)?;
-    let jobs = cleaning::apply(txn, jobs).await?;
+    let mut jobs = cleaning::apply(txn, jobs).await?;
+    cleaning::detach(&loaded, &plan, &mut jobs);
     let jobs = values::apply(txn, ctx.app.sealer(), of, jobs).await?;
     servers(txn, &plan).await?;
     instances(txn, &plan, &loaded, deploy_id, &passwords).await.map_err(raced)?;

@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::{
     Id,
-    job::JobSpec,
-    order::{Order, ServerClean, ServerPower},
+    job::{JobRefs, JobSpec, RetryPolicy, Target},
+    order::{Order, ServerClean, ServerPower, SwitchApply},
     server::ServerStatus,
+    switch::{PortIntent, PortVlans, SwitchPatch},
 };
+use planner::{InfrastructureFinish, Plan};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 use store::{
-    entity::server,
+    entity::{server, server_instance},
     list::{Revisioned, cas},
 };
 
+use super::load::{self, Loaded};
 use crate::kinds::{server::DIRTY, server_cleanup_policy};
 
 /// Note with a server that an instance is to be moved off: who asked, and why.
@@ -63,6 +66,63 @@ pub async fn broken<C: ConnectionTrait>(db: &C, ids: &BTreeSet<Id>) -> Result<BT
         .filter(|s| s.extra[REPLACED].is_object())
         .map(|s| (s.id, s.extra[REPLACED]["reason"].as_str().unwrap_or_default().to_owned()))
         .collect())
+}
+
+/// Broken servers that instances leave with this plan.
+fn left(row: &server_instance::Model, plan: &Plan) -> Option<Id> {
+    let server_id = row.extra["replace"]["serverId"].as_i64()?;
+    let after = plan.instances.iter().find(|p| p.id == row.id)?.after.as_ref()?;
+    (after.server_id != server_id).then_some(server_id)
+}
+
+/// Broken servers that instances leave with this plan, before it is recorded that they have.
+pub async fn left_behind<C: ConnectionTrait>(db: &C, plan: &Plan) -> Result<BTreeSet<Id>, DbErr> {
+    let ids: Vec<Id> = plan.instances.iter().map(|p| p.id).collect();
+    let rows = server_instance::Entity::find().filter(server_instance::Column::Id.is_in(ids)).all(db).await?;
+    Ok(rows.iter().filter_map(|row| left(row, plan)).collect())
+}
+
+/// Takes broken servers off their switch ports where the plan does not: when an earlier deploy, which did not end, has chosen the successor,
+/// the plan knows of that one alone.
+pub fn detach(loaded: &Loaded, plan: &Plan, jobs: &mut Vec<JobSpec>) {
+    let infrastructure = &loaded.input.infrastructure;
+    let mut made = Vec::new();
+    for row in &loaded.instances {
+        let Some(state) = load::deployed(row).filter(|d| left(row, plan) == Some(d.server_id)) else { continue };
+        if row.server_id == Some(state.server_id) {
+            continue;
+        }
+        let mut patches: BTreeMap<Id, SwitchPatch> = BTreeMap::new();
+        for port in &state.ports {
+            let nothing = PortIntent { vlans: Some(PortVlans::default()), ..PortIntent::default() };
+            patches.entry(port.device_id).or_default().ports.insert(port.port.clone(), nothing);
+        }
+        for (network_device_id, patch) in patches {
+            made.push(JobSpec {
+                key: format!("leave/server-{}/device-{network_device_id}", state.server_id),
+                function: SwitchApply::NAME.into(),
+                title: format!("Take the broken server of {} off the network", row.label),
+                site_id: Some(infrastructure.site_id),
+                target: Target { kind: "network_device".into(), id: network_device_id, generation: 0 },
+                payload: serde_json::to_value(SwitchApply { network_device_id, patch }).unwrap_or_default(),
+                depends_on: Vec::new(),
+                retry: RetryPolicy::default(),
+                timeout_seconds: 300,
+                refs: JobRefs {
+                    network_device_id: Some(network_device_id),
+                    infrastructure_id: Some(infrastructure.id),
+                    instance_id: Some(row.id),
+                    ..JobRefs::default()
+                },
+                can_be_skipped: true,
+                requires_confirmation: false,
+            });
+        }
+    }
+    for end in jobs.iter_mut().filter(|j| j.function == InfrastructureFinish::NAME) {
+        end.depends_on.extend(made.iter().map(|j| j.key.clone()));
+    }
+    jobs.append(&mut made);
 }
 
 /// A server that was replaced is defective until a person says otherwise, and its data are still on it.

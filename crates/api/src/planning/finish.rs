@@ -76,11 +76,12 @@ pub async fn record<C: ConnectionTrait>(
     let (Some(plan), Some(designs)) = (stored.plan, stored.designs) else {
         return Err(FinishError::Missing(deploy_id));
     };
+    let left = cleaning::left_behind(txn, &plan).await?;
     instances(txn, &of, &plan, &designs).await?;
     networks(txn, &of, &plan, &designs).await?;
     groups(txn, &of, &plan, &designs).await?;
     storage_record::record(txn, sealer, (of.id, of.site_id), &plan, &designs, group_id).await?;
-    let mut told = servers(txn, &plan, group_id).await?;
+    let mut told = servers(txn, &plan, left, group_id).await?;
     told.extend(reserve::addressed(&plan));
     for id in told {
         facts::server(txn, sealer, id).await?;
@@ -331,11 +332,17 @@ async fn groups<C: ConnectionTrait>(
 }
 
 /// Servers that were given back: available when their disks were erased; otherwise somebody has to see to it. Answers their ids.
-async fn servers<C: ConnectionTrait>(txn: &C, plan: &Plan, group_id: Option<Id>) -> Result<BTreeSet<Id>, DbErr> {
+async fn servers<C: ConnectionTrait>(
+    txn: &C,
+    plan: &Plan,
+    left: BTreeSet<Id>,
+    group_id: Option<Id>,
+) -> Result<BTreeSet<Id>, DbErr> {
     let freed: BTreeSet<Id> = plan
         .releases
         .iter()
         .filter_map(|r| if let Allocation::Server { server_id, .. } = r { Some(*server_id) } else { None })
+        .chain(left)
         .collect();
     let erased: BTreeSet<Id> = job::Entity::find()
         .select_only()

@@ -71,6 +71,9 @@ pub async fn unlock<C: ConnectionTrait>(txn: &C, sealer: &Sealer, of: &infrastru
         .await?
         .into_iter()
         .collect();
+    // A broken one stays its instance's until a deploy has ended that gives the instance another.
+    let broken = cleaning::broken(txn, &orphans).await?;
+    let orphans: BTreeSet<Id> = orphans.into_iter().filter(|id| !broken.contains_key(id)).collect();
     let reason = Some("the deploy that gave it back was cancelled");
     finish::give_back(txn, &orphans, ServerStatus::CleaningRequired, reason).await?;
     for id in orphans {
@@ -142,8 +145,8 @@ async fn revert_instances<C: ConnectionTrait>(txn: &C, rows: &[server_instance::
                 let mut extra = before.extra.clone();
                 if let Some(extra) = extra.as_object_mut() {
                     extra.remove("reinstall");
-                    if extra.remove("replace").is_some()
-                        && let Some(server_id) = before.server_id
+                    if let Some(mark) = extra.remove("replace")
+                        && let Some(server_id) = mark["serverId"].as_i64()
                     {
                         cleaning::mark(txn, server_id, None).await?;
                     }
