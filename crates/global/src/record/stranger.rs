@@ -62,7 +62,7 @@ pub(super) async fn record(app: &App, site_id: Id, seen: Seen, at: &str) -> Resu
             Ok(made) => entered_as = made,
             // Nothing is half done: the machine stays in the list, and a person registers it.
             Err(e) => {
-                tracing::warn!(site_id, %mac, address, error = %e.message, "a BMC could not be registered by itself")
+                tracing::warn!(site_id, %mac, address, error = %e.message, "a BMC could not be registered by itself");
             }
         }
     }
