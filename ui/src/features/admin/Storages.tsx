@@ -3,7 +3,7 @@ import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { api } from '../../api/client';
-import { sitesQuery, useSiteNames } from '../../api/names';
+import { sitesQuery, useInfrastructureNames, useSiteNames } from '../../api/names';
 import { sizeOf, type Storage, type StorageElement, type StorageStatistics } from '../../api/storage';
 import type { Fabric, Page as Answer } from '../../api/types';
 import type { Field } from '../../components/Form';
@@ -21,7 +21,8 @@ const driver = (name: string) => DRIVERS[name] ?? words(name);
 const TECHNOLOGIES: Record<string, string> = { block: 'Drives', file: 'File shares', object: 'Buckets' };
 const offers = (s: Storage) => s.technologies.map((t) => TECHNOLOGIES[t] ?? t).join(', ');
 const KIND = /^storage/;
-const GB = 1_000_000_000;
+/** The wire counts in GiB here. */
+const GIB = 2 ** 30;
 
 function Capacity({ total, used }: { total: number | null | undefined; used: number | null | undefined }) {
   if (!total) return <span>–</span>;
@@ -109,9 +110,9 @@ export function StorageDetail() {
       <SimpleGrid cols={{ base: 1, md: 2 }} mb="md">
         <section className="panel pad">
           <Title order={2} mb="sm">Room</Title>
-          <Capacity total={r ? r.totalSpaceGB * GB : s.capacityBytes} used={r ? r.usedSpaceGB * GB : s.usedBytes} />
+          <Capacity total={r ? r.totalSpaceGB * GIB : s.capacityBytes} used={r ? r.usedSpaceGB * GIB : s.usedBytes} />
           {r && r.totalSpaceGB > 0 && (
-            <Facts of={[['Free', `${count(r.freeSpaceGB)} GB`], ['Promised', r.promisedSpaceGB === undefined ? null : <span key="p" className={r.promisedSpaceGB > (r.totalSpaceGB * (r.overcommitPercent ?? 100)) / 100 ? 'bad num' : 'num'}>{count(r.promisedSpaceGB)} GB of {count(Math.round((r.totalSpaceGB * (r.overcommitPercent ?? 100)) / 100))} GB ({r.overcommitPercent ?? 100} %)</span>]]} />
+            <Facts of={[['Free', bytes(r.freeSpaceGB * GIB)], ['Promised', r.promisedSpaceGB === undefined ? null : <span key="p" className={r.promisedSpaceGB > (r.totalSpaceGB * (r.overcommitPercent ?? 100)) / 100 ? 'bad num' : 'num'}>{bytes(r.promisedSpaceGB * GIB)} of {bytes((r.totalSpaceGB * GIB * (r.overcommitPercent ?? 100)) / 100)} ({r.overcommitPercent ?? 100} %)</span>]]} />
           )}
           {room.error && <ErrorCard error={room.error} retry={() => void room.refetch()} what="Its room is not known" />}
         </section>
@@ -157,7 +158,8 @@ function Pools({ of }: { of: Record<string, unknown>[] }) {
 }
 
 function On({ path, kind, title }: { path: string; kind: string; title: string }) {
-  const q = useQuery({ queryKey: ['storage', path, kind], queryFn: () => api.get<Answer<StorageElement & { infrastructureId: number; infrastructure?: { label?: string } }>>(`${path}/${kind}`, { limit: 100 }), retry: false });
+  const q = useQuery({ queryKey: ['storage', path, kind], queryFn: () => api.get<Answer<StorageElement & { infrastructureId: number }>>(`${path}/${kind}`, { limit: 100 }), retry: false });
+  const names = useInfrastructureNames(q.data?.data.map((e) => e.infrastructureId) ?? []);
   if (!q.data?.data.length) return null;
   return (
     <section className="panel pad" style={{ marginBottom: 16 }}>
@@ -165,7 +167,7 @@ function On({ path, kind, title }: { path: string; kind: string; title: string }
       <Table aria-label={title}>
         <Table.Thead><Table.Tr><Table.Th>Label</Table.Th><Table.Th w={140}>Size</Table.Th><Table.Th w={140}>State</Table.Th><Table.Th w={220}>Infrastructure</Table.Th></Table.Tr></Table.Thead>
         <Table.Tbody>
-          {q.data.data.map((e) => <Table.Tr key={e.id}><Table.Td>{e.label}</Table.Td><Table.Td className="num">{count(sizeOf(e))} GB</Table.Td><Table.Td><Status value={e.serviceStatus} /></Table.Td><Table.Td><a className="link" href={`/portal/infrastructures/${e.infrastructureId}`}>{e.infrastructure?.label ?? `infrastructure ${e.infrastructureId}`}</a></Table.Td></Table.Tr>)}
+          {q.data.data.map((e) => <Table.Tr key={e.id}><Table.Td>{e.label}</Table.Td><Table.Td className="num">{count(sizeOf(e))} GB</Table.Td><Table.Td><Status value={e.serviceStatus} /></Table.Td><Table.Td><a className="link" href={`/portal/infrastructures/${e.infrastructureId}`}>{names.data?.get(e.infrastructureId) ?? `infrastructure ${e.infrastructureId}`}</a></Table.Td></Table.Tr>)}
         </Table.Tbody>
       </Table>
     </section>
