@@ -1,7 +1,7 @@
 //! An indexed picture of the site's facts, kept object by object.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     net::Ipv4Addr,
     sync::Arc,
 };
@@ -120,7 +120,7 @@ impl SiteView {
 /// MAC addresses by which a server is known, each once.
 fn claims(server: &SiteServer) -> impl Iterator<Item = &Mac> {
     let macs = server.macs.iter().chain(server.reservations.iter().map(|r| &r.mac));
-    macs.map(|mac| (mac, ())).collect::<BTreeMap<_, _>>().into_keys()
+    macs.collect::<BTreeSet<_>>().into_iter()
 }
 
 #[cfg(test)]

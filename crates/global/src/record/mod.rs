@@ -124,7 +124,7 @@ pub async fn result(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<
         match source {
             Some(source) => inventory::record(db, sealer, server_id, source, &job.response).await?,
             None if job.function == ServerRotateCredentials::NAME => {
-                rotation::proved(db, sealer, server_id, job).await?
+                rotation::proved(db, sealer, server_id, job).await?;
             }
             None if job.function == ServerClean::NAME => {
                 cleaning::certificate(db, job, true).await?;

@@ -406,10 +406,9 @@ async fn write(world: &Arc<World>, server: &Arc<Server>, id: &str, source: Sourc
     let to_bmc = part == "BMC";
     set(world, server, id, |task| {
         task.percent = 100;
-        task.state = if to_bmc { "Completed" } else { "Staged" }.to_owned();
-        task.message =
-            if to_bmc { "The firmware was updated." } else { "The image waits for the restart of the server." }
-                .to_owned();
+        task.state = String::from(if to_bmc { "Completed" } else { "Staged" });
+        let told = if to_bmc { "The firmware was updated." } else { "The image waits for the restart of the server." };
+        task.message = String::from(told);
     });
     server.with(|state| {
         let kept = &mut state.kept.bmc;
