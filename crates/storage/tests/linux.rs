@@ -136,7 +136,7 @@ async fn a_host_that_is_logged_in() {
     block.volume_ensure(&volume("drive-7", 32 * MB)).await.unwrap();
     block.access_ensure("drive-7", &[host("a", None)]).await.unwrap();
     // This one stays logged in, and writes once more at the end.
-    let mut session = node.session(&file_options(&url(&node, "drive-7", None)), "a");
+    let mut session = Node::session(&file_options(&url(&node, "drive-7", None)), "a");
     assert!(session.say("write -P 0x11 0 4096").contains("wrote 4096"));
     let shown = node.tgtadm(&["--op", "show", "--mode", "target"]);
     assert!(shown.contains("Initiator: iqn.2026-01.io.steelyard:a"), "{shown}");

@@ -199,7 +199,7 @@ impl Node {
     }
 
     async fn weed(&mut self) {
-        self.weed = find("weed").unwrap().to_str().unwrap().to_owned();
+        find("weed").unwrap().to_str().unwrap().clone_into(&mut self.weed);
         let (master, filer, volume) = (self.weed_master, self.weed_filer, free_port());
         // Each of its ports has a gRPC port beside it, which it takes from an option here.
         let args: Vec<String> = vec![
@@ -273,7 +273,7 @@ impl Node {
     }
 
     /// A host that stays logged in.
-    pub fn session(&self, options: &str, host: &str) -> Session {
+    pub fn session(options: &str, host: &str) -> Session {
         let image = format!(
             "driver=raw,file.driver=iscsi,file.transport=tcp,file.initiator-name=iqn.2026-01.io.steelyard:{host},{options}"
         );
