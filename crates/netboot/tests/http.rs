@@ -268,7 +268,7 @@ async fn an_agent_installs_and_its_token_dies() {
     assert_eq!(site.post(&home, "", "hostname=web-1&x=%20y").await.0, StatusCode::NO_CONTENT);
     assert_eq!(site.post(&home, "", "").await.0, StatusCode::NO_CONTENT);
     assert_eq!(site.post(&format!("/phone-home/{}", token('b')), "", "").await.0, StatusCode::UNAUTHORIZED);
-    let events = site.memory.events();
+    let events: Vec<_> = site.memory.events().into_iter().filter(|e| !matches!(e, Event::SeedRead(..))).collect();
     assert!(matches!(&events[0], Event::Progress(5, p) if p.percent == 42));
     assert!(matches!(&events[3], Event::PhoneHome(5, form) if form["hostname"] == "web-1" && form["x"] == " y"));
 }
