@@ -584,6 +584,48 @@ async fn resource_pools_keep_servers_for_their_users(rig: Rig) {
     rig.ok(204, "DELETE", &path, Value::Null).await;
 }
 
+/// A server with GPUs is ordered by its type, and given whole.
+async fn gpu_nodes_are_given_whole(rig: Rig) {
+    let gpu = json!({"vendor": "NVIDIA", "model": "H100", "memory_mib": 81_559, "pci": "0000:18:00.0"});
+    let body = json!({
+        "name": "G.8", "label": "g8", "ramGbytes": 2048, "processorCount": 2, "processorCoreCount": 56, "processorCoreMhz": 2000, "processorNames": ["Xeon"],
+        "networkInterfaceSpeeds": [25000, 25000], "diskCount": 2, "gpuCount": 8, "gpuInfo": [{"vendor": "NVIDIA", "model": "H100"}], "serverClass": "unknown",
+    });
+    let kind = rig.send(&rig.admin, "POST", "/server-types", None, Some(body)).await;
+    assert_eq!(kind.status, 201, "{}", kind.body);
+    let kind = kind.body["id"].as_i64().unwrap();
+    let row = entity::server::Entity::find_by_id(3).one(&rig.db.read).await.unwrap().unwrap();
+    let mut inventory = row.inventory.clone();
+    inventory["gpus"] = json!(vec![gpu; 8]);
+    for (name, value) in [("memory_mib", json!(0)), ("processors", json!([])), ("nics", json!([]))] {
+        inventory[name] = value;
+    }
+    inventory["disks"] = json!([]);
+    let mut row: entity::server::ActiveModel = row.into();
+    row.server_type_id = Set(Some(kind));
+    row.gpu_count = Set(8);
+    row.inventory = Set(inventory);
+    row.update(&rig.db.write).await.unwrap();
+    let shown = rig.get("/servers/3").await;
+    assert_eq!((&shown["gpuCount"], &shown["gpuInfo"][7]["model"]), (&json!(8), &json!("H100")), "{shown}");
+    assert_eq!(shown["gpuInfo"][0]["memoryMib"], 81_559);
+    assert_eq!(rig.get(&format!("/server-types/{kind}")).await["gpuCount"], 8);
+
+    let (id, group, _) = rig.design("train", 1).await;
+    let config = format!("/server-instance-groups/{group}/config");
+    rig.ok(200, "PATCH", &config, json!({"defaultServerTypeId": kind})).await;
+    rig.deployed(id, false).await;
+    assert_eq!(rig.server_status(3).await, "used");
+    assert_eq!(rig.server_status(1).await, "available");
+    let instance = &rig.get(&format!("/infrastructures/{id}/server-instances")).await["data"][0];
+    assert_eq!(instance["serverId"], 3, "{instance}");
+    // There is no half of it for anybody else.
+    let (other, group, _) = rig.design("infer", 1).await;
+    let config = format!("/server-instance-groups/{group}/config");
+    rig.ok(200, "PATCH", &config, json!({"defaultServerTypeId": kind})).await;
+    assert_eq!(rig.plan(other, false).await["problems"][0]["code"], "no_free_server");
+}
+
 /// Secrets that this file makes are opened by nobody else.
 async fn a_bucket_keeps_its_key(rig: Rig) {
     let (id, _, _) = rig.design("shop", 0).await;
@@ -630,5 +672,6 @@ on_both! {
     a_cancelled_deploy_leaves_no_volume_behind,
     snapshots_are_ordered_at_once,
     resource_pools_keep_servers_for_their_users,
+    gpu_nodes_are_given_whole,
     a_bucket_keeps_its_key,
 }

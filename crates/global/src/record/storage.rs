@@ -23,6 +23,7 @@ use store::{
     entity::{infrastructure, storage, storage_element, storage_interface, storage_snapshot},
     event::NewEvent,
     list::{Revisioned, cas},
+    time,
 };
 
 use super::{RecordError, site_event};
@@ -279,7 +280,9 @@ async fn snapshot(db: &Database, job: &job::Model, ended: Ended<'_>) -> Result<(
                 return Ok(());
             }
             row.status = Set("ready".into());
-            row.taken_at = Set(state.created_at.or(job.finished_at.clone()));
+            // Storages tell the time in forms of their own.
+            let taken = state.created_at.and_then(|t| time::parse(&t)).map(time::format);
+            row.taken_at = Set(taken.or(job.finished_at.clone()));
             ("created", "success", format!("Snapshot {name} of {} is there", element.label), String::new())
         }
         Ended::Deleted => {
@@ -291,7 +294,11 @@ async fn snapshot(db: &Database, job: &job::Model, ended: Ended<'_>) -> Result<(
             ("restored", "success", format!("{} is as it was in snapshot {name}", element.label), String::new())
         }
         Ended::Failed(error) => {
-            let status = if found.status == "creating" { "failed" } else { "ready" };
+            let status = if matches!(found.status.as_str(), "creating" | "failed") { "failed" } else { "ready" };
+            // Told the same again, nothing happens.
+            if found.status == status && found.extra["error"] == error {
+                return Ok(());
+            }
             row.status = Set(status.into());
             row.extra = Set(json!({"error": error}));
             ("failed", "warning", format!("{} failed", job.title), error.to_owned())
