@@ -379,7 +379,8 @@ pub(crate) fn plans(input: &PlanInput, after: &BTreeMap<Id, Option<ElementState>
                 });
                 design
             });
-            let same = e.state == *then && e.unfinished.is_empty() && e.deployed == design;
+            let as_drawn = design.as_ref().is_none_or(|d| *d == e.design);
+            let same = e.state == *then && e.unfinished.is_empty() && e.deployed == design && as_drawn;
             (!same || goes).then(|| StoragePlan {
                 id: e.id,
                 kind: e.kind,
