@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(xml("a<b>&\"'\u{1}\n"), "a&lt;b&gt;&amp;&quot;&apos;&#10;");
         assert_eq!((shell("web-1"), shell(""), shell("a'b;$c")), ("web-1".into(), "''".into(), r"'a'\''b;$c'".into()));
         assert_eq!(cmd("a%b\"&c"), "\"a%%b&c\"");
-        // The example of Microsoft's documentation has this form.
+        // The password, then the element's name, in UTF-16.
         let known = windows_password("pw", "AdministratorPassword");
         assert!(known.starts_with("cAB3AEEAZABtAGkAbgBpAHM"), "{known}");
         assert_eq!(one_line("a\n b\tc\r\nchain evil"), "a b c chain evil");

@@ -30,7 +30,7 @@ impl Leases for LeaseStore {
                     let body = serde_json::to_value(l).map_err(BackendError::new)?;
                     let row = lease::ActiveModel {
                         address: Set(l.address.to_string()),
-                        mac: Set(l.mac.to_string()),
+                        mac: Set(l.mac.clone()),
                         body: Set(body),
                     };
                     lease::Entity::insert(row)

@@ -44,7 +44,7 @@ pub fn task(session: &BootSession, http_base: &str) -> Task {
             ]
         }
         // An installation of nothing must not begin by wiping disks, nor one that another installer does.
-        (TaskKind::Install, _) | (TaskKind::Wait, _) => return wait,
+        (TaskKind::Install | TaskKind::Wait, _) => return wait,
     };
     Task { task: session.task, steps, retry_after: None }
 }

@@ -61,8 +61,10 @@ async fn text(state: &HttpState, session: &BootSession, file: &str) -> Result<St
         _ => Ok(None),
     });
     found.await?.ok_or_else(|| {
-        let own = install.os.files.keys().map(|f| format!(", {f}")).collect::<String>();
-        HttpError::not_found(&format!("there are user-data, meta-data, vendor-data, network-config{own}"))
+        let own = install.os.files.keys().map(String::as_str);
+        let all: Vec<&str> =
+            ["user-data", "meta-data", "vendor-data", "network-config"].into_iter().chain(own).collect();
+        HttpError::not_found(&format!("there are {}", all.join(", ")))
     })
 }
 

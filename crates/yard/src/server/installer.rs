@@ -73,7 +73,7 @@ fn answers(text: &str) -> Answers {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["d-i", "netcfg/get_hostname" | "netcfg/hostname", "string", name, ..] => {
-                found.hostname = (*name).to_owned()
+                found.hostname = (*name).to_owned();
             }
             ["d-i", "debian-installer/exit/poweroff", "boolean", "true"] | ["poweroff" | "shutdown" | "halt"] => {
                 found.end = End::PowerOff;

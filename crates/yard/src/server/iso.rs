@@ -50,7 +50,7 @@ fn folder(image: &[u8], record: &[u8], path: &str, depth: usize, all: &mut BTree
 fn name(entry: &[u8]) -> Option<String> {
     let length = usize::from(*entry.get(32)?);
     let short = entry.get(33..33 + length)?;
-    if matches!(short, [0] | [1]) {
+    if matches!(short, [0 | 1]) {
         return None;
     }
     // Rock Ridge follows, at an even place.
