@@ -34,7 +34,7 @@ impl Rig {
     fn payload<T: serde::de::DeserializeOwned>(&self, function: &str) -> T {
         let books = self.post.0.lock().unwrap();
         let jobs = books.iter().flat_map(|(_, b)| &b.jobs);
-        let found = jobs.filter(|j| j.spec.function == function).last().unwrap_or_else(|| panic!("no {function}"));
+        let found = jobs.rev().find(|j| j.spec.function == function).unwrap_or_else(|| panic!("no {function}"));
         serde_json::from_value(found.spec.payload.clone()).unwrap()
     }
 

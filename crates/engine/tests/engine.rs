@@ -7,6 +7,7 @@ mod db {
     pub use store::Database;
 }
 // One test body on both databases: the rig of the store's own tests.
+#[allow(dead_code, reason = "its whole interface is not needed here")]
 #[path = "../../store/tests/rig/databases.rs"]
 mod testing;
 

@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 const FUEL: u64 = 1_000_000;
 
 /// Used for a template without user-data of its own.
-pub const DEFAULT_USER_DATA: &str = r##"#cloud-config
+pub const DEFAULT_USER_DATA: &str = r#"#cloud-config
 hostname: {{ hostname|tojson }}
 preserve_hostname: false
 users:
@@ -39,7 +39,7 @@ runcmd:
   url: {{ phone_home_url|tojson }}
   post: [instance_id, hostname, pub_key_ed25519]
   tries: 10
-"##;
+"#;
 
 /// Used for a template without meta-data of its own. A new job is a new instance to cloud-init.
 pub const DEFAULT_META_DATA: &str = "\

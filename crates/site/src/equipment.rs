@@ -130,7 +130,7 @@ impl Site {
     }
 
     /// The BMC of a server by another password than the one in use; nobody else gets this connection.
-    pub(crate) fn bmc_with(&self, server: &SiteServer, password: Clear) -> Result<Driver, JobError> {
+    pub(crate) fn bmc_with(server: &SiteServer, password: Clear) -> Result<Driver, JobError> {
         let endpoint = server.bmc.as_ref().ok_or_else(|| {
             JobError::fatal(format!("server {} has no BMC that may be used; enter its address and login", server.name))
         })?;

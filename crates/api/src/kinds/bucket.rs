@@ -28,7 +28,7 @@ routes! {
 }
 
 /// Buckets among elements.
-pub(crate) const BUCKET: Kind = Kind { kind: ElementKind::Bucket, id: "bucketId", size: "sizeGB", unit: 1 << 30 };
+pub(crate) const BUCKET: Kind = Kind { element: ElementKind::Bucket, id: "bucketId", size: "sizeGB", unit: 1 << 30 };
 
 /// Host and port of an endpoint, `https://s3.example.org:9021`.
 fn host_of(endpoint: &str) -> (String, u64) {

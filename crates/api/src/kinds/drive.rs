@@ -26,7 +26,7 @@ routes! {
 }
 
 /// Shared drives among elements.
-pub(crate) const DRIVE: Kind = Kind { kind: ElementKind::SharedDrive, id: "driveId", size: "sizeMb", unit: 1 << 20 };
+pub(crate) const DRIVE: Kind = Kind { element: ElementKind::SharedDrive, id: "driveId", size: "sizeMb", unit: 1 << 20 };
 
 /// How hosts find a volume.
 fn discovery(access: &Value, wwn: &Value) -> Vec<Value> {

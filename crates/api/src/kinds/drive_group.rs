@@ -29,7 +29,7 @@ routes! {
 
 /// Drive groups among elements.
 const GROUP: Kind =
-    Kind { kind: ElementKind::DriveGroup, id: "driveGroupId", size: "driveSizeMbDefault", unit: 1 << 20 };
+    Kind { element: ElementKind::DriveGroup, id: "driveGroupId", size: "driveSizeMbDefault", unit: 1 << 20 };
 
 fn config(e: &element::Model) -> Value {
     let mut all = elements::config(&GROUP, e);

@@ -26,7 +26,8 @@ routes! {
 }
 
 /// File shares among elements.
-pub(crate) const SHARE: Kind = Kind { kind: ElementKind::FileShare, id: "fileShareId", size: "sizeGB", unit: 1 << 30 };
+pub(crate) const SHARE: Kind =
+    Kind { element: ElementKind::FileShare, id: "fileShareId", size: "sizeGB", unit: 1 << 30 };
 
 /// Port of NFS where a storage names none.
 const NFS: u64 = 2049;

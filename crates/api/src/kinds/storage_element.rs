@@ -29,8 +29,8 @@ use crate::{
 
 /// What differs between the kinds.
 pub(crate) struct Kind {
-    /// The kind.
-    pub kind: ElementKind,
+    /// What it is.
+    pub element: ElementKind,
     /// Parameter of paths with its id.
     pub id: &'static str,
     /// Field of its size.
@@ -48,7 +48,7 @@ const ALIAS: &[(&str, &str)] =
 
 impl Kind {
     fn name(&self) -> &'static str {
-        match self.kind {
+        match self.element {
             ElementKind::DriveGroup => "drive group",
             kind => kind.words(),
         }
@@ -78,7 +78,7 @@ pub(crate) async fn find<C: ConnectionTrait>(
     kind: &Kind,
 ) -> Result<(infrastructure::Model, element::Model), ApiError> {
     let id = ctx.id(kind.id)?;
-    let found = visible(ctx, kind.kind).filter(element::Column::Id.eq(id)).one(db).await?;
+    let found = visible(ctx, kind.element).filter(element::Column::Id.eq(id)).one(db).await?;
     let found = found.ok_or_else(|| kind.missing(id))?;
     if ctx.path.contains_key("infrastructureId") && ctx.id("infrastructureId")? != found.infrastructure_id {
         return Err(kind.missing(id));
@@ -128,7 +128,7 @@ pub(crate) async fn of_infrastructure(
     wire: fn(&element::Model, Id) -> Value,
 ) -> Result<Reply, ApiError> {
     let of = infrastructures::find(ctx, &ctx.app.db().read, ctx.id("infrastructureId")?).await?;
-    page(ctx, visible(ctx, kind.kind).filter(element::Column::InfrastructureId.eq(of.id)), wire).await
+    page(ctx, visible(ctx, kind.element).filter(element::Column::InfrastructureId.eq(of.id)), wire).await
 }
 
 /// What every kind shows of its design (`config`), or of what is deployed.
@@ -194,7 +194,7 @@ async fn read<C: ConnectionTrait>(
     design: &mut Value,
 ) -> Result<(), ApiError> {
     let mut kept = vec![kind.size, "label", "meta", "logicalNetworkId", "storagePoolId", "allocationAffinity"];
-    match kind.kind {
+    match kind.element {
         ElementKind::SharedDrive => kept.push("qoS"),
         ElementKind::DriveGroup => kept.extend(["qoS", "serverInstanceGroupId"]),
         ElementKind::FileShare | ElementKind::Bucket => {}
@@ -253,7 +253,7 @@ async fn offered<C: ConnectionTrait>(db: &C, kind: &Kind, of: &infrastructure::M
     let found = found.ok_or_else(|| {
         ApiError::field("storagePoolId", format!("there is no storage {id} at the infrastructure's site"))
     })?;
-    let technology: Technology = kind.kind.technology();
+    let technology: Technology = kind.element.technology();
     if !found.technologies.as_array().is_some_and(|t| t.iter().any(|t| t == technology.as_str())) {
         let words = format!("storage {} offers no {} storage", found.name, technology.as_str());
         return Err(ApiError::field("storagePoolId", words));
@@ -270,7 +270,7 @@ async fn free_label<C: ConnectionTrait>(
 ) -> Result<(), ApiError> {
     let taken = element::Entity::find()
         .filter(element::Column::InfrastructureId.eq(infrastructure_id))
-        .filter(element::Column::Kind.eq(kind.kind.as_str()))
+        .filter(element::Column::Kind.eq(kind.element.as_str()))
         .filter(element::Column::Label.eq(label))
         .filter(element::Column::Id.ne(but))
         .count(db)
@@ -297,13 +297,13 @@ pub(crate) async fn create(
     own_groups(&txn, of.id, hosts, "serverInstanceGroupId").await?;
     if design.get("label").is_none() {
         let n = element::Entity::find().filter(element::Column::InfrastructureId.eq(of.id)).count(&txn).await?;
-        design["label"] = format!("{}-{}", kind.kind.words().replace(' ', "-"), n + 1).into();
+        design["label"] = format!("{}-{}", kind.element.words().replace(' ', "-"), n + 1).into();
     }
     let label = design["label"].as_str().unwrap_or_default().to_owned();
     free_label(&txn, kind, of.id, &label, 0).await?;
     let mut row = element::new();
     row.infrastructure_id = Set(of.id);
-    row.kind = Set(kind.kind.as_str().into());
+    row.kind = Set(kind.element.as_str().into());
     row.label = Set(label.clone());
     row.service_status = Set(ServiceStatus::Ordered.as_str().into());
     row.deploy_type = Set(DeployType::Create.as_str().into());
@@ -320,8 +320,8 @@ pub(crate) async fn create(
     let made = row.insert(&txn).await?;
     infrastructures::touch(&txn, &of).await?;
     let title = format!("{} {label} added to {}", capital(kind.name()), of.label);
-    let event = format!("{}.create", kind.kind.as_str());
-    record(ctx, &txn, &event, title, (kind.kind.as_str(), made.id), json!({"after": made.design})).await?;
+    let event = format!("{}.create", kind.element.as_str());
+    record(ctx, &txn, &event, title, (kind.element.as_str(), made.id), json!({"after": made.design})).await?;
     txn.commit().await?;
     Ok((of, made))
 }
@@ -352,7 +352,8 @@ async fn write(
     infrastructures::touch(txn, of).await?;
     let title = format!("{} {} of {} changed", capital(kind.name()), after.label, of.label);
     let context = json!({"before": found.design, "after": after.design});
-    record(ctx, txn, &format!("{}.{verb}", kind.kind.as_str()), title, (kind.kind.as_str(), after.id), context).await?;
+    record(ctx, txn, &format!("{}.{verb}", kind.element.as_str()), title, (kind.element.as_str(), after.id), context)
+        .await?;
     Ok(after)
 }
 
@@ -386,8 +387,8 @@ pub(crate) async fn delete(ctx: &Ctx, kind: &Kind) -> Result<Reply, ApiError> {
     }
     infrastructures::touch(&txn, &of).await?;
     let title = format!("{} {} of {} deleted", capital(kind.name()), found.label, of.label);
-    let event = format!("{}.delete", kind.kind.as_str());
-    record(ctx, &txn, &event, title, (kind.kind.as_str(), found.id), json!({"before": found.design})).await?;
+    let event = format!("{}.delete", kind.element.as_str());
+    record(ctx, &txn, &event, title, (kind.element.as_str(), found.id), json!({"before": found.design})).await?;
     txn.commit().await?;
     Ok(Reply::Empty)
 }
@@ -402,7 +403,8 @@ pub(crate) async fn update_meta(ctx: &Ctx, kind: &Kind) -> Result<(infrastructur
     let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
     let title = format!("{} {} of {} is named {name}", capital(kind.name()), after.label, of.label);
     let context = json!({"before": found.meta, "after": after.meta});
-    record(ctx, &txn, &format!("{}.name", kind.kind.as_str()), title, (kind.kind.as_str(), after.id), context).await?;
+    record(ctx, &txn, &format!("{}.name", kind.element.as_str()), title, (kind.element.as_str(), after.id), context)
+        .await?;
     txn.commit().await?;
     Ok((of, after))
 }

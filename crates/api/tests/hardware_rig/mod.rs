@@ -45,6 +45,7 @@ pub struct Rig {
 pub struct Answer {
     pub status: StatusCode,
     pub body: Value,
+    #[allow(dead_code, reason = "not every test looks at it")]
     pub etag: Option<String>,
 }
 
@@ -126,6 +127,7 @@ impl Rig {
         (!found.value.is_null()).then(|| serde_json::from_value(found.value).unwrap())
     }
 
+    #[allow(dead_code, reason = "not every test looks at it")]
     pub async fn generation(&self) -> i64 {
         store::snapshot::generation(&self.db.read, self.site).await.unwrap()
     }

@@ -111,7 +111,7 @@ impl Redfish {
     }
 
     /// Ways that this service offers, the best first.
-    fn ways(&self, service: &Value, order: &[&'static str]) -> Vec<&'static str> {
+    fn ways(service: &Value, order: &[&'static str]) -> Vec<&'static str> {
         let uri = |field: &str| service.get(field).and_then(Value::as_str).is_some_and(|u| !u.is_empty());
         let offered = |way: &&&str| match **way {
             "multipart_push" => uri("MultipartHttpPushUri"),
@@ -177,7 +177,7 @@ impl FirmwareUpdate for Redfish {
         let quirks = self.service().await?.quirks;
         let service = self.update_service().await?;
         let components = self.installed(&service).await?.into_iter().map(|(c, _)| c).collect();
-        let ways = self.ways(&service, quirks.update_ways());
+        let ways = Self::ways(&service, quirks.update_ways());
         let best = ways.first().copied().unwrap_or_default();
         let holds_back = quirks.applies_on_reset() || quirks.holds_back() || offers(&service, best, "OnReset");
         Ok(Inventory { components, methods: ways.into_iter().map(str::to_owned).collect(), holds_back })
@@ -197,7 +197,7 @@ impl FirmwareUpdate for Redfish {
                 self.unsupported(format!("an update of {}: it says that this part is not updateable", part.name))
             );
         }
-        let ways = self.ways(&service, quirks.update_ways());
+        let ways = Self::ways(&service, quirks.update_ways());
         let usable = |way: &&&str| if **way == "pull" { image.url.is_some() } else { image.file.is_some() };
         let way = ways.iter().find(usable).ok_or_else(|| {
             let offered = if ways.is_empty() { "none".to_owned() } else { ways.join(", ") };

@@ -202,7 +202,7 @@ fn rank(pool: &DhcpPool, request: &Request, ctx: &Ctx<'_>) -> Option<u8> {
 
 /// Bytes that are no text, as people write them: `0004000a0001`.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, b| text + &format!("{b:02x}"))
 }
 
 /// FNV-1a, 64 bits: a small hash that is the same on every machine and in every release.

@@ -32,8 +32,8 @@ const GRACE: Duration = Duration::from_mins(3);
 
 pub(super) struct ServerFirmwareUpdateFunction(pub(super) Arc<Site>);
 
-fn wait(reason: impl Into<String>) -> Result<Outcome, JobError> {
-    Ok(Outcome::Wait { reason: reason.into(), after: Duration::from_secs(2) })
+fn wait(reason: impl Into<String>) -> Outcome {
+    Outcome::Wait { reason: reason.into(), after: Duration::from_secs(2) }
 }
 
 /// One look at one update.
@@ -95,7 +95,7 @@ impl Look<'_> {
             return Err(job_error(e));
         }
         self.site.note_bmc_work(&mut self.work).await?;
-        wait("the BMC does not answer; it may be restarting with its new firmware")
+        Ok(wait("the BMC does not answer; it may be restarting with its new firmware"))
     }
 
     async fn part(&self) -> Result<Result<Component, BmcError>, JobError> {
@@ -140,16 +140,16 @@ impl Look<'_> {
             )));
         }
         if self.site.writes_firmware(self.server.id, self.ctx.id()).await? {
-            return wait("another part of this server is being updated");
+            return Ok(wait("another part of this server is being updated"));
         }
         if self.bmc()?.running_update().await.map_err(job_error)?.is_some() {
-            return wait("another update goes on at the BMC, begun by somebody else");
+            return Ok(wait("another update goes on at the BMC, begun by somebody else"));
         }
         let mut sha256 = self.work.sha256.clone();
         let image = self.site.firmware_image(&self.order.image, &mut sha256).await;
         let image = match image.map_err(|e| JobError::retry(format!("the image cannot be had: {e:#}")))? {
             Fetched::Here(image) => image,
-            Fetched::Coming(words) => return wait(words),
+            Fetched::Coming(words) => return Ok(wait(words)),
         };
         self.work.sha256 = sha256;
         self.work.version_before = part.version;
@@ -169,7 +169,7 @@ impl Look<'_> {
             }
         }
         self.go("writing").await?;
-        wait(format!("the BMC writes {}", self.order.name))
+        Ok(wait(format!("the BMC writes {}", self.order.name)))
     }
 
     /// The site was restarted while it handed the image over: either the BMC has begun, or nothing has happened.
@@ -178,7 +178,7 @@ impl Look<'_> {
             Ok(Some(task)) => {
                 self.work.task = task;
                 self.go("writing").await?;
-                wait("the update that had begun was found again")
+                Ok(wait("the update that had begun was found again"))
             }
             Ok(None) => {
                 // It may have ended meanwhile.
@@ -187,7 +187,7 @@ impl Look<'_> {
                     Ok(_) => {
                         self.work.starts -= 1;
                         self.go("begin").await?;
-                        wait("beginning anew")
+                        Ok(wait("beginning anew"))
                     }
                     Err(e) => self.away(e, SHOWING).await,
                 }
@@ -209,7 +209,7 @@ impl Look<'_> {
                 }
                 self.site.note_bmc_work(&mut self.work).await?;
                 self.ctx.progress(10 + percent.min(100) * 6 / 10, format!("{name}: {words}"));
-                wait(format!("{name}: {words}"))
+                Ok(wait(format!("{name}: {words}")))
             }
             Ok(Progress::Failed(words)) => {
                 self.go("begin").await?;
@@ -218,11 +218,11 @@ impl Look<'_> {
             Ok(Progress::Forgotten) => {
                 "forgotten".clone_into(&mut self.work.task);
                 self.go("reading").await?;
-                wait("the BMC knows nothing of the update any more; looking at what runs")
+                Ok(wait("the BMC knows nothing of the update any more; looking at what runs"))
             }
             Ok(Progress::Done | Progress::Staged) => {
                 self.go("reading").await?;
-                wait("written; reading the version")
+                Ok(wait("written; reading the version"))
             }
             Err(e) => self.away(e, SHOWING).await,
         }
@@ -245,12 +245,12 @@ impl Look<'_> {
                 )));
             }
             self.go("begin").await?;
-            return wait(format!("the BMC restarted in the middle and lost the update of {name}; beginning anew"));
+            return Ok(wait(format!("the BMC restarted in the middle and lost the update of {name}; beginning anew")));
         }
         if self.order.kind == "bmc" {
             if self.since() < SETTLING {
                 self.site.note_bmc_work(&mut self.work).await?;
-                return wait("waiting for the BMC to restart with its new firmware");
+                return Ok(wait("waiting for the BMC to restart with its new firmware"));
             }
             self.go("begin").await?;
             return Err(self.no_effect(&part));
@@ -259,7 +259,7 @@ impl Look<'_> {
             return self.done(part, true).await;
         }
         self.go("restarting").await?;
-        wait("the server restarts, so that the new firmware takes effect")
+        Ok(wait("the server restarts, so that the new firmware takes effect"))
     }
 
     fn no_effect(&self, part: &Component) -> JobError {
@@ -297,7 +297,7 @@ impl Look<'_> {
         driver.set_power(PowerAction::On).await.map_err(job_error)?;
         driver.wait_for_power(PowerState::On, POWER).await.map_err(job_error)?;
         self.go("restarted").await?;
-        wait("the server starts with its new firmware")
+        Ok(wait("the server starts with its new firmware"))
     }
 
     async fn restarted(&mut self) -> Result<Outcome, JobError> {
@@ -312,7 +312,7 @@ impl Look<'_> {
             }
             self.site.note_bmc_work(&mut self.work).await?;
             self.ctx.progress(85, "waiting for the new version to show");
-            return wait("waiting for the new version to show; the firmware may test the whole machine");
+            return Ok(wait("waiting for the new version to show; the firmware may test the whole machine"));
         }
         if !self.work.was_on && !self.server.in_use {
             self.ctx.progress(95, "switching off again");

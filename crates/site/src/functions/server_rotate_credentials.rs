@@ -41,7 +41,7 @@ impl JobFunction for ServerRotateCredentialsFunction {
             // An earlier try may have changed it, and its answer was lost.
             Err(BmcError::Unauthorized(address)) => {
                 ctx.progress(40, "the password in use is refused: trying the new one");
-                let proved = self.0.bmc_with(&server, new)?.power().await;
+                let proved = Site::bmc_with(&server, new)?.power().await;
                 proved.map_err(|e| match e {
                     BmcError::Unauthorized(_) => JobError::fatal(format!(
                         "BMC {address} refuses both the password in use and the new one; reset its account and enter the login"

@@ -9,7 +9,6 @@
 //! the test harness' capture) and left in `target/postgres-not-tested` for the build to repeat. An
 //! installed PostgreSQL that does not start fails the test.
 #![allow(clippy::expect_used, clippy::panic, reason = "test support: a failed preparation is a failed test")]
-#![allow(dead_code, reason = "no test needs its whole interface")]
 
 use std::fmt::Write as _;
 use std::fs;
