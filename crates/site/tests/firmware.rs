@@ -294,8 +294,8 @@ impl Rig {
     }
 }
 
-fn in_an_hour() -> Option<String> {
-    Some(store::time::in_seconds(3600))
+fn in_an_hour() -> String {
+    store::time::in_seconds(3600)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -385,9 +385,9 @@ async fn a_server_in_use_is_touched_with_its_owners_word_alone() {
     // The facts reach the site with the next orders.
     for (agreed_until, instance, words) in [
         (None, Some(HOLDER), "has not agreed"),
-        (in_an_hour(), None, "for which instance"),
+        (Some(in_an_hour()), None, "for which instance"),
         (past, Some(HOLDER), "is over"),
-        (in_an_hour(), Some(HOLDER + 1), "void"),
+        (Some(in_an_hour()), Some(HOLDER + 1), "void"),
     ] {
         let order = ServerFirmwareUpdate { agreed_until: agreed_until.clone(), ..order.clone() };
         let job = rig.order(&order, instance).await;
@@ -400,7 +400,7 @@ async fn a_server_in_use_is_touched_with_its_owners_word_alone() {
     let writes = rig.yard.world().servers[0].with(|s| (s.kept.bmc.tasks.len(), s.boots, s.kept.bmc.inserted_image()));
     assert_eq!(writes, (0, 0, None), "nothing has reached the machine");
 
-    let order = ServerFirmwareUpdate { agreed_until: in_an_hour(), ..order };
+    let order = ServerFirmwareUpdate { agreed_until: Some(in_an_hour()), ..order };
     let job = rig.order(&order, Some(HOLDER)).await;
     let done: Updated = rig.good(job).await;
     assert_eq!(done.version.as_deref(), Some("9.9.1"));

@@ -73,16 +73,16 @@ fn answers(text: &str) -> Answers {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["d-i", "netcfg/get_hostname" | "netcfg/hostname", "string", name, ..] => {
-                found.hostname = (*name).to_owned();
+                (*name).clone_into(&mut found.hostname);
             }
             ["d-i", "debian-installer/exit/poweroff", "boolean", "true"] | ["poweroff" | "shutdown" | "halt"] => {
                 found.end = End::PowerOff;
             }
             ["shutdown:", "poweroff"] => found.end = End::PowerOff,
-            ["hostname:", name] => found.hostname = name.trim_matches('"').to_owned(),
+            ["hostname:", name] => name.trim_matches('"').clone_into(&mut found.hostname),
             ["network", rest @ ..] => {
                 if let Some(name) = rest.iter().find_map(|w| w.strip_prefix("--hostname=")) {
-                    found.hostname = name.trim_matches('"').to_owned();
+                    name.trim_matches('"').clone_into(&mut found.hostname);
                 }
             }
             _ => {}
