@@ -9,9 +9,10 @@ use axum::{
 };
 use rust_embed::RustEmbed;
 
-// A build without the web applications embeds an empty folder (see build.rs).
+// Rust builds without Node: the folder may be missing.
 #[derive(RustEmbed)]
-#[folder = "$STEELYARD_UI_DIST"]
+#[folder = "../../ui/dist"]
+#[allow_missing = true]
 struct Files;
 
 const NOT_BUILT: &str = "<!doctype html><title>Steelyard</title><h1>The web interface is not built</h1><p>Run <code>make ui</code> (Node 20 or newer), then build again. The REST interface works without it: <a href=\"/api/docs\">/api/docs</a>.";
