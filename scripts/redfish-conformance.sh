@@ -38,9 +38,10 @@ for s in json.load(sys.stdin)["servers"]:
 	while read -r vendor address bmc_port user password; do
 		url=https://$address:$bmc_port
 		openssl s_client -connect "$address:$bmc_port" </dev/null 2>/dev/null | openssl x509 >"$folder/$vendor.pem"
+		# It ends with an error when anything failed: its summary says how much.
 		REQUESTS_CA_BUNDLE="$folder/$vendor.pem" timeout 300 "$folder/venv/bin/rf_protocol_validator" -u "$user" -p "$password" -r "$url" \
-			--ca-bundle "$folder/$vendor.pem" --report-dir "$folder/protocol/$vendor" --report-type tsv 2>&1 | grep Summary | sed "s/^/$vendor protocol: /" ||
-			echo "$vendor protocol: the validator did not come to its end"
+			--ca-bundle "$folder/$vendor.pem" --report-dir "$folder/protocol/$vendor" --report-type tsv >"$folder/$vendor.log" 2>&1 || true
+		grep Summary "$folder/$vendor.log" | sed "s/^/$vendor protocol: /" || echo "$vendor protocol: the validator did not come to its end"
 		grep -hP '\tFAIL\t' "$folder/protocol/$vendor"/*.tsv 2>/dev/null | cut -f1-6 | sed 's/^/    /' || true
 		timeout 300 "$folder/venv/bin/rf_service_validator" -i "$url" -u "$user" -p "$password" --authtype Basic --logdir "$folder/service/$vendor" \
 			${REDFISH_SCHEMAS:+--schema_directory "$REDFISH_SCHEMAS"} 2>&1 | grep -A2 'PASS' | tail -1 | sed "s/^/$vendor service (pass, warn, fail, not tested): /"
