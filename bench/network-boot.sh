@@ -25,7 +25,6 @@ ip link add sys0 netns $server type veth peer name syc0 netns $client
 ip -n $server addr add 10.64.0.1/16 dev sys0 && ip -n $client addr add 10.64.255.254/16 dev syc0
 for ns in $server $client; do ip -n $ns link set lo up; done
 ip -n $server link set sys0 up && ip -n $client link set syc0 up
-in_server() { ip netns exec $server "$@"; }
 in_client() { ip netns exec $client "$@"; }
 
 # An enrolled site that knows a pool, 10.64.0.0/16; from then on it works from its own store, without a Global Controller.
@@ -88,7 +87,7 @@ for persist in true false; do
 done
 
 mkdir -p "$work/tftp" && cp "$work/up/boot/agent/initrd" "$work/tftp/initrd"
-in_server dnsmasq -k -C /dev/null -i sys0 --port=0 --no-ping --dhcp-range=10.64.0.10,10.64.250.255,10m --dhcp-lease-max=60000 \
+ip netns exec $server dnsmasq -k -C /dev/null -i sys0 --port=0 --no-ping --dhcp-range=10.64.0.10,10.64.250.255,10m --dhcp-lease-max=60000 \
 	--dhcp-leasefile="$work/dnsmasq.leases" --enable-tftp --tftp-root="$work/tftp" --user=root >"$work/dnsmasq.log" 2>&1 & pids+=($!)
 sleep 1
 dhcp dnsmasq "${pids[0]}"
@@ -101,7 +100,7 @@ cat >"$work/nginx.conf" <<-CONF
 	events { worker_connections 1024; }
 	http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; server { listen 8091; root $work/www; } }
 CONF
-in_server nginx -c "$work/nginx.conf" & pids+=($!)
+ip netns exec $server nginx -c "$work/nginx.conf" & pids+=($!)
 sleep 1
 http_ nginx small large 8091
 stop
