@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use model::Id;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::{Map, Value, json};
 use store::{
@@ -107,17 +106,16 @@ async fn refuse_unknown_catalogs<C: ConnectionTrait>(ctx: &Ctx, db: &C) -> Resul
     Ok(())
 }
 
-async fn refuse_twin<C: ConnectionTrait>(db: &C, name: &str, but: Id) -> Result<(), ApiError> {
-    let twins = firmware_baseline::Entity::find()
-        .filter(firmware_baseline::Column::Name.eq(name.trim()))
-        .filter(firmware_baseline::Column::Id.ne(but))
-        .count(db)
-        .await?;
-    if twins > 0 {
-        Err(ApiError::conflict(format!("name: there is a firmware baseline {name:?} already")))
-    } else {
-        Ok(())
-    }
+/// Of another one with this name.
+async fn refuse_twin<C: ConnectionTrait>(db: &C, name: &str, but: i64) -> Result<(), ApiError> {
+    super::refuse_twin::<firmware_baseline::Model, C>(
+        db,
+        firmware_baseline::Column::Name,
+        ("name", name),
+        "firmware baseline",
+        but,
+    )
+    .await
 }
 
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {

@@ -1,8 +1,6 @@
 //! Firmware catalogs: what a vendor offers.
 
-use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
-};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 use store::{
     entity::{firmware_binary, firmware_catalog},
@@ -97,17 +95,16 @@ fn fill(ctx: &Ctx, row: &mut firmware_catalog::ActiveModel) -> Result<(), ApiErr
     Ok(())
 }
 
+/// Of another one with this name.
 async fn refuse_twin<C: ConnectionTrait>(db: &C, name: &str, but: i64) -> Result<(), ApiError> {
-    let twin = firmware_catalog::Entity::find()
-        .filter(firmware_catalog::Column::Name.eq(name.trim()))
-        .filter(firmware_catalog::Column::Id.ne(but))
-        .count(db)
-        .await?;
-    if twin > 0 {
-        Err(ApiError::conflict(format!("name: there is a firmware catalog {name:?} already")))
-    } else {
-        Ok(())
-    }
+    super::refuse_twin::<firmware_catalog::Model, C>(
+        db,
+        firmware_catalog::Column::Name,
+        ("name", name),
+        "firmware catalog",
+        but,
+    )
+    .await
 }
 
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {

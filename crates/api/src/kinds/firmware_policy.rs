@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use chrono::{NaiveTime, Utc};
 use model::Id;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait,
 };
 use serde_json::{Value, json};
 use store::{
@@ -185,17 +185,16 @@ async fn link<C: ConnectionTrait>(db: &C, policy_id: Id, groups: &[Id]) -> Resul
     Ok(())
 }
 
-async fn refuse_twin<C: ConnectionTrait>(db: &C, label: &str, but: Id) -> Result<(), ApiError> {
-    let twins = firmware_policy::Entity::find()
-        .filter(firmware_policy::Column::Label.eq(label.trim()))
-        .filter(firmware_policy::Column::Id.ne(but))
-        .count(db)
-        .await?;
-    if twins > 0 {
-        Err(ApiError::conflict(format!("label: there is a firmware policy {label:?} already")))
-    } else {
-        Ok(())
-    }
+/// Of another one with this label.
+async fn refuse_twin<C: ConnectionTrait>(db: &C, label: &str, but: i64) -> Result<(), ApiError> {
+    super::refuse_twin::<firmware_policy::Model, C>(
+        db,
+        firmware_policy::Column::Label,
+        ("label", label),
+        "firmware policy",
+        but,
+    )
+    .await
 }
 
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {

@@ -99,7 +99,7 @@ pub mod variable;
 
 use sea_orm::{
     ActiveModelBehavior, ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel,
-    QueryFilter, Select,
+    PaginatorTrait, QueryFilter, Select,
 };
 use serde_json::{Value, json};
 use store::{
@@ -333,6 +333,26 @@ where
     record(ctx, &txn, &format!("{kind}.create"), title, (kind, made.id()), json!({"after": wire(&made)})).await?;
     txn.commit().await?;
     Ok(made)
+}
+
+/// A name is given once within a kind. `but`: the id of the object that may have it already.
+pub(crate) async fn refuse_twin<M, C>(
+    db: &C,
+    column: impl ColumnTrait,
+    (field, value): (&str, &str),
+    kind: &str,
+    but: i64,
+) -> Result<(), ApiError>
+where
+    M: Revisioned + FromQueryResult + Send + Sync,
+    M::Entity: EntityTrait<Model = M>,
+    C: ConnectionTrait,
+{
+    let twins = M::Entity::find().filter(column.eq(value.trim())).filter(M::id_column().ne(but)).count(db).await?;
+    if twins == 0 {
+        return Ok(());
+    }
+    Err(ApiError::conflict(format!("{field}: there is a {kind} {value:?} already")))
 }
 
 /// Takes a row away at the revision that was read, with an event that has it as it was.
