@@ -1,7 +1,7 @@
 //! 1,000 servers out of 10,000.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-#[path = "../tests/world/mod.rs"]
+#[path = "../tests/all/world/mod.rs"]
 mod world;
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -1,0 +1,8 @@
+//! The Site Controller against the simulated datacenter, with a scripted Global Controller behind a real link.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
+
+mod firmware;
+mod installers;
+mod rig;
+mod site;
+mod storage;
