@@ -119,6 +119,7 @@ pub(crate) fn port_nics(port: &Value) -> Vec<Nic> {
     let addresses = [port.get("AssociatedNetworkAddresses"), port.pointer("/Ethernet/AssociatedMACAddresses")];
     let addresses = addresses.into_iter().flatten().filter_map(Value::as_array).flatten().filter_map(Value::as_str);
     let speed = Ord::max(number(port, "/CurrentLinkSpeedMbps"), number(port, "/CurrentSpeedGbps").saturating_mul(1000));
+                guid: None,
     addresses
         .filter_map(|mac| {
             Some(Nic {
@@ -148,6 +149,7 @@ pub(crate) fn disk(drive: &Value) -> Option<Disk> {
         serial: text(drive, "SerialNumber"),
         model: text(drive, "Model"),
         size_gb: size / 1_000_000_000,
+                guid: None,
         media: media.to_owned(),
     })
 }

@@ -145,6 +145,9 @@ pub struct Nic {
     /// Neighbour heard by LLDP, where known.
     #[serde(default)]
     pub lldp: Option<crate::switch::LldpNeighbor>,
+    /// GUID of an InfiniBand port; see [`crate::infiniband::guid`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guid: Option<String>,
 }
 
 /// One accelerator.

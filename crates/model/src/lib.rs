@@ -10,6 +10,7 @@ pub mod cleaning;
 pub mod deploy;
 pub mod firmware;
 pub mod job;
+pub mod infiniband;
 pub mod link;
 pub mod network;
 pub mod order;

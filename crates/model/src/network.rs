@@ -23,6 +23,9 @@ pub struct NetworkConnection {
     /// Use of more than one port.
     #[serde(default)]
     pub redundancy: Option<Redundancy>,
+    /// In an InfiniBand network: how the servers' ports are in its partition.
+    #[serde(default)]
+    pub membership: crate::infiniband::Membership,
 }
 
 fn default_mtu() -> u32 {

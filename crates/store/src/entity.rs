@@ -112,7 +112,7 @@ entities! {
     /// Network interfaces of servers, and the switch port behind each.
     server_interface = "server_interface" {
         server_id: i64, position: i64, name: String, mac: String, speed_mbps: i64, link_up: Option<bool>, network_device_id: Option<i64>, network_device_port: Option<String>,
-        default_fabric_id: Option<i64>, redundancy_group: Option<i64>,
+        default_fabric_id: Option<i64>, redundancy_group: Option<i64>, guid: Option<String>,
     } unique(Mac) index(ServerId, NetworkDeviceId);
     /// Server types: hardware classes.
     server_type = "server_type" {
@@ -132,7 +132,9 @@ entities! {
     /// Registration profiles.
     server_registration_profile = "server_registration_profile" { name: String, settings: Json } unique(Name);
     /// Credentials tried for BMCs of a site that nobody named.
-    server_default_credentials = "server_default_credentials" { site_id: i64, serial: Option<String>, mac: Option<String>, username: String, password: String, extra: Json } index(SiteId);
+    server_default_credentials = "server_default_credentials" {
+        site_id: i64, serial: Option<String>, mac: Option<String>, vendor: Option<String>, model: Option<String>, username: String, password: String, extra: Json,
+    } index(SiteId);
     /// Switches.
     network_device = "network_device" {
         site_id: i64, name: String, driver: String, position: String, status: String, address: String, port: Option<i64>, username: String, password: String,
@@ -161,6 +163,8 @@ entities! {
     /// VLANs in use.
     vlan_allocation = "vlan_allocation" { fabric_id: i64, vlan: i64, logical_network_id: i64 } unique(FabricId Vlan) index(LogicalNetworkId);
     /// Logical networks.
+    /// InfiniBand partition keys in use.
+    pkey_allocation = "pkey_allocation" { fabric_id: i64, pkey: i64, logical_network_id: i64 } unique(FabricId Pkey) index(LogicalNetworkId);
     logical_network = "logical_network" {
         label: String, name: String, kind: String, fabric_id: i64, infrastructure_id: Option<i64>, service_status: String, deploy_type: String, deploy_status: String,
         profile_id: Option<i64>, profile_applied_at: Option<String>, design: Json, deployed: Json, allocation: Json, mtu: Option<i64>, annotations: Json,
@@ -177,13 +181,13 @@ entities! {
     /// Infrastructures.
     infrastructure = "infrastructure" {
         label: String, site_id: i64, owner_id: i64, account_id: i64, service_status: String, deploy_type: String, deploy_status: String, deploy_id: Option<i64>,
-        generation: i64, locked: bool, design: Json, deployed: Json, layout: Json, last_error: Option<String>, job_group_id: Option<i64>,
+        generation: i64, locked: bool, design: Json, deployed: Json, layout: Json, last_error: Option<String>, job_group_id: Option<i64>, meta: Option<Json>,
     } index(AccountId, SiteId, Label);
     /// Users who may see an infrastructure beside its owner.
     infrastructure_user = "infrastructure_user" { infrastructure_id: i64, user_id: i64 } unique(InfrastructureId UserId) index(UserId);
     /// Groups of servers.
     server_instance_group = "server_instance_group" {
-        infrastructure_id: i64, label: String, service_status: String, deploy_type: String, deploy_status: String, deploy_id: Option<i64>, design: Json, deployed: Json,
+        infrastructure_id: i64, label: String, service_status: String, deploy_type: String, deploy_status: String, deploy_id: Option<i64>, design: Json, deployed: Json, meta: Option<Json>,
     } index(InfrastructureId);
     /// Servers of a group, logical.
     server_instance = "server_instance" {
@@ -194,6 +198,8 @@ entities! {
     /// Connections of groups to logical networks.
     network_connection = "network_connection" { group_id: i64, logical_network_id: i64, design: Json, deployed: Json } unique(GroupId LogicalNetworkId) index(LogicalNetworkId);
     /// Storages: arrays and storage nodes.
+    /// Rules about what passes between a group and a network; `body` has what they match.
+    network_acl = "network_acl" { group_id: i64, logical_network_id: i64, rule_type: String, direction: String, sequence: i64, body: Json } unique(GroupId LogicalNetworkId RuleType Direction Sequence);
     storage = "storage" {
         site_id: i64, name: String, driver: String, technologies: Json, protocol: Option<String>, status: String, operation_mode: String, address: String, port: Option<i64>,
         username: String, password: Option<String>, private_key: Option<String>, tls_fingerprint: Option<String>, fabric_id: Option<i64>, user_id: Option<i64>,
@@ -229,6 +235,10 @@ entities! {
     /// Why and since when a user is suspended; `ended_at` closes one.
     user_suspension = "user_suspension" { user_id: i64, kind: String, public_comment: String, private_comment: Option<String>, ended_at: Option<String> } index(UserId);
     /// Secrets for templates; the value is sealed.
+    /// Users who may act on all infrastructures of another one.
+    user_delegate = "user_delegate" { user_id: i64, delegate_id: i64 } unique(UserId DelegateId) index(DelegateId);
+    /// Settings of the whole installation, by section.
+    setting = "setting" { section: String, value: Json } unique(Section);
     secret = "secret" { name: String, user_id_owner: i64, usage: Option<String>, value: String } unique(UserIdOwner Name);
     /// Variables for templates.
     variable = "variable" { name: String, user_id_owner: i64, usage: Option<String>, value: Json } unique(UserIdOwner Name);
@@ -257,7 +267,7 @@ entities! {
     /// Firmware catalogs: what a vendor offers.
     firmware_catalog = "firmware_catalog" {
         name: String, description: Option<String>, vendor: String, vendor_id: Option<String>, vendor_url: Option<String>, vendor_release_timestamp: Option<String>,
-        update_type: String, vendor_server_types: Json, vendor_configuration: Json,
+        update_type: String, vendor_server_types: Json, vendor_configuration: Json, sync: Option<Json>,
     } unique(Name);
     /// Firmware images of catalogs.
     firmware_binary = "firmware_binary" {

@@ -157,11 +157,10 @@ pub fn nics(root: &Path) -> Vec<Nic> {
         if !folder.join("device").exists() || folder.join("device/physfn").exists() {
             continue;
         }
-        let Some(mac) = text(folder.join("address")).filter(|m| m.len() == 17 && m != "00:00:00:00:00:00") else {
-            continue;
-        };
+        let Some((mac, guid)) = text(folder.join("address")).and_then(|a| hardware_address(&a)) else { continue };
         nics.push(Nic {
-            mac: mac.to_lowercase(),
+            mac,
+            guid,
             // -1 when it does not know.
             speed_mbps: number(folder.join("speed")).and_then(|s| u32::try_from(s).ok()).unwrap_or(0),
             link_up: number(folder.join("carrier")).map(|c| c == 1),
@@ -170,6 +169,19 @@ pub fn nics(root: &Path) -> Vec<Nic> {
         });
     }
     nics
+}
+
+/// The hardware address of an interface; one of InfiniBand has 20 bytes, of which the last 8 are the port's GUID.
+fn hardware_address(text: &str) -> Option<(String, Option<String>)> {
+    let text = text.to_lowercase();
+    match text.len() {
+        17 if text != "00:00:00:00:00:00" => Some((text, None)),
+        59 => {
+            let guid = model::infiniband::guid("guid", text.get(36..)?).ok()?;
+            Some((model::infiniband::mac_of(&guid)?, Some(guid)))
+        }
+        _ => None,
+    }
 }
 
 fn tpm(root: &Path) -> Option<String> {
@@ -194,6 +206,16 @@ mod tests {
             fs::write(path, content).unwrap();
         }
         root
+    }
+
+    #[test]
+    fn hardware_addresses() {
+        assert_eq!(hardware_address("52:54:00:AB:00:01"), Some(("52:54:00:ab:00:01".into(), None)));
+        let port = hardware_address("00:00:10:49:fe:80:00:00:00:00:00:00:98:03:9b:03:00:a1:b2:C3").unwrap();
+        assert_eq!(port, ("98:03:9b:a1:b2:c3".into(), Some("98039b0300a1b2c3".into())));
+        for nothing in ["", "00:00:00:00:00:00", "00:00:10:49:fe:80"] {
+            assert_eq!(hardware_address(nothing), None, "{nothing}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, collections::HashMap, net::Ipv4Addr};
 use ipnet::{Ipv4Net, Ipv4Subnets};
 use model::{
     Id,
+    infiniband::Membership,
     network::{NetworkConnection, Redundancy},
     template::OsInstall,
 };
@@ -51,6 +52,7 @@ pub fn connection(row: &network_connection::Model, body: &Value) -> Option<Netwo
         provides_default_route: flag("providesDefaultRoute"),
         disable_auto_ip: flag("disableAutoIpAllocation"),
         redundancy,
+        membership: body["membership"].as_str().and_then(Membership::parse).unwrap_or_default(),
     })
 }
 

@@ -124,6 +124,7 @@ impl Quirks for Hpe {
                     speed_mbps: u32::try_from(number(port, "/SpeedMbps")).unwrap_or(0),
                     link_up: text(port, "LinkStatus").map(|s| s == "LinkUp"),
                     lldp: None,
+                    guid: None,
                 })
             })
             .collect()

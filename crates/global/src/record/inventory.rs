@@ -213,7 +213,7 @@ async fn interfaces_match<C: ConnectionTrait>(
         .order_by_asc(server_interface::Column::Position)
         .all(db)
         .await?;
-    let is = |(row, nic): (&server_interface::Model, &Nic)| row.mac == nic.mac && row.name == nic.name;
+    let is = |(row, nic): (&server_interface::Model, &Nic)| row.mac == nic.mac && row.name == nic.name && (nic.guid.is_none() || row.guid == nic.guid);
     Ok(rows.len() == counts.nics.len() && rows.iter().zip(&counts.nics).all(is))
 }
 
@@ -242,6 +242,7 @@ async fn interfaces<C: ConnectionTrait>(txn: &C, server_id: Id, nics: &[Nic]) ->
                 if i.position == position
                     && i.name == nic.name
                     && i.speed_mbps == speed
+                    && (nic.guid.is_none() || i.guid == nic.guid)
                     && i.link_up == nic.link_up.or(i.link_up) => {}
             Some(i) => {
                 let mut row = i.edit();
@@ -249,6 +250,9 @@ async fn interfaces<C: ConnectionTrait>(txn: &C, server_id: Id, nics: &[Nic]) ->
                 row.name = Set(nic.name.clone());
                 row.speed_mbps = Set(speed);
                 row.link_up = Set(nic.link_up.or(i.link_up));
+                if nic.guid.is_some() {
+                    row.guid = Set(nic.guid.clone());
+                }
                 row.update(txn).await?;
             }
             None => {
@@ -259,6 +263,7 @@ async fn interfaces<C: ConnectionTrait>(txn: &C, server_id: Id, nics: &[Nic]) ->
                 row.mac = Set(nic.mac.clone());
                 row.speed_mbps = Set(speed);
                 row.link_up = Set(nic.link_up);
+                row.guid = Set(nic.guid.clone());
                 row.insert(txn).await?;
             }
         }

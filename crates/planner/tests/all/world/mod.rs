@@ -156,6 +156,7 @@ pub fn connection(network: Id, tagged: bool, bond: bool) -> NetworkConnection {
         provides_default_route: !tagged,
         disable_auto_ip: false,
         redundancy: bond.then(|| Redundancy { mode: "active-backup".into(), implementation: None }),
+        membership: Default::default(),
     }
 }
 
