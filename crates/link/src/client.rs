@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use crypto::Identity;
-use model::link::{Down, Hello};
+use model::{
+    console::{Frame, OpenConsole},
+    link::{Down, Hello},
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +15,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     LinkError, PULSE, Queue, SILENCE, session,
-    wire::{EnrolRequest, ImageRequest, RenewRequest, link_client::LinkClient},
+    tunnel::{self, Tunnel},
+    wire::{EnrolRequest, ImageRequest, Open, RenewRequest, link_client::LinkClient},
 };
 
 /// The Global Controller, as peer of a site's queue.
@@ -31,6 +35,11 @@ pub trait Site: Send + Sync + 'static {
     async fn generation(&self) -> i64;
     /// The line is there (`None`), or it is not, and why.
     async fn line(&self, broken: Option<String>);
+    /// A console is wanted; its bytes travel through the tunnel, for as long as both ends hold it.
+    async fn console(&self, wanted: OpenConsole, tunnel: Tunnel) {
+        let _ = wanted;
+        let _ = tunnel.out.send(Frame::End("this site has no consoles".into())).await;
+    }
 }
 
 /// Address, authority and certificate of an enrolled site. No `Debug`: it holds a key.
@@ -196,11 +205,16 @@ async fn once(membership: &Membership, queue: &Queue, site: &Arc<dyn Site>) -> R
         .map_err(|s| LinkError::Refused(s.message().to_owned()))?
         .into_inner();
     let hello = serde_json::to_vec(&site.hello().await).map_err(|e| LinkError::Protocol(e.to_string()))?;
-    session::run(queue, GLOBAL, &SiteEnd { site: site.clone() }, hello, incoming, out).await
+    // Tunnels end with the connection through which they go.
+    let tunnels = CancellationToken::new();
+    let _end = tunnels.clone().drop_guard();
+    session::run(queue, GLOBAL, &SiteEnd { site: site.clone(), client, tunnels }, hello, incoming, out).await
 }
 
 struct SiteEnd {
     site: Arc<dyn Site>,
+    client: LinkClient<Channel>,
+    tunnels: CancellationToken,
 }
 
 #[async_trait]
@@ -226,5 +240,23 @@ impl session::End for SiteEnd {
 
     async fn held(&self) -> Option<i64> {
         Some(self.site.generation().await)
+    }
+
+    async fn open(&self, wanted: Open) {
+        let request = match serde_json::from_slice::<OpenConsole>(&wanted.request) {
+            Ok(request) => request,
+            // The other end waits in vain, and says so to whoever asked.
+            Err(error) => return tracing::error!(%error, "a wish for a tunnel is not understood"),
+        };
+        let (client, site, stop) = (self.client.clone(), self.site.clone(), self.tunnels.clone());
+        tokio::spawn(async move {
+            let through = async {
+                match tunnel::dial(client, wanted.ticket).await {
+                    Ok(tunnel) => site.console(request, tunnel).await,
+                    Err(error) => tracing::warn!(%error, "a tunnel could not be opened"),
+                }
+            };
+            tokio::select! { () = through => {}, () = stop.cancelled() => {} }
+        });
     }
 }

@@ -9,6 +9,7 @@ mod migration;
 pub mod queue;
 pub mod server;
 mod session;
+mod tunnel;
 mod wire {
     #![allow(missing_docs, clippy::all, clippy::pedantic)]
     tonic::include_proto!("steelyard.link.v1");
@@ -16,6 +17,7 @@ mod wire {
 
 pub use migration::MIGRATIONS;
 pub use queue::Queue;
+pub use tunnel::{NoTunnel, PER_SITE, Tunnel, Tunnels};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]

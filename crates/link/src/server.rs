@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Certificate, transport::ServerTlsConfig};
 
 use crate::{
-    LinkError, PULSE, Queue, SILENCE, session,
+    LinkError, PULSE, Queue, SILENCE, Tunnels, session, tunnel,
     wire::{
-        EnrolReply, EnrolRequest, Frame, ImageChunk, ImageRequest, RenewReply, RenewRequest,
+        EnrolReply, EnrolRequest, Frame, ImageChunk, ImageRequest, Open, Piece, RenewReply, RenewRequest,
         link_server::{Link, LinkServer},
     },
 };
@@ -50,6 +50,10 @@ pub trait Global: Send + Sync + 'static {
     async fn snapshot(&self, site_id: Id, generation: i64) -> Result<Option<Down>, String>;
     /// An image that this site may have.
     async fn image(&self, site_id: Id, sha256: &str) -> Result<Image, String>;
+    /// Where tunnels through the sites' connections are asked for.
+    fn tunnels(&self) -> Tunnels {
+        Tunnels::default()
+    }
 }
 
 /// Where an image is.
@@ -162,11 +166,13 @@ impl Link for Service {
         let (out, answers) = mpsc::channel(16);
         let (queue, global) = (self.queue.clone(), self.global.clone());
         tokio::spawn(async move {
-            let end = GlobalEnd { site: site.clone(), global: global.clone() };
+            let number = global.tunnels().next();
+            let end = GlobalEnd { site: site.clone(), global: global.clone(), out: out.clone(), number };
             let ended = tokio::select! {
                 ended = session::run(&queue, site.site_id, &end, Vec::new(), incoming, out) => ended,
                 () = stop.cancelled() => Ok(()),
             };
+            global.tunnels().detached(site.site_id, number);
             // A site that is replaced by its own newer connection is not gone.
             if !stop.is_cancelled() {
                 match ended {
@@ -178,6 +184,14 @@ impl Link for Service {
         });
         let answers = ReceiverStream::new(answers);
         Ok(Response::new(Box::pin(tokio_stream::StreamExt::map(answers, Ok))))
+    }
+
+    type TunnelStream = Answers<Piece>;
+
+    async fn tunnel(&self, request: Request<Streaming<Piece>>) -> Result<Response<Self::TunnelStream>, Status> {
+        let site = self.site(&request).await?;
+        let pieces = tunnel::join(&self.global.tunnels(), site.site_id, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(pieces)))
     }
 
     type FetchImageStream = Answers<ImageChunk>;
@@ -229,6 +243,9 @@ async fn read_image(
 struct GlobalEnd {
     site: SiteName,
     global: Arc<dyn Global>,
+    out: session::Out,
+    /// Of the connection: a newer one has another.
+    number: u64,
 }
 
 #[async_trait]
@@ -246,7 +263,9 @@ impl session::End for GlobalEnd {
 
     async fn greeted(&self, hello: &[u8], is_new: bool) -> Result<(), LinkError> {
         let hello: Hello = serde_json::from_slice(hello).map_err(|e| LinkError::Protocol(e.to_string()))?;
-        self.global.connected(&self.site, &hello, is_new).await.map_err(LinkError::Handler)
+        self.global.connected(&self.site, &hello, is_new).await.map_err(LinkError::Handler)?;
+        self.global.tunnels().attached(self.site.site_id, self.number, self.out.clone());
+        Ok(())
     }
 
     async fn snapshot(&self, generation: i64) -> Result<Option<Vec<u8>>, LinkError> {
@@ -256,5 +275,9 @@ impl session::End for GlobalEnd {
 
     async fn held(&self) -> Option<i64> {
         None
+    }
+
+    async fn open(&self, _wanted: Open) {
+        tracing::warn!(site = self.site.site_id, "a site wants a tunnel; tunnels are the Global Controller's to ask for");
     }
 }

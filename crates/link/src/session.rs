@@ -9,7 +9,7 @@ use tonic::Status;
 
 use crate::{
     LARGEST, LinkError, PIECE, PULSE, Queue, SILENCE,
-    wire::{Ack, Frame, Greeting, Held, Part, frame::Kind},
+    wire::{Ack, Frame, Greeting, Held, Open, Part, frame::Kind},
 };
 
 /// What an end does with what it hears.
@@ -23,6 +23,8 @@ pub(crate) trait End: Send + Sync {
     async fn snapshot(&self, generation: i64) -> Result<Option<Vec<u8>>, LinkError>;
     /// Generation of the snapshot that this end holds, where it holds one.
     async fn held(&self) -> Option<i64>;
+    /// The other end wants a tunnel.
+    async fn open(&self, wanted: Open);
 }
 
 /// Frames under way to the other end.
@@ -153,6 +155,7 @@ where
     while let Some(kind) = next(incoming).await? {
         match kind {
             Kind::Greeting(_) => return Err(LinkError::Protocol("it greeted twice".into())),
+            Kind::Open(wanted) => end.open(wanted).await,
             Kind::Ack(ack) => queue.delivered(peer, ack.sequence).await?,
             Kind::Held(at) => {
                 held.send_if_modified(|h| {

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod bmc;
 pub mod boot;
 pub mod cleaning;
+pub mod console;
 pub mod deploy;
 pub mod firmware;
 pub mod job;
