@@ -106,17 +106,17 @@ pub trait VirtualMedia: Send + Sync {
 }
 
 /// Health as the BMC sums it up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Health {
     /// All well.
+    /// The BMC did not say.
+    #[default]
+    Unknown,
     Ok,
     /// Something needs a look.
     Warning,
     /// Something has failed.
     Critical,
-    /// The BMC did not say.
-    #[default]
-    Unknown,
 }
 
 impl Health {
@@ -132,7 +132,7 @@ impl Health {
 
     fn of(word: Option<&str>) -> Self {
         match word {
-            Some("OK") => Self::Ok,
+            Some("OK" | "Ok") => Self::Ok,
             Some("Warning") => Self::Warning,
             Some("Critical") => Self::Critical,
             _ => Self::Unknown,
@@ -152,6 +152,15 @@ pub struct Reading {
 }
 
 /// What the sensors say.
+/// What is asked most often, in one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Power.
+    pub power: PowerState,
+    /// The system's health, with what is below it.
+    pub health: Health,
+}
+
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SensorReadings {
     /// Degrees Celsius.
@@ -160,14 +169,20 @@ pub struct SensorReadings {
     pub fans: Vec<Reading>,
     /// Watts drawn by the whole server.
     pub power_watts: Option<f64>,
-    /// The system's health.
+    /// The worst of the system's health and that of its parts.
     pub health: Health,
 }
+    /// Power, when the BMC said.
+    pub power: Option<PowerState>,
+    /// Parts that are not well, each once, in order of their names.
+    pub problems: Vec<(String, Health)>,
 
 /// Sensors.
 #[async_trait]
 pub trait Sensors: Send + Sync {
     /// All readings; sensors without a value are left out.
+    /// Power and health alone.
+    async fn glance(&self) -> Result<Glance, BmcError>;
     async fn sensors(&self) -> Result<SensorReadings, BmcError>;
 }
 
@@ -194,6 +209,39 @@ pub trait EventLog: Send + Sync {
 }
 
 /// Settings of the firmware.
+/// Where a BMC is to send its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventTarget {
+    /// URL. It ends in an unguessable word.
+    pub destination: String,
+    /// What all our destinations at this BMC begin with: an older one is taken away.
+    pub ours: String,
+    /// A word that comes back with each event.
+    pub context: String,
+}
+
+/// How a BMC tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventWay {
+    /// It sends to our destination; the path of the subscription.
+    Push(String),
+    /// It sends nothing, but lets us listen at that path for as long as we like (server-sent events).
+    Stream(String),
+}
+
+/// Events that a BMC sends of its own accord.
+#[async_trait]
+pub trait Events: Send + Sync {
+    /// Sees to it that it sends its events to us, once. Asking again changes nothing. `Unsupported` says why it cannot.
+    async fn subscribe(&self, to: &EventTarget) -> Result<EventWay, BmcError>;
+    /// Whether a subscription is there still, and is that one.
+    async fn subscribed(&self, path: &str, to: &EventTarget) -> Result<bool, BmcError>;
+    /// Takes all of ours away, whether or not there are any.
+    async fn unsubscribe(&self, ours: &str) -> Result<(), BmcError>;
+    /// Listens. Each event comes as its document; an error ends it.
+    async fn listen(&self, path: &str) -> Result<futures::stream::BoxStream<'static, Result<Value, BmcError>>, BmcError>;
+}
+
 #[async_trait]
 pub trait BiosSettings: Send + Sync {
     /// In force.

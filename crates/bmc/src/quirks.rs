@@ -63,6 +63,10 @@ pub(crate) trait Quirks: Send + Sync {
     fn logs(&self) -> &'static [&'static str] {
         &["SEL", "Log1", "EventLog"]
     }
+    /// The kinds of event that a subscription names, where the BMC takes others than it says.
+    fn event_types(&self) -> Option<&'static [&'static str]> {
+        None
+    }
     /// Whether pending firmware settings need the word when they apply.
     fn bios_apply_time(&self) -> bool {
         false

@@ -12,6 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
+    bmc::events,
     dataplane,
     fault::{FaultRule, PRESETS},
     lock,
@@ -42,7 +43,7 @@ pub fn router(world: Arc<World>) -> Router {
         .route("/reachable", get(reachable))
         .route("/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/faults/{id}", delete(remove_fault))
-        .route("/events", get(events))
+        .route("/events", get(recent))
         .route("/metrics", get(metrics))
         .with_state(world)
 }
@@ -51,7 +52,7 @@ async fn index() -> Json<Value> {
     Json(json!({
         "GET /inventory": "registration list: servers with BMC credentials, switches with credentials and links",
         "GET /servers, /servers/NAME": "power, boot stage, disk, operating system, console",
-        "POST /servers/NAME/ACTION": "power-on, power-off, restart, power-button, pull-cable?nic=N, plug-cable?nic=N, wipe-disk",
+        "POST /servers/NAME/ACTION": "power-on, power-off, restart, power-button, pull-cable?nic=N, plug-cable?nic=N, wipe-disk, fail?part=PART&health=warning|critical, heal?part=PART, lose-subscriptions, storm?count=N (parts: fan-1, psu-1, temp-0, cpu-1, dimm-1, disk-0)",
         "GET /switches, /switches/NAME": "ports, configuration, revisions",
         "GET /arrays": "storage arrays: address, login, and who may use which volume or share",
         "GET /reachable?a=NAME&b=NAME": "whether two servers see each other, and why",
@@ -163,7 +164,8 @@ async fn server(State(world): World_, Path(name): Path<String>) -> Response {
             "boot": state.kept.boot, "boot_order": state.kept.boot_order, "boot_options": boot::options(spec).iter().map(|o| json!({"reference": o.reference, "name": o.name})).collect::<Vec<_>>(),
             "disk": state.kept.disk, "os": state.kept.os, "boots": state.boots, "console": state.log,
             "bmc": {"address": spec.bmc.to_string(), "port": bmc_port(&world, server), "resets": state.kept.bmc.resets,
-                "indicator": state.kept.bmc.indicator, "sessions": state.sessions.len()},
+                "indicator": state.kept.bmc.indicator, "sessions": state.sessions.len(), "health": state.kept.bmc.health,
+                "subscriptions": state.kept.bmc.subscriptions.iter().map(|s| s.destination.clone()).collect::<Vec<_>>()},
         })
     });
     if let (Value::Object(view), Value::Object(more)) = (&mut view, more) {
@@ -190,6 +192,38 @@ async fn server_action(
         "power-button" => {
             if !power::shutdown(&world, server, false) {
                 power::on(&world, server);
+            }
+        }
+        "fail" | "heal" => {
+            let part = query.get("part").map(String::as_str).unwrap_or_default();
+            let health = match (action.as_str(), query.get("health").map(String::as_str)) {
+                ("heal", _) => "OK",
+                (_, Some("warning")) => "Warning",
+                (_, None | Some("critical")) => "Critical",
+                (_, Some(other)) => {
+                    return error(StatusCode::BAD_REQUEST, format!("no health {other}; give warning or critical"));
+                }
+            };
+            if !events::part(&world, server, part, health) {
+                return error(StatusCode::BAD_REQUEST, format!("this server has no part {part:?}; GET / lists them"));
+            }
+        }
+        "lose-subscriptions" => server.with(|state| state.kept.bmc.subscriptions.clear()),
+        "storm" => {
+            let count: usize = query.get("count").and_then(|n| n.parse().ok()).unwrap_or(100);
+            for n in 0..count.min(10_000) {
+                let message = format!("Correctable memory errors were found ({n}).");
+                events::tell(
+                    &world,
+                    server,
+                    &events::Note {
+                        kind: "Alert",
+                        id: "Platform.1.0.MemoryErrors",
+                        severity: "Warning",
+                        message: &message,
+                        origin: String::new(),
+                    },
+                );
             }
         }
         "wipe-disk" => server.with(|state| state.kept.disk = None),
@@ -319,7 +353,7 @@ async fn remove_fault(State(world): World_, Path(id): Path<u64>) -> Response {
     }
 }
 
-async fn events(State(world): World_, Query(query): Query<HashMap<String, String>>) -> Response {
+async fn recent(State(world): World_, Query(query): Query<HashMap<String, String>>) -> Response {
     let number = |name: &str, default: u64| match query.get(name) {
         None => Ok(default),
         Some(text) => text.parse::<u64>().map_err(|_| format!("{name} must be a number")),

@@ -19,6 +19,10 @@ impl Quirks for Dell {
     fn logs(&self) -> &'static [&'static str] {
         &["Sel", "SEL"]
     }
+    /// One kind a subscription, and changes of power come as alerts too. (Dell's published script for subscriptions.)
+    fn event_types(&self) -> Option<&'static [&'static str]> {
+        Some(&["Alert"])
+    }
     /// Without an apply time the settings stay pending for ever: a job has to take them up at the next reset.
     fn bios_apply_time(&self) -> bool {
         true

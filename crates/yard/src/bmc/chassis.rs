@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::{Answer, Bmc, body, collection, error::Fault, healthy, ok, read_only};
+use super::{Answer, Bmc, body, collection, error::Fault, events, ok, read_only};
 use crate::{httpd::Incomer, server::Stage};
 
 /// Routes below `/redfish/v1/Chassis`.
@@ -24,10 +24,11 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
         return patch(bmc, request);
     }
     read_only(request)?;
-    let (on, busy, indicator) = bmc.server.with(|state| {
+    let (on, busy, indicator, worst) = bmc.server.with(|state| {
         let busy = matches!(state.stage, Stage::Agent | Stage::OsUp | Stage::OsBoot);
-        (state.kept.on, busy, state.kept.bmc.indicator.clone())
+        (state.kept.on, busy, state.kept.bmc.indicator.clone(), events::worst(state, ""))
     });
+    let status = |part: &str| bmc.server.with(|state| events::status(state, part));
     let watts = match (on, busy) {
         (false, _) => 14,
         (true, true) => model.watts * 13 / 10,
@@ -40,7 +41,7 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
             "ChassisType": "RackMount", "Manufacturer": model.vendor.manufacturer(), "Model": model.name,
             "SerialNumber": spec.serial, "SKU": spec.serial, "PowerState": if on { "On" } else { "Off" },
             "IndicatorLED": indicator, "LocationIndicatorActive": indicator != "Off",
-            "HeightMm": f64::from(model.units) * 44.45, "Status": healthy(),
+            "HeightMm": f64::from(model.units) * 44.45, "Status": {"State": "Enabled", "Health": worst, "HealthRollup": worst},
             "Location": {"Placement": {"Rack": format!("rack{}", spec.rack), "RackOffsetUnits": "EIA_310",
                 "RackOffset": spec.nics.first().map(|nic| nic.port)}},
             "Power": {"@odata.id": format!("{base}/Power")}, "Thermal": {"@odata.id": format!("{base}/Thermal")},
@@ -50,7 +51,7 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
         ["Power"] => {
             let supplies: Vec<Value> = (0..2)
                 .map(|n| {
-                    json!({"MemberId": n.to_string(), "Name": format!("PS{} Status", n + 1), "Status": healthy(),
+                    json!({"MemberId": n.to_string(), "Name": format!("PS{} Status", n + 1), "Status": status(&format!("psu-{}", n + 1)),
                         "PowerCapacityWatts": capacity, "LastPowerOutputWatts": watts / 2, "LineInputVoltage": 230})
                 })
                 .collect();
@@ -66,15 +67,17 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
             let cpu = if on { 38 + i32::from(busy) * 14 } else { 24 };
             let reading = |n: usize, name: &str, degrees: i32, limit: i32| {
                 json!({"MemberId": n.to_string(), "Name": name, "ReadingCelsius": degrees,
-                    "UpperThresholdCritical": limit, "Status": healthy()})
+                    "UpperThresholdCritical": limit, "Status": status(&format!("temp-{n}"))})
             };
             let mut temperatures = vec![reading(0, "System Board Inlet Temp", 23, 47)];
             temperatures.extend((1..=model.sockets).map(|n| reading(n, &format!("CPU{n} Temp"), cpu, 97)));
             let speed = if on { 7200 } else { 0 };
             let fans: Vec<Value> = (1..=6)
                 .map(|n| {
+                    let health = status(&format!("fan-{n}"));
+                    let speed = if health["Health"] == "Critical" { 0 } else { speed };
                     json!({"MemberId": n.to_string(), "Name": format!("Fan {n}"), "Reading": speed,
-                        "ReadingUnits": "RPM", "Status": healthy()})
+                        "ReadingUnits": "RPM", "Status": status(&format!("fan-{n}"))})
                 })
                 .collect();
             ok(&json!({

@@ -158,6 +158,7 @@ fn defaults(bmc: &Bmc, request: &Incomer) -> Answer {
         let kept = &mut state.kept.bmc;
         kept.snmp = false;
         kept.syslog.clear();
+        kept.subscriptions.clear();
         if all {
             kept.accounts = factory.accounts;
         }

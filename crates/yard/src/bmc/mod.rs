@@ -3,6 +3,7 @@
 pub mod bios;
 pub mod chassis;
 pub mod error;
+pub mod events;
 pub mod manager;
 pub mod odata;
 pub mod service;
@@ -121,6 +122,14 @@ pub struct BmcState {
     /// Where events are sent, by syslog.
     #[serde(default)]
     pub syslog: Vec<String>,
+    /// Who is told of events.
+    #[serde(default)]
+    pub subscriptions: Vec<events::Subscription>,
+    #[serde(default)]
+    next_subscription: u64,
+    /// Parts that are not well: `Warning` or `Critical` by the part's short name.
+    #[serde(default)]
+    pub health: BTreeMap<String, String>,
     next_entry: u64,
 }
 
@@ -148,6 +157,9 @@ impl BmcState {
             bios_pending: BTreeMap::new(),
             snmp: false,
             syslog: Vec::new(),
+            subscriptions: Vec::new(),
+            next_subscription: 0,
+            health: BTreeMap::new(),
             next_entry: 1,
         }
     }
@@ -329,9 +341,8 @@ impl Bmc {
             Some((&"Managers", rest)) => manager::route(self, request, rest),
             Some((&"UpdateService", rest)) => update::route(self, request, rest),
             Some((&"TaskService", rest)) => update::tasks(self, request, rest),
-            Some((&("SessionService" | "AccountService" | "EventService"), _)) => {
-                service::route(self, request, rest, user)
-            }
+            Some((&"EventService", rest)) => events::route(self, request, rest),
+            Some((&("SessionService" | "AccountService"), _)) => service::route(self, request, rest, user),
             _ => Err(Fault::missing(&request.path)),
         }
     }

@@ -90,7 +90,7 @@ pub fn allowed(path: &str) -> &'static str {
         ["SessionService", "Sessions"] | ["AccountService", "Accounts"] | ["EventService", "Subscriptions"] => {
             "GET, HEAD, POST"
         }
-        ["SessionService", "Sessions", _] => "GET, HEAD, DELETE",
+        ["SessionService", "Sessions", _] | ["EventService", "Subscriptions", _] => "GET, HEAD, DELETE",
         ["AccountService", "Accounts", _] => "GET, HEAD, PATCH, DELETE",
         ["Systems" | "Managers" | "Chassis", _] | [.., "Bios", "Settings"] | [.., "NetworkProtocol"] => {
             "GET, HEAD, PATCH"

@@ -1,4 +1,4 @@
-//! Service root, sessions, accounts, subscriptions.
+//! Service root, sessions, accounts.
 
 use hyper::{Method, StatusCode, header};
 use rand::Rng;
@@ -16,7 +16,6 @@ use crate::{
 const SESSIONS_PATH: &str = "/redfish/v1/SessionService/Sessions";
 const ACCOUNTS_PATH: &str = "/redfish/v1/AccountService/Accounts";
 const ROLES_PATH: &str = "/redfish/v1/AccountService/Roles";
-const SUBSCRIPTIONS: &str = "/redfish/v1/EventService/Subscriptions";
 
 /// Roles of the specification with their privileges (DSP0266, "Roles").
 const ROLES: [(&str, &[&str]); 3] = [
@@ -94,12 +93,11 @@ fn session(id: &str, user: &str) -> Value {
         "Name": "User Session", "UserName": user, "SessionType": "Redfish"})
 }
 
-/// Routes of the three services.
+/// Routes of both services.
 pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str], user: &str) -> Answer {
     match rest {
         ["SessionService", "Sessions", id] => return one_session(bmc, request, id),
         ["AccountService", "Accounts"] if request.method == Method::POST => return create_account(bmc, request),
-        ["EventService", "Subscriptions"] if request.method == Method::POST => return subscribe(bmc, request),
         ["AccountService", "Accounts", id] => return account(bmc, request, id, user),
         _ => read_only(request)?,
     }
@@ -134,24 +132,6 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str], user: &str) -> Answer 
                 bmc.server.with(|state| state.kept.bmc.accounts.iter().map(|account| account.id.clone()).collect());
             collection(ACCOUNTS_PATH, "ManagerAccountCollection", "Accounts Collection", &ids)
         }
-        ["EventService"] => ok(&json!({
-            "@odata.id": "/redfish/v1/EventService", "@odata.type": "#EventService.v1_9_0.EventService", "Id": "EventService",
-            "Name": "Event Service", "ServiceEnabled": true, "Status": healthy(), "Subscriptions": {"@odata.id": SUBSCRIPTIONS}})),
-        ["EventService", "Subscriptions"] => {
-            let count = bmc.server.with(|state| state.kept.bmc.syslog.len());
-            let ids: Vec<String> = (1..=count).map(|n| n.to_string()).collect();
-            collection(SUBSCRIPTIONS, "EventDestinationCollection", "Event Subscriptions", &ids)
-        }
-        ["EventService", "Subscriptions", id] => {
-            let list = bmc.server.with(|state| state.kept.bmc.syslog.clone());
-            let n: Option<usize> = id.parse().ok();
-            let found = n.and_then(|n| list.get(n.checked_sub(1)?)).ok_or_else(|| Fault::missing(&request.path))?;
-            ok(
-                &json!({"@odata.id": format!("{SUBSCRIPTIONS}/{id}"), "@odata.type": "#EventDestination.v1_13_0.EventDestination",
-                "Id": id, "Name": "Event Subscription", "Destination": found, "Protocol": "SyslogUDP",
-                "SubscriptionType": "Syslog", "Context": ""}),
-            )
-        }
         _ => Err(Fault::missing(&request.path)),
     }
 }
@@ -170,21 +150,6 @@ fn one_session(bmc: &Bmc, request: &Incomer, id: &str) -> Answer {
         (&Method::DELETE, Some(_)) => Ok(Reply::empty(StatusCode::NO_CONTENT)),
         (method, _) => Err(Fault::method(method)),
     }
-}
-
-/// Events by syslog; other kinds of subscription are not simulated.
-fn subscribe(bmc: &Bmc, request: &Incomer) -> Answer {
-    let body = body(request)?;
-    let text = |name: &str| body.get(name).and_then(Value::as_str).ok_or_else(|| Fault::required(name));
-    let (destination, protocol) = (text("Destination")?.to_owned(), text("Protocol")?);
-    if !protocol.starts_with("Syslog") || !destination.starts_with("syslog://") {
-        return Err(Fault::value("Protocol", protocol));
-    }
-    let n = bmc.change(|state| {
-        state.kept.bmc.syslog.push(destination);
-        state.kept.bmc.syslog.len()
-    });
-    Ok(Reply::empty(StatusCode::CREATED).with(header::LOCATION, format!("{SUBSCRIPTIONS}/{n}")))
 }
 
 fn show(account: &Account) -> Value {

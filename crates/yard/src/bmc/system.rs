@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Bmc, body, collection, error::Fault, healthy, ok, read_only};
+use super::{Answer, Bmc, body, collection, error::Fault, events, healthy, ok, read_only};
 use crate::{
     config::BootMode,
     dataplane,
@@ -43,6 +43,7 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
         _ => read_only(request)?,
     }
     let missing = || Fault::missing(&request.path);
+    let status = |part: &str| bmc.server.with(|state| events::status(state, part));
     let ids = |prefix: &str, count: usize| (1..=count).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>();
     match rest {
         [] => ok(&show(bmc, &base)),
@@ -59,7 +60,7 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
                 "@odata.id": format!("{base}/Memory/{name}"), "@odata.type": "#Memory.v1_17_0.Memory", "Id": name,
                 "Name": format!("DIMM {n}"), "CapacityMiB": model.dimm_mib, "OperatingSpeedMhz": model.dimm_mts,
                 "MemoryDeviceType": if model.dimm_mts > 3200 { "DDR5" } else { "DDR4" }, "Manufacturer": "Samsung",
-                "SerialNumber": format!("{}M{n:02}", spec.serial), "DeviceLocator": format!("A{n}"), "Status": healthy(),
+                "SerialNumber": format!("{}M{n:02}", spec.serial), "DeviceLocator": format!("A{n}"), "Status": status(&format!("dimm-{n}")),
             }))
         }
         ["Storage"] => collection(&format!("{base}/Storage"), "StorageCollection", "Storage", &["1".to_owned()]),
@@ -82,7 +83,7 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
                 "Name": format!("Disk {n}"), "Model": disk.model, "SerialNumber": format!("{}-D{n}", spec.serial),
                 "CapacityBytes": disk.size_gb * 1_000_000_000, "MediaType": if disk.media == "hdd" { "HDD" } else { "SSD" },
                 "Protocol": if disk.media == "nvme" { "NVMe" } else { "SATA" }, "PredictedMediaLifeLeftPercent": 98,
-                "FailurePredicted": false, "Status": healthy(),
+                "FailurePredicted": false, "Status": status(&format!("disk-{n}")),
             }))
         }
         ["EthernetInterfaces"] => {
@@ -172,7 +173,7 @@ fn processor(bmc: &Bmc, base: &str, name: &str) -> Option<Value> {
             "Name": format!("CPU {n}"), "Socket": name, "ProcessorType": "CPU", "ProcessorArchitecture": "x86",
             "InstructionSet": "x86-64", "Manufacturer": model.cpu_vendor, "Model": model.cpu,
             "MaxSpeedMHz": model.mhz + 1200, "OperatingSpeedMHz": model.mhz, "TotalCores": model.cores,
-            "TotalThreads": model.threads, "Status": healthy(),
+            "TotalThreads": model.threads, "Status": bmc.server.with(|state| events::status(state, &format!("cpu-{n}"))),
         }));
     }
     let gpu = model.gpu?;
@@ -197,6 +198,9 @@ fn show(bmc: &Bmc, base: &str) -> Value {
     let model = spec.model;
     let vendor = model.vendor;
     let (kept, stage) = bmc.server.with(|state| (state.kept.clone(), state.stage));
+    let (worst, cpus, memory) = bmc
+        .server
+        .with(|state| (events::worst(state, ""), events::worst(state, "cpu-"), events::worst(state, "dimm-")));
     let boot = kept.boot;
     let progress = match stage {
         Stage::Off => "None",
@@ -230,15 +234,15 @@ fn show(bmc: &Bmc, base: &str) -> Value {
         "LocationIndicatorActive": kept.bmc.indicator != "Off", "BiosVersion": super::update::version(bmc, "BIOS"), "Bios": {"@odata.id": format!("{base}/Bios")},
         "BootProgress": {"LastState": progress}, "Boot": boot_view,
         "ProcessorSummary": {"Count": model.sockets, "CoreCount": model.sockets as u32 * model.cores,
-            "LogicalProcessorCount": model.sockets as u32 * model.threads, "Model": model.cpu, "Status": healthy()},
-        "MemorySummary": {"TotalSystemMemoryGiB": model.memory_mib() / 1024, "Status": healthy()},
+            "LogicalProcessorCount": model.sockets as u32 * model.threads, "Model": model.cpu, "Status": {"State": "Enabled", "Health": cpus, "HealthRollup": cpus}},
+        "MemorySummary": {"TotalSystemMemoryGiB": model.memory_mib() / 1024, "Status": {"State": "Enabled", "Health": memory, "HealthRollup": memory}},
         "TrustedModules": [{"InterfaceType": "TPM2_0", "FirmwareVersion": "7.2.3.1", "Status": {"State": "Enabled"}}],
         "Processors": link("Processors"), "Memory": link("Memory"), "Storage": link("Storage"),
         "EthernetInterfaces": link("EthernetInterfaces"), "PCIeDevices@odata.count": devices.len(),
         "PCIeDevices": devices.iter().map(|(id, ..)| link(&format!("PCIeDevices/{id}"))).collect::<Vec<_>>(),
         "Links": {"Chassis": [{"@odata.id": format!("/redfish/v1/Chassis/{}", vendor.chassis_id())}],
             "ManagedBy": [{"@odata.id": format!("/redfish/v1/Managers/{}", vendor.manager_id())}]},
-        "Status": {"State": if kept.on { "Enabled" } else { "StandbyOffline" }, "Health": "OK", "HealthRollup": "OK"},
+        "Status": {"State": if kept.on { "Enabled" } else { "StandbyOffline" }, "Health": worst, "HealthRollup": worst},
         "Actions": {"#ComputerSystem.Reset": {"target": format!("{base}/Actions/ComputerSystem.Reset"),
             "ResetType@Redfish.AllowableValues": RESETS}},
     });

@@ -146,6 +146,12 @@ pub struct State {
     /// Boots so far.
     pub boots: u64,
 }
+    /// Events that the BMC has yet to deliver.
+    pub outbox: VecDeque<serde_json::Value>,
+    /// Somebody delivers them.
+    pub delivering: bool,
+    /// Number of the BMC's last event.
+    pub event_number: u64,
 
 /// A server.
 pub struct Server {
@@ -202,6 +208,9 @@ impl Server {
             bmc_down_until: None,
             boots: 0,
             kept,
+            outbox: VecDeque::new(),
+            delivering: false,
+            event_number: 0,
         };
         Self { spec, state: Mutex::new(state), tls: OnceLock::new(), bmc_port: OnceLock::new() }
     }

@@ -33,6 +33,7 @@ pub fn start(world: &Arc<World>, server: &Arc<Server>, why: &str) {
     });
     world.changed();
     world.events.push(&server.spec.serial, "power", why);
+    crate::bmc::events::power(world, server, true);
     let run = boot::Run { world: world.clone(), server: server.clone(), generation };
     world.tasks.spawn(async move {
         tokio::select! { () = token.cancelled() => {}, () = boot::sequence(&run) => {} }
@@ -40,7 +41,7 @@ pub fn start(world: &Arc<World>, server: &Arc<Server>, why: &str) {
 }
 
 /// Cuts the power. `false` when it was off already.
-pub fn off(world: &World, server: &Server, why: &str) -> bool {
+pub fn off(world: &Arc<World>, server: &Arc<Server>, why: &str) -> bool {
     let was_on = server.with(|state| {
         if !state.kept.on {
             return false;
@@ -58,6 +59,7 @@ pub fn off(world: &World, server: &Server, why: &str) -> bool {
     if was_on {
         world.changed();
         world.events.push(&server.spec.serial, "power", why);
+        crate::bmc::events::power(world, server, false);
     }
     was_on
 }
