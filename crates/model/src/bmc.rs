@@ -97,6 +97,9 @@ pub struct HardwareInventory {
     /// Power state when the inventory was taken.
     #[serde(default)]
     pub power: Option<PowerState>,
+    /// Consoles that the BMC says it has.
+    #[serde(default)]
+    pub consoles: crate::console::Offered,
 }
 
 /// One processor socket.
@@ -163,4 +166,10 @@ pub struct Gpu {
     /// PCI address, where known.
     #[serde(default)]
     pub pci: Option<String>,
+    /// Serial number, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// What is wrong with it, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }

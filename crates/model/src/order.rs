@@ -86,7 +86,8 @@ pub struct ServerStart {
 }
 
 /// `server.clean`: boot the cleaning task, wait until all disks are erased, leave the server switched off. Returns `{"power": "off",
-/// "erased": [`[`crate::cleaning::ErasedDisk`]`]}`.
+/// "erased": [`[`crate::cleaning::ErasedDisk`]`], "steps": [`[`crate::cleaning::StepResult`]`], "signed":` [`crate::cleaning::SignedStatement`],
+/// `"gpus": [`[`crate::bmc::Gpu`]`]}`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServerClean {
     /// The server.

@@ -1,5 +1,6 @@
 //! What the machine is, read from `/sys` and `/proc` below a root.
 
+mod health;
 mod lldp;
 mod pci;
 

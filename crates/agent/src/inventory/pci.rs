@@ -4,7 +4,7 @@ use std::path::Path;
 
 use model::bmc::Gpu;
 
-use super::{children, text};
+use super::{children, health, text};
 
 /// Makers of accelerators. Others in the display class are the small screens of BMCs and virtual machines.
 const MAKERS: [(&str, &str); 4] = [("0x10de", "NVIDIA"), ("0x1002", "AMD"), ("0x8086", "Intel"), ("0x1da3", "Habana")];
@@ -29,6 +29,7 @@ const MODELS: [(&str, &str, &str, u64); 14] = [
 /// Devices of the display class (0x03) and of the class of processing accelerators (0x12) by known makers.
 pub(super) fn gpus(root: &Path) -> Vec<Gpu> {
     let mut gpus = Vec::new();
+    let mut said = health::of_drivers(root);
     for (address, folder) in children(root.join("sys/bus/pci/devices")) {
         let read = |name: &str| text(folder.join(name)).unwrap_or_default();
         let (class, vendor, device) = (read("class"), read("vendor"), read("device"));
@@ -41,6 +42,8 @@ pub(super) fn gpus(root: &Path) -> Vec<Gpu> {
             vendor: (*maker).to_owned(),
             model: known.map_or_else(|| format!("device {}", device.trim_start_matches("0x")), |k| k.2.to_owned()),
             memory_mib: known.map_or(0, |k| k.3),
+            serial: None,
+            problems: [health::of(&folder), said.remove(&address).unwrap_or_default()].concat(),
             pci: Some(address),
         });
     }
