@@ -2,6 +2,7 @@
 //! goes. Cipher suites 17 and 3; older sessions (1.5) and suite 0 are not spoken. Source: "IPMI Specification, V2.0", chapters 13, 22, 28, 34.
 
 mod fru;
+mod sol;
 mod wire;
 
 use std::time::Duration;
@@ -454,6 +455,7 @@ impl Identify for Ipmi {
 impl Inventory for Ipmi {
     async fn inventory(&self) -> Result<HardwareInventory, BmcError> {
         let mut found = HardwareInventory { power: Some(self.power().await?), ..HardwareInventory::default() };
+        found.consoles.serial = Some("IPMI".into());
         // What one BMC does not have is left out.
         let fru = match self.read_fru().await {
             Ok(bytes) => fru::read(&bytes),

@@ -2,6 +2,7 @@
 //!
 //! Missing or odd answers are normal: every wait has a deadline, what is absent is `None`, and an error says what a person can do.
 
+pub mod console;
 mod driver;
 mod error;
 mod inventory;

@@ -2,6 +2,7 @@
 
 mod bios;
 mod collect;
+mod console;
 mod events;
 mod log;
 mod manager;

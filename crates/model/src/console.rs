@@ -88,3 +88,14 @@ pub enum Frame {
 
 /// Bytes in one frame at most.
 pub const CHUNK: usize = 32 << 10;
+
+/// What a BMC says that it has, without one being opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// The best way to the serial console: `SSH` or `IPMI`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// The way to the screen: `VNC`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub screen: Option<String>,
+}

@@ -88,6 +88,7 @@ impl Inventory for Redfish {
             let own = inventory::nics(&self.members(&manager["EthernetInterfaces"]).await?);
             found.bmc_mac = own.into_iter().next().map(|n| n.mac);
         }
+        found.consoles = self.consoles(&system, &manager).await;
         Ok(found)
     }
 }

@@ -85,6 +85,7 @@ fn merged(bmc: &HardwareInventory, inside: &HardwareInventory) -> HardwareInvent
         gpus: first(&bmc.gpus, &inside.gpus),
         tpm: or(&bmc.tpm, &inside.tpm),
         power: bmc.power.or(inside.power),
+        consoles: bmc.consoles.clone(),
     }
 }
 
