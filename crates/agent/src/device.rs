@@ -12,6 +12,7 @@ use model::bmc::Disk;
 use crate::{
     error::{Error, Result, Words},
     sys,
+    wipe::place::{self, Place},
 };
 
 /// Bytes of one write or read.
@@ -33,25 +34,37 @@ impl Disks {
             Self::Machine => Ok(found.iter().map(|d| (d.name.clone(), Path::new("/dev").join(&d.name))).collect()),
             Self::Folder(folder) => {
                 let entries = fs::read_dir(folder).words(|| format!("the folder of disks {}", folder.display()))?;
-                let mut all: Vec<(String, PathBuf)> =
-                    entries.flatten().map(|e| (e.file_name().to_string_lossy().into_owned(), e.path())).collect();
+                let mut all: Vec<(String, PathBuf)> = entries
+                    .flatten()
+                    .filter(|e| !e.path().is_dir())
+                    .map(|e| (e.file_name().to_string_lossy().into_owned(), e.path()))
+                    .collect();
                 all.sort();
                 Ok(all)
             }
         }
     }
 
-    /// The disks that `all`, `first` or a name mean. None is an error.
+    /// Whether there is none at all.
+    pub fn none(&self, found: &[Disk]) -> Result<bool> {
+        Ok(self.all(found)?.is_empty())
+    }
+
+    /// The disks that `all`, `first` or a name mean; `every` are also those that are elsewhere. None is an error.
     pub fn select(&self, which: &str, found: &[Disk]) -> Result<Vec<Device>> {
         let mut all = self.all(found)?;
+        if matches!(self, Self::Machine) && matches!(which, "all" | "first") {
+            // Volumes of storages and what the BMC lends are not this machine's.
+            all.retain(|(name, _)| !matches!(place::of(Path::new("/"), name).place, Place::Outside(_)));
+        }
         match which {
-            "all" => {}
+            "all" | "every" => {}
             "first" => all.truncate(1),
             name => all.retain(|(n, _)| n == name.trim_start_matches("/dev/")),
         }
         if all.is_empty() {
             return Err(Error::Failed(match which {
-                "all" | "first" => {
+                "all" | "every" | "first" => {
                     "the machine has no disk; look at its controller and whether the boot image has its driver".into()
                 }
                 name => format!("the machine has no disk {name}"),
@@ -83,6 +96,11 @@ impl Device {
             Ok(Self { name: name.to_owned(), path: path.to_owned(), size, file, block })
         };
         open().words(|| format!("disk {name} cannot be opened"))
+    }
+
+    /// Opens it once more.
+    pub fn again(&self) -> Result<Self> {
+        Self::open(&self.name, &self.path)
     }
 
     /// Whether it is a block device.
@@ -127,14 +145,7 @@ impl Device {
         if helped.is_ok() {
             return Ok(());
         }
-        let zeros = vec![0; Ord::min(length, CHUNK as u64) as usize];
-        let mut at = offset;
-        while at < offset + length {
-            let part = Ord::min(offset + length - at, zeros.len() as u64);
-            self.write(at, &zeros[..part as usize])?;
-            at += part;
-        }
-        Ok(())
+        self.overwrite(offset, length)
     }
 
     /// Tells the disk that a part is not needed; what it reads afterwards must be checked.
@@ -145,14 +156,22 @@ impl Device {
         sys::discard(&self.file, offset, length)
     }
 
-    /// Formats an NVMe namespace so that all user data is erased.
-    pub fn nvme_format(&self) -> io::Result<()> {
-        let namespace =
-            self.name.strip_prefix("nvme").and_then(|r| r.split_once('n')).and_then(|(_, n)| n.parse().ok());
-        match namespace {
-            Some(namespace) if self.block => sys::nvme_format(&self.file, namespace),
-            _ => Err(io::ErrorKind::Unsupported.into()),
+    /// The open file, for commands to the disk itself.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes zeros over a part, really: the kernel's help may be that the disk only says that it reads as zeros.
+    pub fn overwrite(&self, offset: u64, length: u64) -> Result<()> {
+        self.inside(offset, length)?;
+        let zeros = vec![0; Ord::min(length, CHUNK as u64) as usize];
+        let mut at = offset;
+        while at < offset + length {
+            let part = Ord::min(offset + length - at, zeros.len() as u64);
+            self.write(at, &zeros[..part as usize])?;
+            at += part;
         }
+        Ok(())
     }
 
     /// Offset of the first byte in a part that is not zero.

@@ -89,7 +89,9 @@ fn steps(site: &Site, machine: &Machine, task: &Task, erased: &mut Vec<ErasedDis
             }
             Step::Wipe { disks, plan } if task.task == TaskKind::Clean => {
                 let plan = plan.clone().unwrap_or_default();
-                wipe::clean(machine.disks.select(disks, &found)?, &found, &plan, erased, &mut report)?;
+                let bench = wipe::Bench { root: &machine.root, found: &found, plan: &plan };
+                let disks = if disks == "all" { "every" } else { disks };
+                wipe::clean(machine.disks.select(disks, &found)?, &bench, erased, &mut report)?;
             }
             Step::Wipe { disks, .. } => {
                 let mut results = Vec::new();

@@ -1,9 +1,11 @@
 //! The few calls to the kernel that have no safe wrapper.
 #![allow(unsafe_code, reason = "ioctls of block devices and the interface index of a packet have no safe wrapper")]
 
-use std::{fs::File, io};
+use std::{ffi::c_void, fs::File, io, time::Duration};
 
 use rustix::ioctl::{self, NoArg, Opcode, Setter, opcode};
+
+use crate::wipe::{command::Data, nvme, scsi};
 
 const BLKDISCARD: Opcode = opcode::none(0x12, 119);
 const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
@@ -52,28 +54,139 @@ struct NvmeCommand {
     result: u32,
 }
 
-/// Formats an NVMe namespace in the layout that it has, erasing all user data.
-pub fn nvme_format(file: &File, namespace: u32) -> io::Result<()> {
-    let mut identity = vec![0_u8; 4096];
-    let identify = NvmeCommand {
-        opcode: 0x06,
-        namespace,
-        address: identity.as_mut_ptr() as u64,
-        data_length: 4096,
+/// An admin command; the kernel returns the status of its completion.
+struct NvmeAdmin<'a>(&'a mut NvmeCommand);
+
+// SAFETY: the opcode belongs to the structure, whose pointer is good for as long as the call.
+unsafe impl ioctl::Ioctl for NvmeAdmin<'_> {
+    type Output = u16;
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        NVME_ADMIN
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        std::ptr::from_mut(self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(out: ioctl::IoctlOutput, _: *mut c_void) -> rustix::io::Result<u16> {
+        Ok((out & 0x7ff) as u16)
+    }
+}
+
+fn milliseconds(limit: Duration) -> u32 {
+    u32::try_from(limit.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// An admin command of NVMe.
+pub fn nvme_admin(file: &File, command: &nvme::Command, data: Data<'_>, limit: Duration) -> io::Result<nvme::Answer> {
+    let (address, length) = match data {
+        Data::None => (0, 0),
+        Data::In(bytes) => (bytes.as_mut_ptr() as u64, bytes.len()),
+        Data::Out(bytes) => (bytes.as_ptr() as u64, bytes.len()),
+    };
+    let mut raw = NvmeCommand {
+        opcode: command.opcode,
+        namespace: command.namespace,
+        address,
+        data_length: u32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?,
+        cdw10: command.cdw10,
+        cdw11: command.cdw11,
+        timeout_ms: milliseconds(limit),
         ..NvmeCommand::default()
     };
-    // SAFETY: the structure is the kernel's; the buffer that it points to is 4096 bytes long and outlives the call.
-    unsafe { ioctl::ioctl(file, Setter::<NVME_ADMIN, NvmeCommand>::new(identify)) }?;
-    let layout = u32::from(identity.get(26).copied().unwrap_or(0) & 0x0f);
-    let format = NvmeCommand {
-        opcode: 0x80,
-        namespace,
-        cdw10: layout | (1 << 9),
-        timeout_ms: 30 * 60 * 1000,
-        ..NvmeCommand::default()
+    // SAFETY: the structure is the kernel's; the buffer that it points to has that length and outlives the call.
+    let status = unsafe { ioctl::ioctl(file, NvmeAdmin(&mut raw)) }?;
+    Ok(nvme::Answer { status, result: raw.result })
+}
+
+/// `struct sg_io_hdr` of the kernel.
+#[repr(C)]
+struct SgIo {
+    interface: i32,
+    direction: i32,
+    command_length: u8,
+    sense_room: u8,
+    vectors: u16,
+    length: u32,
+    data: *mut c_void,
+    command: *const u8,
+    sense: *mut u8,
+    timeout_ms: u32,
+    flags: u32,
+    id: i32,
+    user: *mut c_void,
+    status: u8,
+    masked_status: u8,
+    message_status: u8,
+    sense_length: u8,
+    host_status: u16,
+    driver_status: u16,
+    residue: i32,
+    duration: u32,
+    info: u32,
+}
+
+/// A command of SCSI.
+pub fn sg_io(file: &File, cdb: &[u8], data: Data<'_>, limit: Duration) -> io::Result<scsi::Answer> {
+    const SG_IO: Opcode = 0x2285;
+    const SENSE: usize = 64;
+    let (direction, pointer, length) = match data {
+        Data::None => (-1, std::ptr::null_mut(), 0),
+        Data::In(bytes) => (-3, bytes.as_mut_ptr().cast::<c_void>(), bytes.len()),
+        Data::Out(bytes) => (-2, bytes.as_ptr().cast_mut().cast::<c_void>(), bytes.len()),
     };
-    // SAFETY: the structure is the kernel's; it points to nothing.
-    unsafe { ioctl::ioctl(file, Setter::<NVME_ADMIN, NvmeCommand>::new(format)) }.map_err(Into::into)
+    let mut sense = [0_u8; SENSE];
+    let mut raw = SgIo {
+        interface: i32::from(b'S'),
+        direction,
+        command_length: u8::try_from(cdb.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        sense_room: SENSE as u8,
+        vectors: 0,
+        length: u32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?,
+        data: pointer,
+        command: cdb.as_ptr(),
+        sense: sense.as_mut_ptr(),
+        timeout_ms: milliseconds(limit),
+        flags: 0,
+        id: 0,
+        user: std::ptr::null_mut(),
+        status: 0,
+        masked_status: 0,
+        message_status: 0,
+        sense_length: 0,
+        host_status: 0,
+        driver_status: 0,
+        residue: 0,
+        duration: 0,
+        info: 0,
+    };
+    // SAFETY: the structure is the kernel's; all buffers that it points to have the lengths that it says and outlive the call. Data that
+    // go out are not written to.
+    unsafe { ioctl::ioctl(file, ioctl::Updater::<SG_IO, SgIo>::new(&mut raw)) }?;
+    let told = Ord::min(usize::from(raw.sense_length), SENSE);
+    Ok(scsi::Answer { status: raw.status, host: raw.host_status, sense: sense[..told].to_vec() })
+}
+
+/// `struct opal_key` of the kernel.
+#[repr(C)]
+struct OpalKey {
+    range: u8,
+    length: u8,
+    kind: u8,
+    reserved: [u8; 5],
+    key: [u8; 256],
+}
+
+/// Reverts a TCG Opal disk by the word on its label. The kernel speaks the protocol.
+pub fn opal_psid_revert(file: &File, psid: &str) -> io::Result<()> {
+    const REVERT: Opcode = opcode::write::<OpalKey>(b'p', 232);
+    let length = u8::try_from(psid.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut key = OpalKey { range: 0, length, kind: 0, reserved: [0; 5], key: [0; 256] };
+    key.key[..psid.len()].copy_from_slice(psid.as_bytes());
+    // SAFETY: the kernel reads the structure, which is its own.
+    unsafe { ioctl::ioctl(file, Setter::<REVERT, OpalKey>::new(key)) }.map_err(Into::into)
 }
 
 /// Interface index in the address of a packet socket.

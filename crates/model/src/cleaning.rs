@@ -91,6 +91,9 @@ pub struct KnownDisk {
     /// Size in GB (10^9 bytes).
     #[serde(default)]
     pub size_gb: u64,
+    /// Whether the boot image has seen it: one that it does not see any more fails the cleaning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seen: bool,
 }
 
 /// What a cleaning does beside the disks, through the BMC.

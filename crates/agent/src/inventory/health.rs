@@ -166,7 +166,10 @@ mod tests {
         write(&gpu, "current_link_speed", "2.5 GT/s PCIe\n");
         write(&gpu, "aer_dev_fatal", "TOTAL_ERR_FATAL 3\n");
         let said = of(&gpu).join("; ");
-        assert!(said.contains("8 of 16 lanes") && said.contains("2.5 of 32 GT/s") && said.contains("3 fatal"), "{said}");
+        assert!(
+            said.contains("8 of 16 lanes") && said.contains("2.5 of 32 GT/s") && said.contains("3 fatal"),
+            "{said}"
+        );
         // A slot of eight lanes is no fault of the card.
         write(port, "max_link_width", "8\n");
         write(port, "max_link_speed", "2.5 GT/s PCIe\n");
@@ -184,7 +187,9 @@ mod tests {
         let found = xids(kernel);
         assert_eq!(found.len(), 1);
         assert!(found["0000:18:00.0"][0].contains("Xid 79: pid=0, GPU has fallen"));
-        let said = parse_smi("00000000:18:00.0, 2, No, No\n00000000:2A:00.0, 0, No, No\n00000000:3B:00.0, [N/A], Yes, Yes\nbad\n");
+        let said = parse_smi(
+            "00000000:18:00.0, 2, No, No\n00000000:2A:00.0, 0, No, No\n00000000:3B:00.0, [N/A], Yes, Yes\nbad\n",
+        );
         assert_eq!(said.keys().collect::<Vec<_>>(), ["0000:18:00.0", "0000:3b:00.0"]);
         assert_eq!(said["0000:3b:00.0"].len(), 2);
     }
