@@ -30,10 +30,10 @@ pub struct Download<'a> {
 }
 
 /// Opens the file at an offset; skips what a server without ranges sends before it.
-fn open(site: &Site, url: &str, first: u64, last: Option<u64>, size: u64) -> Result<io::Result<Response>> {
+fn open(url: &str, first: u64, last: Option<u64>, size: u64) -> Result<io::Result<Response>> {
     let whole = first == 0 && last.is_none();
     let range = (!whole).then_some((first, last));
-    let mut response = match send(&Request { method: "GET", url, token: Some(site.token()), range, body: None }) {
+    let mut response = match send(&Request { method: "GET", url, secure: None, range, body: None }) {
         Ok(response) => response,
         Err(e) => return Ok(Err(e)),
     };
@@ -82,7 +82,7 @@ impl<'a> Download<'a> {
             let most = Ord::min((buffer.len() - filled) as u64, self.size - self.at) as usize;
             let got = match &mut self.response {
                 Some(response) => response.read(&mut buffer[filled..filled + most]),
-                None => match open(self.site, self.url, self.at, None, self.size)? {
+                None => match open(self.url, self.at, None, self.size)? {
                     Ok(response) => {
                         self.response = Some(response);
                         continue;
@@ -122,7 +122,7 @@ impl<'a> Download<'a> {
         let Some(end) = last else { return Err(Error::Failed("the image points behind its own end".into())) };
         let begun = Instant::now();
         loop {
-            let got = open(self.site, self.url, offset, Some(end - 1), self.size)?.and_then(|mut response| {
+            let got = open(self.url, offset, Some(end - 1), self.size)?.and_then(|mut response| {
                 let mut bytes = vec![0; length];
                 response.read_exact(&mut bytes).map(|()| bytes)
             });

@@ -1,25 +1,36 @@
-//! A small HTTP/1.1 client: plain, blocking, one connection a request. A read that stays silent too long is an error,
+//! A small HTTP/1.1 client: blocking, one connection a request; plain for what is checked by its digest, TLS for all else. A read that stays silent too long is an error,
 //! so that a stalled transfer of any length is noticed.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs},
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_mins(1);
 /// Longest head of an answer.
 const MAX_HEAD: usize = 16 * 1024;
 
+/// How the site is talked to over TLS.
+pub struct Secure<'a> {
+    /// Whose certificate is expected, and which one is shown.
+    pub config: &'a Arc<ClientConfig>,
+    /// Bearer token.
+    pub token: &'a str,
+}
+
 /// A request.
 pub struct Request<'a> {
     /// `GET` or `POST`.
     pub method: &'static str,
-    /// Whole URL, `http` only.
+    /// Whole URL. The token goes along with `https` only.
     pub url: &'a str,
-    /// Bearer token.
-    pub token: Option<&'a str>,
+    /// For `https`.
+    pub secure: Option<Secure<'a>>,
     /// First and, if given, last byte wanted.
     pub range: Option<(u64, Option<u64>)>,
     /// JSON body.
@@ -31,8 +42,38 @@ pub struct Response {
     /// Status.
     pub status: u16,
     headers: Vec<(String, String)>,
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Stream>,
     framing: Framing,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(s) => s.read(buffer),
+            Self::Tls(s) => s.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(s) => s.write(bytes),
+            Self::Tls(s) => s.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(s) => s.flush(),
+            Self::Tls(s) => s.flush(),
+        }
+    }
 }
 
 enum Framing {
@@ -46,15 +87,20 @@ fn bad(words: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, words.into())
 }
 
-/// Host with port, and path, of a URL.
-pub fn split(url: &str) -> io::Result<(String, &str)> {
-    let rest = url.strip_prefix("http://").ok_or_else(|| bad("only http URLs are known"))?;
+/// Whether a URL is of TLS, its host with port, and its path.
+pub fn split(url: &str) -> io::Result<(bool, String, &str)> {
+    let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => return Err(bad("only http and https URLs are known")),
+    };
     let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
     if host.is_empty() || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(bad("not a URL"));
     }
     let port = host.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok());
-    Ok((if port { host.to_owned() } else { format!("{host}:80") }, path))
+    let default = if tls { 443 } else { 80 };
+    Ok((tls, if port { host.to_owned() } else { format!("{host}:{default}") }, path))
 }
 
 fn connect(host: &str) -> io::Result<TcpStream> {
@@ -74,13 +120,25 @@ fn connect(host: &str) -> io::Result<TcpStream> {
 
 /// Sends a request and reads the head of the answer.
 pub fn send(request: &Request<'_>) -> io::Result<Response> {
-    let (host, path) = split(request.url)?;
-    let mut stream = connect(&host)?;
-    stream.set_read_timeout(Some(SILENCE))?;
-    stream.set_write_timeout(Some(SILENCE))?;
+    let (tls, host, path) = split(request.url)?;
+    let tcp = connect(&host)?;
+    tcp.set_read_timeout(Some(SILENCE))?;
+    tcp.set_write_timeout(Some(SILENCE))?;
+    let mut token = None;
+    let mut stream = match (&request.secure, tls) {
+        (_, false) => Stream::Plain(tcp),
+        (None, true) => return Err(bad("this agent knows no certificate for https URLs")),
+        (Some(secure), true) => {
+            token = Some(secure.token);
+            let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+            let name = ServerName::try_from(name.to_owned()).map_err(|e| bad(format!("{name}: {e}")))?;
+            let connection = ClientConnection::new(secure.config.clone(), name).map_err(io::Error::other)?;
+            Stream::Tls(Box::new(StreamOwned::new(connection, tcp)))
+        }
+    };
     let mut head = format!("{} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n", request.method);
     head.push_str(concat!("User-Agent: steelyard-agent/", env!("CARGO_PKG_VERSION"), "\r\n"));
-    if let Some(token) = request.token {
+    if let Some(token) = token {
         head.push_str(&format!("Authorization: Bearer {token}\r\n"));
     }
     match request.range {
@@ -98,6 +156,7 @@ pub fn send(request: &Request<'_>) -> io::Result<Response> {
     if let Some(body) = request.body {
         stream.write_all(body)?;
     }
+    stream.flush()?;
     let mut reader = BufReader::with_capacity(128 * 1024, stream);
     let (status, headers) = read_head(&mut reader)?;
     let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
@@ -205,7 +264,7 @@ mod tests {
             let _ = stream.read(&mut seen);
             stream.write_all(text.as_bytes()).unwrap();
         });
-        let response = send(&Request { method: "GET", url: &url, token: Some("t"), range: None, body: None });
+        let response = send(&Request { method: "GET", url: &url, secure: None, range: None, body: None });
         thread.join().unwrap();
         response
     }
@@ -233,9 +292,10 @@ mod tests {
 
     #[test]
     fn urls() {
-        assert_eq!(split("http://192.0.2.1:8090/a/b").unwrap(), ("192.0.2.1:8090".into(), "/a/b"));
-        assert_eq!(split("http://site").unwrap(), ("site:80".into(), "/"));
-        for wrong in ["https://a/", "ftp://a", "http:///x", "http://a/b c"] {
+        assert_eq!(split("http://192.0.2.1:8090/a/b").unwrap(), (false, "192.0.2.1:8090".into(), "/a/b"));
+        assert_eq!(split("http://site").unwrap(), (false, "site:80".into(), "/"));
+        assert_eq!(split("https://site/x").unwrap(), (true, "site:443".into(), "/x"));
+        for wrong in ["ftp://a", "http:///x", "http://a/b c"] {
             assert!(split(wrong).is_err(), "{wrong}");
         }
     }

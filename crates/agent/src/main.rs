@@ -15,7 +15,7 @@ use model::agent::Next;
 const USAGE: &str = "\
 steelyard-agent is the first process of the boot image. To try it elsewhere:
 
-  steelyard-agent --url URL --token TOKEN --disk-dir FOLDER [--root FOLDER]
+  steelyard-agent --url URL --pin SHA256 --token TOKEN --disk-dir FOLDER [--root FOLDER]
 
 FOLDER holds files that are used as disks; --root names a folder with `sys` and `proc` (default /).";
 
@@ -32,18 +32,20 @@ fn first() -> Result<Next> {
     let arguments = cmdline::parse(&line)?;
     machine::drivers();
     machine::network(&arguments)?;
-    let site = Site::new(&arguments.url, &arguments.token, PATIENCE);
+    let site = Site::new(&arguments.url, &arguments.pin, &arguments.token, PATIENCE)?;
     steps::run(&site, &Machine { disks: Disks::Machine, root: "/".into(), listen: LISTEN })
 }
 
 /// On files.
 fn on_files(arguments: &[String]) -> Result<Next> {
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|n| arguments.get(n + 1)).cloned();
-    let (Some(url), Some(token), Some(folder)) = (value("--url"), value("--token"), value("--disk-dir")) else {
+    let (Some(url), Some(pin), Some(token), Some(folder)) =
+        (value("--url"), value("--pin"), value("--token"), value("--disk-dir"))
+    else {
         return Err(Error::from(USAGE));
     };
     let root = value("--root").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let site = Site::new(&url, &token, Duration::from_secs(20));
+    let site = Site::new(&url, &pin, &token, Duration::from_secs(20))?;
     let machine = Machine { disks: Disks::Folder(folder.into()), root, listen: Duration::ZERO };
     steps::run(&site, &machine)
 }

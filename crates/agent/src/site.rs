@@ -1,6 +1,7 @@
 //! The agent's side of the protocol with the site.
 
 use std::{
+    sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     error::{Error, Result, Words},
-    http::{Request, send},
+    http::{Request, Secure, send},
     say,
 };
 
@@ -20,22 +21,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Shortest time between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// The site, and the token to talk with it.
+/// The site, and what it takes to talk with it.
 pub struct Site {
     url: String,
     token: String,
+    tls: Arc<rustls::ClientConfig>,
     patience: Duration,
 }
 
 impl Site {
-    /// At this URL. `patience`: how long a site that does not answer is asked again.
-    pub fn new(url: &str, token: &str, patience: Duration) -> Self {
-        Self { url: url.trim_end_matches('/').to_owned(), token: token.to_owned(), patience }
-    }
-
-    /// Token of this boot.
-    pub fn token(&self) -> &str {
-        &self.token
+    /// At this URL, with a certificate whose SHA-256 in hex is `pin`. `patience`: how long a site that does not answer is asked again.
+    ///
+    /// The machine makes a key for this boot, which never leaves its memory; the site takes the first that comes with the token.
+    pub fn new(url: &str, pin: &str, token: &str, patience: Duration) -> Result<Self> {
+        let made = crypto::Identity::self_signed("machine").and_then(|own| crypto::tls::machine(pin, &own));
+        let tls = Arc::new(made.map_err(|e| Error::Failed(format!("no key for this boot: {e}")))?);
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), token: token.to_owned(), tls, patience })
     }
 
     /// How long a peer that does not answer is asked again.
@@ -49,7 +50,8 @@ impl Site {
         let end = Instant::now() + self.patience;
         let mut pause = Duration::from_millis(250);
         loop {
-            let request = Request { method, url, token: Some(&self.token), range: None, body };
+            let secure = Some(Secure { config: &self.tls, token: &self.token });
+            let request = Request { method, url, secure, range: None, body };
             let trouble = match send(&request).and_then(|r| Ok((r.status, r.bytes(MAX_ANSWER)?))) {
                 Ok((200..=299, bytes)) => return Ok(bytes),
                 Ok((401, _)) => return Err(Error::Dead),

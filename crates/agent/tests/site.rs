@@ -20,11 +20,12 @@ use model::{
     boot::{BootSession, InstallSpec},
 };
 use netboot::{
-    http::{HttpConfig, HttpState, router},
+    http::{HttpConfig, HttpState, agent_router, router, serve_agents},
     memory::{Event, MemorySite},
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 const MIB: usize = 1 << 20;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -34,6 +35,8 @@ struct Rig {
     folder: tempfile::TempDir,
     memory: Arc<MemorySite>,
     base: String,
+    /// Of the agent's own interface: URL and digest of the certificate.
+    secure: (String, String),
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -61,9 +64,15 @@ impl Rig {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
+        let agents = TcpListener::bind("127.0.0.1:0").unwrap();
+        let identity = crypto::Identity::self_signed("site").unwrap();
+        let pin = crypto::tls::fingerprint(&identity.certificate_pem).unwrap();
+        let secure = (format!("https://{}", agents.local_addr().unwrap()), pin);
         let state = HttpState {
             config: Arc::new(HttpConfig {
                 http_base: base.clone(),
+                agent_base: secure.0.clone(),
+                agent_pin: secure.1.clone(),
                 boot_dir: folder.path().join("boot"),
                 images_dir: folder.path().join("images"),
                 kernel_arguments: String::new(),
@@ -71,8 +80,10 @@ impl Rig {
             directory: memory.clone(),
             events: memory.clone(),
         };
+        let agent = agent_router(state.clone());
+        runtime.spawn(async move { serve_agents(agents, &identity, agent, CancellationToken::new()).await });
         runtime.spawn(async move { axum::serve(listener, router(state)).await });
-        Self { folder, memory, base, _runtime: runtime }
+        Self { folder, memory, base, secure, _runtime: runtime }
     }
 
     fn disk(&self) -> Vec<u8> {
@@ -105,7 +116,7 @@ impl Rig {
     }
 
     fn run(&self) -> agent::Result<Next> {
-        let site = Site::new(&self.base, TOKEN, Duration::from_secs(20));
+        let site = Site::new(&self.secure.0, &self.secure.1, TOKEN, Duration::from_secs(20)).unwrap();
         let folder = self.folder.path();
         let machine =
             Machine { disks: Disks::Folder(folder.join("disks")), root: folder.join("root"), listen: Duration::ZERO };
@@ -191,6 +202,27 @@ fn cleaning_leaves_nothing() {
 }
 
 #[test]
+fn a_boot_belongs_to_the_first_machine_that_comes_with_its_token() {
+    let rig = Rig::new(MIB);
+    rig.session(TaskKind::Clean, None);
+    let machine = || Site::new(&rig.secure.0, &rig.secure.1, TOKEN, Duration::from_secs(20)).unwrap();
+    let (first, second) = (machine(), machine());
+    first.task().unwrap();
+    assert!(matches!(second.task(), Err(Error::Dead)), "somebody who has read the token off the wire");
+    first.task().unwrap();
+    // The machine starts anew: it asks for the boot script, and has another key.
+    let mut script = TcpStream::connect(rig.base.trim_start_matches("http://")).unwrap();
+    script.write_all(b"GET /boot/52-54-00-00-00-01/script.ipxe HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    script.read_to_string(&mut text).unwrap();
+    assert!(text.contains(&format!("steelyard.url={} steelyard.pin={}", rig.secure.0, rig.secure.1)), "{text}");
+    second.task().unwrap();
+    assert!(matches!(first.task(), Err(Error::Dead)));
+    let stranger = Site::new(&rig.secure.0, &"ab".repeat(32), TOKEN, Duration::from_secs(1)).unwrap();
+    assert!(matches!(stranger.task(), Err(Error::Failed(why)) if why.contains("another certificate")), "another site");
+}
+
+#[test]
 fn a_machine_without_a_disk_says_so() {
     let rig = Rig::new(MIB);
     std::fs::remove_file(rig.folder.path().join("disks/sda")).unwrap();
@@ -234,8 +266,7 @@ fn a_cut_at_nine_tenths_is_mended() {
     rig.install(&image(), "raw", None);
     let way: SocketAddr = rig.base.trim_start_matches("http://").parse().unwrap();
     let cut = cutting(way, 2);
-    // The task names the image at the site's own address, so the way there is changed in both.
-    let site = Site::new(&format!("http://{cut}"), TOKEN, Duration::from_secs(20));
+    let site = Site::new(&rig.secure.0, &rig.secure.1, TOKEN, Duration::from_secs(20)).unwrap();
     let task = site.task().unwrap();
     assert_eq!(task.task, TaskKind::Install);
     let sha256 = hex::encode(Sha256::digest(image()));

@@ -111,6 +111,32 @@ impl Ca {
 }
 
 impl Identity {
+    /// A key and a certificate that nobody else vouches for: others know it by its fingerprint.
+    pub fn self_signed(name: &str) -> Result<Self, CryptoError> {
+        let key = KeyPair::generate().map_err(|e| CryptoError::bad("key", e))?;
+        let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(|e| CryptoError::bad("name", e))?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = Some(serial()?);
+        valid_days(&mut params, 3650);
+        let certificate = params.self_signed(&key).map_err(|e| CryptoError::bad("certificate", e))?;
+        Ok(Self { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// The one kept in a folder (`NAME.pem`, `NAME.key`); made there when it is not.
+    pub fn load_or_create(folder: &Path, name: &str) -> Result<Self, CryptoError> {
+        let (cert, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+        if !cert.exists() {
+            let made = Self::self_signed(name)?;
+            write_private(&key, made.key_pem.as_bytes())?;
+            write_private(&cert, made.certificate_pem.as_bytes())?;
+            return Ok(made);
+        }
+        let read = |p: &Path| {
+            std::fs::read_to_string(p).map_err(|cause| CryptoError::File { path: p.display().to_string(), cause })
+        };
+        Ok(Self { certificate_pem: read(&cert)?, key_pem: read(&key)? })
+    }
+
     /// A new key and the request for its certificate (PEM).
     pub fn request() -> Result<(String, String), CryptoError> {
         let key = KeyPair::generate().map_err(|e| CryptoError::bad("key", e))?;

@@ -1,13 +1,15 @@
-//! TLS configurations of the link.
+//! TLS configurations: the link, devices, and machines that run the boot image.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, ProtocolVersion, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 
@@ -247,6 +249,60 @@ impl ServerCertVerifier for Device {
     signature_methods!(Self::proved);
 }
 
+/// A machine that runs the boot image: it knows the site by its certificate alone (SHA-256 in hex), and shows one of its own.
+pub fn machine(pin: &str, identity: &Identity) -> Result<ClientConfig, CryptoError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (pin, signatures) = (Some(pin.to_ascii_lowercase()), Signatures(provider.clone()));
+    let verifier = Device { pin, shown: Arc::default(), signatures };
+    let (chain, key) = parts(identity)?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| CryptoError::bad("TLS client", e))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(chain, key)
+        .map_err(|e| CryptoError::bad("TLS client", e))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The site's end of that: a client must show a certificate and prove that it has the key. No authority vouches for it; who it is the
+/// caller knows by its fingerprint.
+pub fn for_machines(identity: &Identity) -> Result<ServerConfig, CryptoError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (chain, key) = parts(identity)?;
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| CryptoError::bad("TLS server", e))?
+        .with_client_cert_verifier(Arc::new(Machines { signatures: Signatures(provider) }))
+        .with_single_cert(chain, key)
+        .map_err(|e| CryptoError::bad("TLS server", e))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[derive(Debug)]
+struct Machines {
+    signatures: Signatures,
+}
+
+impl ClientCertVerifier for Machines {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    signature_methods!(|_, _| Ok(()));
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -303,6 +359,23 @@ mod tests {
         assert_eq!((shown.fingerprint(), shown.refused()), (None, Some(other)));
         shake(&client, &ours).unwrap();
         assert_eq!((shown.fingerprint(), shown.refused()), (Some(print), None));
+    }
+
+    #[test]
+    fn a_machine_and_its_site_know_each_other_by_their_keys() {
+        crate::install_provider();
+        let (site, other) =
+            (crate::Identity::self_signed("site").unwrap(), crate::Identity::self_signed("site").unwrap());
+        let machine = crate::Identity::self_signed("machine").unwrap();
+        let server = Arc::new(super::for_machines(&site).unwrap());
+        let client = |pin: &crate::Identity| {
+            let pin = super::fingerprint(&pin.certificate_pem).unwrap();
+            Arc::new(super::machine(&pin, &machine).unwrap())
+        };
+        shake(&client(&site), &server).unwrap();
+        assert!(shake(&client(&other), &server).is_err(), "another site");
+        let nameless = super::device(None, Arc::default()).unwrap();
+        assert!(shake(&Arc::new(nameless), &server).is_err(), "a client without a certificate");
     }
 
     #[test]

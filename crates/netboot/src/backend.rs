@@ -65,6 +65,12 @@ pub trait Directory: Send + Sync {
     /// digest of the token; the answer is compared again in constant time.
     async fn session_by_token(&self, token: &str, purpose: Purpose) -> Result<Option<BootSession>, BackendError>;
 
+    /// Binds the boot to the machine that has this certificate (SHA-256 in hex), unless another has come first: then `false`.
+    async fn bind(&self, session: &BootSession, certificate: &str) -> Result<bool, BackendError>;
+
+    /// The machine starts anew: the boot is bound to whoever comes next with its token.
+    async fn unbind(&self, session: &BootSession) -> Result<(), BackendError>;
+
     /// A session of kind `discover` for a machine that nobody knows: the running one, or a new one. `None` when
     /// discovery is switched off or too many are open; the machine then boots its own disk.
     async fn discovery_session(&self, mac: &Mac) -> Result<Option<BootSession>, BackendError>;

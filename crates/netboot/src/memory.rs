@@ -42,6 +42,7 @@ struct State {
     view: Arc<SiteView>,
     sessions: Vec<(BootSession, bool)>,
     discovery: Option<String>,
+    bound: HashMap<Id, String>,
     leases: HashMap<Ipv4Addr, Lease>,
     events: Vec<Event>,
     medium: Option<PathBuf>,
@@ -125,6 +126,16 @@ impl Directory for MemorySite {
                 Purpose::PhoneHome => s.task == TaskKind::Install,
             })
             .map(|(s, _)| s.clone()))
+    }
+
+    async fn bind(&self, session: &BootSession, certificate: &str) -> Result<bool, BackendError> {
+        let mut state = self.checked()?;
+        Ok(state.bound.entry(session.job_id).or_insert_with(|| certificate.to_owned()) == certificate)
+    }
+
+    async fn unbind(&self, session: &BootSession) -> Result<(), BackendError> {
+        self.checked()?.bound.remove(&session.job_id);
+        Ok(())
     }
 
     async fn discovery_session(&self, mac: &Mac) -> Result<Option<BootSession>, BackendError> {

@@ -29,6 +29,8 @@ pub struct SiteConfig {
     pub tftp: String,
     /// Where HTTP listens. Default `0.0.0.0:8090`.
     pub http: String,
+    /// Where machines that run the boot image talk to the site, over TLS with certificates at both ends. Default `0.0.0.0:8491`.
+    pub https: String,
     /// Boot files: `undionly.kpxe`, `ipxe.efi`, and the agent's `vmlinuz` and `initrd` in `agent/`. Default `/usr/lib/steelyard/boot`.
     pub boot_dir: PathBuf,
     /// More kernel arguments for the agent, such as `console=ttyS0`.
@@ -50,6 +52,7 @@ impl Default for SiteConfig {
             dhcp_interface: String::new(),
             tftp: "0.0.0.0:69".into(),
             http: "0.0.0.0:8090".into(),
+            https: "0.0.0.0:8491".into(),
             boot_dir: "/usr/lib/steelyard/boot".into(),
             kernel_arguments: String::new(),
             xorriso: "xorriso".into(),
@@ -69,6 +72,7 @@ impl SiteConfig {
             ("DHCP_INTERFACE", &mut self.dhcp_interface),
             ("TFTP", &mut self.tftp),
             ("HTTP", &mut self.http),
+            ("HTTPS", &mut self.https),
             ("KERNEL_ARGUMENTS", &mut self.kernel_arguments),
         ] {
             if let Some(v) = get(name) {
@@ -95,6 +99,12 @@ impl SiteConfig {
         let at: SocketAddr =
             self.http.parse().with_context(|| format!("site.http: {:?} is not ADDRESS:PORT", self.http))?;
         Ok(format!("http://{}:{}", self.address()?, at.port()))
+    }
+
+    pub(crate) fn agent_base(&self) -> Result<String> {
+        let at: SocketAddr =
+            self.https.parse().with_context(|| format!("site.https: {:?} is not ADDRESS:PORT", self.https))?;
+        Ok(format!("https://{}:{}", self.address()?, at.port()))
     }
 
     pub(crate) fn dhcp_address(&self) -> Result<SocketAddrV4> {

@@ -68,6 +68,8 @@ pub mod boot_session {
         pub begun_at: i64,
         /// crypt(3) hash of the new system's password.
         pub password_hash: String,
+        /// SHA-256 of the certificate of the machine that this boot is bound to; empty before its first word.
+        pub machine: String,
     }
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
     pub enum Relation {}

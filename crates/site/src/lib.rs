@@ -123,6 +123,9 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
     let listener = tokio::net::TcpListener::bind(&config.http)
         .await
         .with_context(|| format!("HTTP cannot listen on {}; is the port taken or below 1024?", config.http))?;
+    let agents = std::net::TcpListener::bind(&config.https)
+        .with_context(|| format!("HTTPS cannot listen on {}; is the port taken or below 1024?", config.https))?;
+    let identity = crypto::Identity::load_or_create(&config.data_dir, "machines")?;
     let running = Running {
         site_id,
         http: listener.local_addr()?,
@@ -131,20 +134,28 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         shutdown: shutdown.clone(),
         tasks: tasks.clone(),
     };
-    let router = netboot::http::router(HttpState {
+    let state = HttpState {
         config: Arc::new(HttpConfig {
             http_base,
+            agent_base: config.agent_base()?,
+            agent_pin: crypto::tls::fingerprint(&identity.certificate_pem)?,
             boot_dir: config.boot_dir.clone(),
             images_dir,
             kernel_arguments: config.kernel_arguments.clone(),
         }),
         directory: site.clone(),
         events: site.clone(),
-    });
-    let stop = shutdown.clone();
+    };
+    let (router, stop) = (netboot::http::router(state.clone()), shutdown.clone());
     tasks.spawn(async move {
         if let Err(error) = netboot::http::serve(listener, router, stop).await {
             tracing::error!(%error, "the HTTP services ended");
+        }
+    });
+    let (router, stop) = (netboot::http::agent_router(state), shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = netboot::http::serve_agents(agents, &identity, router, stop).await {
+            tracing::error!(%error, "the service of the boot image ended");
         }
     });
     tasks.spawn(dhcp.run(shutdown.clone()));

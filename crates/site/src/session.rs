@@ -133,6 +133,7 @@ impl Site {
             heard_at: Set(0),
             begun_at: Set(now()),
             password_hash: Set(password_hash),
+            machine: Set(String::new()),
         };
         let store = async {
             let txn = self.db.begin().await?;
@@ -259,6 +260,41 @@ impl Directory for Site {
             self.heard(row.job_id, <boot_session::ActiveModel as Default>::default()).await?;
         }
         self.whole(&row).map(Some)
+    }
+
+    async fn bind(&self, session: &BootSession, certificate: &str) -> Result<bool, BackendError> {
+        let row = self.session(session.job_id).await.map_err(BackendError::new)?;
+        match row.map(|r| r.machine) {
+            Some(machine) if machine.is_empty() => {}
+            machine => return Ok(machine.is_some_and(|m| crypto::token::equal(&m, certificate))),
+        }
+        // Of two that come at once the database lets one in.
+        let store = async {
+            let txn = self.db.begin().await?;
+            let bound = boot_session::Entity::update_many()
+                .set(boot_session::ActiveModel { machine: Set(certificate.to_owned()), ..Default::default() })
+                .filter(boot_session::Column::JobId.eq(session.job_id))
+                .filter(boot_session::Column::Machine.is_in(["", certificate]))
+                .exec(&txn)
+                .await?;
+            txn.commit().await?;
+            Ok::<_, DbErr>(bound.rows_affected > 0)
+        };
+        store.await.map_err(BackendError::new)
+    }
+
+    async fn unbind(&self, session: &BootSession) -> Result<(), BackendError> {
+        let store = async {
+            let txn = self.db.begin().await?;
+            boot_session::Entity::update_many()
+                .set(boot_session::ActiveModel { machine: Set(String::new()), ..Default::default() })
+                .filter(boot_session::Column::JobId.eq(session.job_id))
+                .filter(boot_session::Column::Machine.ne(""))
+                .exec(&txn)
+                .await?;
+            txn.commit().await
+        };
+        store.await.map_err(BackendError::new)
     }
 
     /// Unknown machines are told of, and boot their own disk.

@@ -1,7 +1,7 @@
 //! The API of the agent in the boot image.
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode, header},
@@ -14,14 +14,14 @@ use model::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{HttpState, error::HttpError};
+use super::{HttpState, Peer, error::HttpError};
 use crate::{backend::Purpose, token};
 
 /// Seconds until an agent with nothing to do asks again.
 const RETRY_AFTER: u64 = 10;
 
 /// What the agent does in a session.
-pub fn task(session: &BootSession, http_base: &str) -> Task {
+pub fn task(session: &BootSession, http_base: &str, agent_base: &str) -> Task {
     let wait = Task { task: TaskKind::Wait, steps: Vec::new(), retry_after: Some(RETRY_AFTER) };
     let steps = match (session.task, &session.install) {
         (TaskKind::Discover, _) => vec![Step::Inventory, Step::Finish],
@@ -38,7 +38,7 @@ pub fn task(session: &BootSession, http_base: &str) -> Task {
                     size: image.size,
                     disk: "first".into(),
                 },
-                Step::Seed { url: format!("{http_base}/seed/{}/", session.token) },
+                Step::Seed { url: format!("{agent_base}/seed/{}/", session.token) },
                 Step::Bootloader,
                 Step::Finish,
             ]
@@ -58,9 +58,34 @@ pub(super) async fn session(state: &HttpState, presented: &str, purpose: Purpose
     session.filter(|s| token::matches(&s.token, presented)).ok_or_else(HttpError::dead_token)
 }
 
-async fn bearer(state: &HttpState, headers: &HeaderMap, purpose: Purpose) -> Result<BootSession, HttpError> {
+/// The same, for the machine that this boot is bound to: the first that came with the token.
+pub(super) async fn bound(
+    state: &HttpState,
+    presented: &str,
+    peer: Option<Extension<Peer>>,
+    purpose: Purpose,
+) -> Result<BootSession, HttpError> {
+    let Some(Extension(Peer(certificate))) = peer else { return Err(HttpError::no_certificate()) };
+    let session = session(state, presented, purpose).await?;
+    if !state.directory.bind(&session, &certificate).await? {
+        tracing::warn!(
+            job_id = session.job_id,
+            server = session.server_id,
+            "a second machine comes with the token of a boot"
+        );
+        return Err(HttpError::dead_token());
+    }
+    Ok(session)
+}
+
+async fn bearer(
+    state: &HttpState,
+    headers: &HeaderMap,
+    peer: Option<Extension<Peer>>,
+    purpose: Purpose,
+) -> Result<BootSession, HttpError> {
     let presented = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(token::bearer);
-    session(state, presented.unwrap_or_default(), purpose).await
+    bound(state, presented.unwrap_or_default(), peer, purpose).await
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, HttpError> {
@@ -69,18 +94,23 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, HttpError> {
 }
 
 /// `GET /agent/v1/task`.
-pub(super) async fn get_task(State(state): State<HttpState>, headers: HeaderMap) -> Result<Json<Task>, HttpError> {
-    let session = bearer(&state, &headers, Purpose::Agent).await?;
-    Ok(Json(task(&session, &state.config.http_base)))
+pub(super) async fn get_task(
+    State(state): State<HttpState>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+) -> Result<Json<Task>, HttpError> {
+    let session = bearer(&state, &headers, peer, Purpose::Agent).await?;
+    Ok(Json(task(&session, &state.config.http_base, &state.config.agent_base)))
 }
 
 /// `POST /agent/v1/progress`.
 pub(super) async fn progress(
     State(state): State<HttpState>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, HttpError> {
-    let session = bearer(&state, &headers, Purpose::Agent).await?;
+    let session = bearer(&state, &headers, peer, Purpose::Agent).await?;
     let progress: Progress = read(&body)?;
     if progress.percent > 100 {
         return Err(HttpError::bad_request(format!("percent: {} is more than 100", progress.percent)));
@@ -92,10 +122,11 @@ pub(super) async fn progress(
 /// `POST /agent/v1/inventory`.
 pub(super) async fn inventory(
     State(state): State<HttpState>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, HttpError> {
-    let session = bearer(&state, &headers, Purpose::Agent).await?;
+    let session = bearer(&state, &headers, peer, Purpose::Agent).await?;
     let inventory: AgentInventory = read(&body)?;
     state.events.inventory(&session, inventory).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -104,10 +135,11 @@ pub(super) async fn inventory(
 /// `POST /agent/v1/done`.
 pub(super) async fn done(
     State(state): State<HttpState>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, HttpError> {
-    let session = bearer(&state, &headers, Purpose::Done).await?;
+    let session = bearer(&state, &headers, peer, Purpose::Done).await?;
     let done: Done = read(&body)?;
     let next = state.events.done(&session, done).await?;
     Ok(Json(json!({ "next": next })))

@@ -20,6 +20,11 @@ impl HttpError {
         Self(StatusCode::BAD_REQUEST, what.into())
     }
 
+    /// The agent's interface is for machines that show one.
+    pub fn no_certificate() -> Self {
+        Self(StatusCode::UNAUTHORIZED, "this needs TLS with a certificate of the machine".to_owned())
+    }
+
     /// The same words for every wrong token: nobody learns which sessions exist.
     pub fn dead_token() -> Self {
         Self(StatusCode::UNAUTHORIZED, "no boot session has this token".to_owned())

@@ -37,7 +37,7 @@ pub(super) async fn script(State(state): State<HttpState>, Path(mac): Path<Strin
         }
         Some(session) => match &session.install {
             Some(install) => match &install.os.method {
-                InstallMethod::Image => agent_script(&state.config, session, &mac),
+                InstallMethod::Image => agent_script(&state, session, &mac).await?,
                 InstallMethod::Network { initrds, .. } => {
                     let arguments = seed::installer(&state, session, install, |c| c.arguments()).await?;
                     installer_script(&state.config, session, install, initrds, &arguments)
@@ -45,17 +45,22 @@ pub(super) async fn script(State(state): State<HttpState>, Path(mac): Path<Strin
                 // It is meant to start from its virtual drive.
                 InstallMethod::Media { .. } => NEXT_SOURCE.to_owned(),
             },
-            None => agent_script(&state.config, session, &mac),
+            None => agent_script(&state, session, &mac).await?,
         },
     };
     tracing::info!(%mac, task = ?session.as_ref().map(|s| s.task), "boot script");
     Ok(([(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")], text).into_response())
 }
 
-fn agent_script(config: &HttpConfig, session: &BootSession, mac: &str) -> String {
+async fn agent_script(state: &HttpState, session: &BootSession, mac: &str) -> Result<String, HttpError> {
+    // A machine that starts anew has a new key.
+    state.directory.unbind(session).await?;
+    let config = &state.config;
     let base = &config.http_base;
     let mut arguments = format!(
-        "initrd=initrd.img steelyard.url={base} steelyard.token={} steelyard.mac={}",
+        "initrd=initrd.img steelyard.url={} steelyard.pin={} steelyard.token={} steelyard.mac={}",
+        config.agent_base,
+        config.agent_pin,
         session.token,
         hyphens(mac)
     );
@@ -64,7 +69,7 @@ fn agent_script(config: &HttpConfig, session: &BootSession, mac: &str) -> String
         arguments.push(' ');
         arguments.extend(config.kernel_arguments.chars().map(|c| if c.is_control() { ' ' } else { c }));
     }
-    format!("#!ipxe\nkernel {base}/boot/agent/vmlinuz {arguments}\ninitrd {base}/boot/agent/initrd.img\nboot\n")
+    Ok(format!("#!ipxe\nkernel {base}/boot/agent/vmlinuz {arguments}\ninitrd {base}/boot/agent/initrd.img\nboot\n"))
 }
 
 /// Names of files in a script: whatever else is in them would be read as commands or settings.

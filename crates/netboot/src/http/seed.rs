@@ -1,15 +1,23 @@
 //! cloud-init seeds and the signal that the installed system is up.
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{Path, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 
-use model::boot::{BootSession, InstallSpec};
+use model::{
+    boot::{BootSession, InstallSpec},
+    template::InstallMethod,
+};
 
-use super::{HttpState, agent::session, error::HttpError};
+use super::{
+    HttpState, Peer,
+    agent::{bound, session},
+    error::HttpError,
+};
 use crate::{
     backend::Purpose,
     installer::InstallerContext,
@@ -19,14 +27,31 @@ use crate::{
 /// Fields of a form that are kept.
 const MAX_FIELDS: usize = 64;
 
-/// `GET /seed/TOKEN/FILE`.
-pub(super) async fn seed(
+/// `GET /seed/TOKEN/FILE` of a distribution's installer, which knows no certificates.
+pub(super) async fn installer_seed(
     State(state): State<HttpState>,
     Path((token, file)): Path<(String, String)>,
 ) -> Result<Response, HttpError> {
     let session = session(&state, &token, Purpose::Agent).await?;
-    let text = text(&state, &session, &file).await?;
-    state.events.seed_read(&session, &file).await?;
+    if session.install.as_ref().is_some_and(|i| i.os.method == InstallMethod::Image) {
+        return Err(HttpError::not_found("the agent gets this seed over its own connection"));
+    }
+    seed(&state, &session, &file).await
+}
+
+/// `GET /seed/TOKEN/FILE` of the agent.
+pub(super) async fn agent_seed(
+    State(state): State<HttpState>,
+    peer: Option<Extension<Peer>>,
+    Path((token, file)): Path<(String, String)>,
+) -> Result<Response, HttpError> {
+    let session = bound(&state, &token, peer, Purpose::Agent).await?;
+    seed(&state, &session, &file).await
+}
+
+async fn seed(state: &HttpState, session: &BootSession, file: &str) -> Result<Response, HttpError> {
+    let text = text(state, session, file).await?;
+    state.events.seed_read(session, file).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], text)
         .into_response())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     http::{Request, StatusCode, header},
 };
@@ -16,7 +16,7 @@ use model::{
     template::{ImageRef, OsInstall},
 };
 use netboot::{
-    http::{HttpConfig, HttpState, router},
+    http::{HttpConfig, HttpState, Peer, agent_router, router},
     memory::{Event, MemorySite},
 };
 use serde_json::{Value, json};
@@ -84,6 +84,8 @@ fn session(task: TaskKind, user_data: Option<&str>) -> BootSession {
 struct Site {
     memory: Arc<MemorySite>,
     router: Router,
+    /// What a machine with a certificate reaches.
+    agent: Router,
     _dir: tempfile::TempDir,
 }
 
@@ -99,16 +101,21 @@ impl Site {
         let memory = Arc::new(MemorySite::new(facts));
         let config = HttpConfig {
             http_base: "http://site:8090".into(),
+            agent_base: "https://site:8491".into(),
+            agent_pin: "cd".repeat(32),
             boot_dir: boot,
             images_dir: images,
             kernel_arguments: "console=ttyS0\nchain evil".into(),
         };
         let state = HttpState { config: Arc::new(config), directory: memory.clone(), events: memory.clone() };
-        Self { memory, router: router(state), _dir: dir }
+        let agent = agent_router(state.clone()).layer(Extension(Peer("machine".into())));
+        Self { memory, router: router(state), agent, _dir: dir }
     }
 
     async fn send(&self, request: Request<Body>) -> (StatusCode, axum::http::HeaderMap, String) {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let agent = ["/agent/", "/seed/"].iter().any(|p| request.uri().path().starts_with(p));
+        let router = if agent { &self.agent } else { &self.router };
+        let response = router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         (parts.status, parts.headers, String::from_utf8(bytes.to_vec()).unwrap())
@@ -168,7 +175,7 @@ async fn scripts_by_session() {
     assert_eq!(lines.len(), 4, "{text}");
     assert_eq!(lines[0], "#!ipxe");
     assert!(lines[1].starts_with(
-        "kernel http://site:8090/boot/agent/vmlinuz initrd=initrd.img steelyard.url=http://site:8090 steelyard.token="
+        "kernel http://site:8090/boot/agent/vmlinuz initrd=initrd.img steelyard.url=https://site:8491 steelyard.pin=cdcd"
     ));
     assert_eq!(lines[2..], ["initrd http://site:8090/boot/agent/initrd.img", "boot"]);
     assert_eq!(site.get("/boot/zz/script.ipxe", &[]).await.0, StatusCode::BAD_REQUEST);

@@ -137,6 +137,8 @@ impl Site {
         memory.add_session(session);
         let config = HttpConfig {
             http_base: BASE.into(),
+            agent_base: "https://site:8491".into(),
+            agent_pin: "cd".repeat(32),
             boot_dir: dir.path().join("boot"),
             images_dir: dir.path().join("images"),
             kernel_arguments: "console=ttyS0".into(),
@@ -218,7 +220,7 @@ async fn a_medium_is_served_under_the_token_alone() {
     let part = Request::get(&path).header(header::RANGE, "bytes=2-4").body(Body::empty()).unwrap();
     assert_eq!(site.send(part).await, (StatusCode::PARTIAL_CONTENT, "234".into()));
     // The agent is told nothing that erases disks.
-    assert_eq!(task(&session, BASE).task, TaskKind::Wait);
+    assert_eq!(task(&session, BASE, "https://site:8491").task, TaskKind::Wait);
 }
 
 #[test]
@@ -226,7 +228,7 @@ fn an_image_erases_what_the_template_says() {
     let mut session = session(InstallMethod::Image, &[]);
     for (erase, word) in [(None, "all"), (Some(Erase::First), "first"), (Some(Erase::All), "all")] {
         session.install.as_mut().unwrap().os.erase = erase;
-        let steps = serde_json::to_value(task(&session, BASE).steps).unwrap();
+        let steps = serde_json::to_value(task(&session, BASE, "https://site:8491").steps).unwrap();
         assert_eq!(steps[1]["disks"], word);
     }
 }

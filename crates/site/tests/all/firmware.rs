@@ -155,6 +155,7 @@ impl Rig {
             dhcp: format!("127.0.0.1:{}", self.port(1)),
             tftp: format!("127.0.0.1:{}", self.port(2)),
             http: format!("127.0.0.1:{}", self.port(3)),
+            https: format!("127.0.0.1:{}", self.port(4)),
             boot_dir: self.dir.path().join("boot"),
             ..SiteConfig::default()
         };

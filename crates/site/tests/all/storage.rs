@@ -173,6 +173,7 @@ impl Rig {
             dhcp: format!("127.0.0.1:{}", port(1)),
             tftp: format!("127.0.0.1:{}", port(2)),
             http: format!("127.0.0.1:{}", port(3)),
+            https: format!("127.0.0.1:{}", port(4)),
             boot_dir: boot,
             ..SiteConfig::default()
         })

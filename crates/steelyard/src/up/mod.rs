@@ -108,6 +108,7 @@ impl Layout {
         set("site", "data_dir", folder("site"));
         set("site", "boot_dir", folder("boot"));
         set("site", "http", at(2));
+        set("site", "https", at(9));
         set("site", "dhcp", at(3));
         set("site", "tftp", at(4));
         set("yard", "servers", i64::from(options.servers).into());

@@ -71,7 +71,7 @@ impl From<String> for Trouble {
 
 struct Agent<'a> {
     run: &'a Run,
-    port: &'a Port,
+    port: Port,
     site: String,
     token: String,
 }
@@ -93,6 +93,13 @@ pub async fn run(run: &Run, port: &Port, line: &str) -> Next {
     }
     run.enter(Stage::Agent, "installer starts");
     sleep(Duration::from_secs_f64(run.world.config.os_boot_seconds)).await;
+    let port = match argument(line, "steelyard.pin") {
+        None => port.clone(),
+        Some(pin) => match super::secure::client(pin) {
+            Ok(client) => port.secured(client),
+            Err(error) => return Next::Stop(format!("installer: no TLS: {error}")),
+        },
+    };
     let agent = Agent { run, port, site: site.trim_end_matches('/').to_owned(), token: token.to_owned() };
     match agent.work().await {
         Ok(next) => next,
@@ -281,7 +288,7 @@ impl Agent<'_> {
                     }
                     Ok(())
                 };
-                let mut download = std::pin::pin!(self.port.download(url, Some(&self.token), asked, &mut sink));
+                let mut download = std::pin::pin!(self.port.download(url, None, asked, &mut sink));
                 loop {
                     tokio::select! {
                         result = &mut download => break result,

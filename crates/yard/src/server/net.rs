@@ -29,6 +29,8 @@ pub struct Port {
     index: usize,
     /// VLAN tag under which the software sends; `None` for untagged.
     tag: Option<u16>,
+    /// For `https`.
+    secure: Option<reqwest::Client>,
 }
 
 /// An answer that was read in full.
@@ -55,13 +57,18 @@ pub enum Download {
 impl Port {
     /// Port of a server, untagged.
     pub fn new(world: Arc<World>, server: Arc<Server>, index: usize) -> Self {
-        Self { world, server, index, tag: None }
+        Self { world, server, index, tag: None, secure: None }
     }
 
     /// The same port with a VLAN tag.
     pub fn tagged(mut self, tag: Option<u16>) -> Self {
         self.tag = tag;
         self
+    }
+
+    /// The same port with a client for `https`.
+    pub fn secured(&self, client: reqwest::Client) -> Self {
+        Self { secure: Some(client), ..self.clone() }
     }
 
     /// The datacenter.
@@ -196,7 +203,9 @@ impl Port {
             }
         }
         self.world.events.count("http_requests");
-        let response = match timeout(STALL, self.world.http.execute(request)).await {
+        let secure = self.secure.as_ref().filter(|_| request.url().scheme() == "https");
+        let client = secure.unwrap_or(&self.world.http);
+        let response = match timeout(STALL, client.execute(request)).await {
             Err(_) => return Ok(Download::Broken(format!("{what}: timed out"))),
             Ok(Err(error)) => {
                 return Ok(Download::Broken(format!("{what}: {}", without_tokens(&error.without_url().to_string()))));
