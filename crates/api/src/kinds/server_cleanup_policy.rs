@@ -99,6 +99,7 @@ fn cleaning(p: &policies::Model) -> Cleaning {
             keep: words("keepDiskSerialNumbers"),
             keep_media: words("keepDiskTypes"),
             policy: Some(p.label.clone()),
+            ..CleanPlan::default()
         },
         by_hand: !on(&p.settings, "cleanupDrivesForOobEnabledServer"),
     }
