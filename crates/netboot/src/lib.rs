@@ -10,6 +10,7 @@ pub mod dhcp;
 pub mod http;
 pub mod installer;
 pub mod memory;
+pub mod preview;
 pub mod ra;
 pub mod render;
 pub mod tftp;

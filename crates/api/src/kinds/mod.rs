@@ -46,6 +46,7 @@ pub mod network_device_upkeep;
 pub mod network_fabric;
 pub mod network_fabric_deploy;
 pub mod os_template;
+pub mod os_template_preview;
 pub mod overview;
 pub mod permission;
 pub mod plan;
@@ -153,6 +154,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         network_fabric::ROUTES,
         network_fabric_deploy::ROUTES,
         os_template::ROUTES,
+        os_template_preview::ROUTES,
         overview::ROUTES,
         permission::ROUTES,
         plan::ROUTES,

@@ -1,7 +1,10 @@
 //! Connections of server instance groups to logical networks. Their id is the network's, as clients expect.
 
 use model::deploy::{DeployStatus, DeployType, ServiceStatus};
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait,
+};
 use serde_json::{Value, json};
 use store::{
     entity::{network_connection as connection, server_instance_group as group},
@@ -21,6 +24,7 @@ routes! {
     "createServerInstanceGroupNetworkConfigurationConnection" => create,
     "updateServerInstanceGroupNetworkConfigurationConnection" => update,
     "deleteServerInstanceGroupNetworkConfigurationConnection" => delete,
+    "getInfrastructureNetworkConnections" => of_infrastructure,
 }
 
 fn wire(c: &connection::Model) -> Value {
@@ -56,6 +60,29 @@ async fn connections(ctx: Ctx) -> Result<Reply, ApiError> {
     let of = server_instance_group::find(&ctx, &ctx.app.db().read).await?;
     let rows = of_group(&ctx.app.db().read, of.id).await?;
     Ok(Reply::Json(json!({"data": rows.iter().map(wire).collect::<Vec<_>>(), "links": []})))
+}
+
+/// Those of all groups of a design: who draws it asks once, however many groups there are.
+async fn of_infrastructure(ctx: Ctx) -> Result<Reply, ApiError> {
+    let db = &ctx.app.db().read;
+    let of = infrastructure::find(&ctx, db, ctx.id("infrastructureId")?).await?;
+    let groups = group::Entity::find()
+        .select_only()
+        .column(group::Column::Id)
+        .filter(group::Column::InfrastructureId.eq(of.id))
+        .filter(group::Column::ServiceStatus.ne(ServiceStatus::Deleted.as_str()))
+        .into_query();
+    let rows = connection::Entity::find()
+        .filter(connection::Column::GroupId.in_subquery(groups))
+        .order_by_asc(connection::Column::Id)
+        .all(db)
+        .await?;
+    let data = rows.iter().filter(|c| !c.design.is_null()).map(|c| {
+        let mut all = wire(c);
+        all["serverInstanceGroupId"] = c.group_id.into();
+        all
+    });
+    Ok(Reply::Json(json!({"data": data.collect::<Vec<_>>(), "links": []})))
 }
 
 async fn one(ctx: Ctx) -> Result<Reply, ApiError> {

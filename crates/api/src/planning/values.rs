@@ -20,7 +20,7 @@ use crate::error::ApiError;
 /// The usage that is meant for operating systems; one that names no usage is good for all.
 const USAGE: &str = "OSAsset";
 
-fn for_systems(usage: Option<&String>) -> bool {
+pub(crate) fn for_systems(usage: Option<&String>) -> bool {
     usage.is_none_or(|u| u == USAGE)
 }
 
