@@ -1,6 +1,6 @@
 import './features/admin/admin.css';
 import { Group } from '@mantine/core';
-import { IconActivity, IconBuildingWarehouse, IconChecklist, IconCpu, IconDatabase, IconDoorEnter, IconEraser, IconGauge, IconNetwork, IconRouter, IconServer2, IconUsersGroup } from '@tabler/icons-react';
+import { IconActivity, IconBuildingWarehouse, IconChecklist, IconCpu, IconDatabase, IconDisc, IconDoorEnter, IconEraser, IconGauge, IconNetwork, IconRouter, IconServer2, IconUsersGroup } from '@tabler/icons-react';
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, Outlet } from '@tanstack/react-router';
 import { Crash } from './app/Crash';
 import { guard, loginRoute } from './app/guard';
@@ -20,9 +20,10 @@ const login = loginRoute(root, 'Admin console');
 const NAV = [
   { to: '/', label: 'Overview', icon: IconGauge },
   { to: '/sites', label: 'Sites', icon: IconBuildingWarehouse },
-  { to: '/servers', label: 'Servers', icon: IconServer2, IconUsersGroup },
+  { to: '/servers', label: 'Servers', icon: IconServer2 },
   { to: '/registration', label: 'Registration', icon: IconDoorEnter },
   { to: '/cleaning', label: 'Cleaning', icon: IconEraser },
+  { to: '/templates', label: 'OS templates', icon: IconDisc },
   { to: '/firmware', label: 'Firmware', icon: IconCpu },
   { to: '/storages', label: 'Storages', icon: IconDatabase },
   { to: '/resource-pools', label: 'Resource pools', icon: IconUsersGroup },
@@ -81,11 +82,15 @@ const router = createRouter({
       createRoute({
         getParentRoute: () => shell,
         path: '/servers',
-        validateSearch: (s: Record<string, unknown>): ServerSearch => ({ q: text(s.q), status: text(s.status), power: text(s.power), sort: text(s.sort), type: Number(s.type) || undefined }),
+        validateSearch: (s: Record<string, unknown>): ServerSearch => ({ q: text(s.q), status: text(s.status), power: text(s.power), sort: text(s.sort), type: Number(s.type) || undefined, site: Number(s.site) || undefined }),
         component: lazyRouteComponent(() => import('./features/admin/Servers'), 'Servers'),
       }),
       page('/servers/register', lazyRouteComponent(() => import('./features/admin/Register'), 'Register')),
       page('/servers/unknown', lazyRouteComponent(() => import('./features/admin/Unknown'), 'UnknownMachines')),
+      page('/servers/types', lazyRouteComponent(() => import('./features/admin/ServerTypes'), 'ServerTypes')),
+      page('/templates', lazyRouteComponent(() => import('./features/admin/systems/Templates'), 'Templates')),
+      page('/templates/$id', lazyRouteComponent(() => import('./features/admin/systems/TemplateDetail'), 'TemplateDetail')),
+      page('/isos', lazyRouteComponent(() => import('./features/admin/systems/Isos'), 'Isos')),
       page('/registration', lazyRouteComponent(() => import('./features/admin/Registration'), 'Profiles')),
       page('/registration/logins', lazyRouteComponent(() => import('./features/admin/Registration'), 'DefaultLogins')),
       page('/cleaning', lazyRouteComponent(() => import('./features/admin/Cleaning'), 'Policies')),

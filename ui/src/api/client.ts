@@ -97,5 +97,7 @@ export const api = {
   post: <T>(path: string, body?: unknown, revision?: number | string) => call<T>('POST', path, { body, revision }),
   put: <T>(path: string, body: unknown) => call<T>('PUT', path, { body }),
   patch: <T>(path: string, body: unknown, revision?: number | string) => call<T>('PATCH', path, { body, revision }),
+  /** A deletion that says in its body what is meant. */
+  remove: <T>(path: string, body: unknown) => call<T>('DELETE', path, { body }),
   delete: <T>(path: string, revision?: number | string) => call<T>('DELETE', path, { revision }),
 };

@@ -47,23 +47,33 @@ interface Common {
   serviceStatus: ServiceStatus;
   sizeMb?: number;
   sizeGB?: number;
-  config: { revision: number; label: string; storagePoolId?: number | null; sizeMb?: number; sizeGB?: number; deployType: DeployType; deployStatus: DeployStatus };
+  driveSizeMbDefault?: number;
+  boot?: boolean;
+  config: { revision: number; label: string; storagePoolId?: number | null; sizeMb?: number; sizeGB?: number; driveSizeMbDefault?: number; boot?: boolean; serverInstanceGroupId?: number; deployType: DeployType; deployStatus: DeployStatus };
 }
-/** A shared drive, file share or bucket of a design, with what its kind adds. */
+/** A shared drive, the drives of a group's servers, a file share or a bucket of a design, with what its kind adds. */
 export interface StorageElement extends Common {
-  kind: 'drive' | 'share' | 'bucket';
+  kind: 'drive' | 'own' | 'share' | 'bucket';
   hosts?: StoreHosts | null;
   wwn?: string | null;
   targets?: { target?: string | null; portals?: { address: string; port?: number }[] | null }[] | null;
   discoverInformation?: unknown;
   accessKeyId?: string | null;
 }
-const gb = (of: { sizeMb?: number; sizeGB?: number }) => of.sizeGB ?? Math.round((of.sizeMb ?? 0) / 1024);
+const gb = (of: { sizeMb?: number; sizeGB?: number; driveSizeMbDefault?: number }) => of.sizeGB ?? Math.round((of.sizeMb ?? of.driveSizeMbDefault ?? 0) / 1024);
 /** What runs. */
 export const sizeOf = (e: StorageElement) => gb(e);
 /** What is designed. */
 export const designedSize = (e: StorageElement) => gb(e.config);
 
-export const PATHS = { drive: 'drives', share: 'file-shares', bucket: 'buckets' } as const;
+export const PATHS = { drive: 'drives', own: 'drive-groups', share: 'file-shares', bucket: 'buckets' } as const;
 /** The whole size of an element as its kind says it on the wire. */
-export const sizeBody = (kind: StorageElement['kind'], sizeGb: number) => (kind === 'drive' ? { sizeMb: sizeGb * 1024 } : { sizeGB: sizeGb });
+export const sizeBody = (kind: StorageElement['kind'], sizeGb: number) => (kind === 'drive' ? { sizeMb: sizeGb * 1024 } : kind === 'own' ? { driveSizeMbDefault: sizeGb * 1024 } : { sizeGB: sizeGb });
+
+/** A state of a drive or share that was kept. */
+export interface Snapshot {
+  name: string;
+  createdTimestamp: string;
+  status?: string;
+  error?: string;
+}

@@ -55,6 +55,8 @@ export interface LogicalNetwork {
 }
 export interface GroupConnection {
   id: string;
+  /** Where the connections of a whole design are told. */
+  serverInstanceGroupId?: number;
   tagged: boolean;
   accessMode: 'l2';
   mtu?: number | null;
@@ -70,7 +72,7 @@ export type ServerInstance = Sure<'ServerInstance', 'id' | 'label' | 'groupId' |
 };
 export type InstanceCredentials = May<'ServerInstanceCredentials', 'username' | 'initialPassword' | 'publicSshKey'>;
 export type ServerType = Sure<'ServerType', 'id' | 'name' | 'ramGbytes' | 'processorCount' | 'processorCoreCount' | 'networkInterfaceCount' | 'networkInterfaceSpeeds' | 'processorNames' | 'diskCount' | 'serverClass'> & May<'ServerType', 'label' | 'gpuCount'>;
-export type OsTemplate = Sure<'OSTemplate', 'id' | 'name' | 'status' | 'os'> & May<'OSTemplate', 'label'>;
+export type OsTemplate = Sure<'OSTemplate', 'id' | 'name' | 'status' | 'os'> & May<'OSTemplate', 'label' | 'tags'>;
 export type NetworkProfile = Sure<'LogicalNetworkProfile', 'id' | 'label' | 'name' | 'fabricId'> & { kind: string };
 export type Fabric = Sure<'NetworkFabric', 'id' | 'name'> & May<'NetworkFabric', 'siteId' | 'status'>;
 export type Site = Sure<'Site', 'id' | 'slug' | 'name' | 'revision'> & May<'Site', 'isInMaintenance'>;

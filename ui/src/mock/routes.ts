@@ -63,6 +63,8 @@ const ROUTES: [string, Handler][] = [
   ['DELETE /infrastructures/:id', ({ id }) => void (find(d.infrastructures, (i) => i.id === id).config.deployType = 'delete')],
   ['GET /infrastructures/:id/layout', ({ id }) => layouts[id] ?? {}],
   ['PUT /infrastructures/:id/layout', ({ id, body }) => (layouts[id] = body)],
+  ['GET /infrastructures/:id/network-connections', ({ id }) => ({ data: d.groups.filter((g) => g.infrastructureId === id).flatMap((g) => (d.connections[g.id] ?? []).map((c) => ({ ...c, serverInstanceGroupId: g.id }))) })],
+  ['GET /infrastructures/:id/drive-groups', ({ query }) => page([], query)],
   ['POST /infrastructures/:id/actions/validate', ({ id }) => ({ problems: validate(id) })],
   ['POST /infrastructures/:id/actions/plan', ({ id }) => plan(id)],
   ['POST /infrastructures/:id/actions/deploy', ({ id }) => (deploy(id), { __status: 202, ...find(d.infrastructures, (i) => i.id === id) })],

@@ -4,7 +4,7 @@ import { useQueryClient } from '@tanstack/react-query';
 import { type ReactNode, useState } from 'react';
 import { api, type Query } from '../../api/client';
 import { type Field, FormDialog, type Values } from '../../components/Form';
-import { toast } from '../../components/toast';
+import { toast, toastError } from '../../components/toast';
 import { type Column, DataTable, NoRows } from './DataTable';
 import { useList } from './list';
 
@@ -37,6 +37,12 @@ interface Props<T> {
   actions?: RowAction<T>[];
   empty: ReactNode;
   height?: string;
+  /** Beside the button that adds one. */
+  tools?: ReactNode;
+  /** Width of the form's dialog. */
+  size?: string | number;
+  /** For rows whose list has not all that the form shows. */
+  load?: (row: T) => Promise<T>;
 }
 
 /** A list of one kind with add, edit and delete; what is in a form is said by its fields. */
@@ -48,6 +54,13 @@ export function Crud<T>(p: Props<T>) {
   const done = (text: string, label: string) => {
     void client.invalidateQueries({ queryKey: ['list', p.path] });
     toast(text, label);
+  };
+  const begin = async (row: T) => {
+    try {
+      setOpen({ row: p.load ? await p.load(row) : row });
+    } catch (e) {
+      toastError('Not opened', e);
+    }
   };
   const title = p.noun.charAt(0).toUpperCase() + p.noun.slice(1);
   const menu: Column<T> = {
@@ -63,7 +76,7 @@ export function Crud<T>(p: Props<T>) {
           </Menu.Target>
           <Menu.Dropdown>
             {p.actions?.map((a) => <Menu.Item key={a.label} disabled={a.off?.(row)} onClick={() => a.run(row)}>{a.label}</Menu.Item>)}
-            {editable && <Menu.Item onClick={() => setOpen({ row })}>Edit…</Menu.Item>}
+            {editable && <Menu.Item onClick={() => void begin(row)}>Edit…</Menu.Item>}
             <Menu.Item color="red" onClick={() => setDoomed(row)}>Delete…</Menu.Item>
           </Menu.Dropdown>
         </Menu>
@@ -79,7 +92,7 @@ export function Crud<T>(p: Props<T>) {
         source={list}
         keyOf={p.keyOf}
         height={p.height}
-        tools={<Button leftSection={<IconPlus size={17} />} onClick={() => setOpen({ row: null })}>{`Add ${p.noun}`}</Button>}
+        tools={<>{p.tools}<Button leftSection={<IconPlus size={17} />} onClick={() => setOpen({ row: null })}>{`Add ${p.noun}`}</Button></>}
         empty={<NoRows title={`No ${p.noun}`}>{p.empty}</NoRows>}
       />
       {open && (
@@ -89,6 +102,7 @@ export function Crud<T>(p: Props<T>) {
           fields={p.fields(one ?? null)}
           initial={p.values?.(one ?? null)}
           submit={one ? 'Save' : 'Add'}
+          size={p.size}
           close={() => setOpen(null)}
           save={async (values) => {
             const body = p.body ? p.body(values, one ?? null) : values;

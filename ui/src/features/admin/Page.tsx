@@ -9,7 +9,7 @@ export interface Tab {
 export function Page({ title, sub, tools, tabs, children }: { title: ReactNode; sub?: ReactNode; tools?: ReactNode; tabs?: readonly Tab[]; children: ReactNode }) {
   return (
     <main className="page wide">
-      <Group justify="space-between" align="flex-end" mb="md">
+      <Group justify="space-between" align="flex-end" mb="md" className="page-head">
         <div>
           <Title order={1}>{title}</Title>
           {sub && (

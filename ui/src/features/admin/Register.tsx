@@ -15,13 +15,16 @@ import type { LiveMessage } from '../../live/stream';
 import { useRefreshOn } from '../../live/use';
 import { Page } from './Page';
 import { profilesQuery } from './Registration';
+import { WaitingLogin, waitsForLogin } from './server/WaitingLogin';
+import { ZeroTouch } from './ZeroTouch';
 
-type Way = 'one' | 'csv' | 'range';
-const WAYS: { value: Way; label: string }[] = [{ value: 'one', label: 'One server' }, { value: 'csv', label: 'Table' }, { value: 'range', label: 'Address range' }];
+type Way = 'one' | 'csv' | 'range' | 'zero';
+const WAYS: { value: Way; label: string }[] = [{ value: 'one', label: 'One server' }, { value: 'csv', label: 'Table' }, { value: 'range', label: 'Address range' }, { value: 'zero', label: 'By itself' }];
 const TEXT: Record<Way, string> = {
   one: 'The site asks the BMC for the inventory, then boots the server once from the network to learn its cabling.',
   csv: 'Comma-separated values; the first line names the columns. A line that is wrong is told and keeps no other from coming in.',
   range: 'The site asks each address for a Redfish service and shows what answers. Nothing is registered by looking.',
+  zero: 'A BMC that asks the site for an address becomes a server by itself. Its login is that of its serial number, its MAC address or its site; without one it waits here.',
 };
 const EXAMPLE = 'managementAddress,username,password,serialNumber,rackName\n10.0.8.21,root,secret,,R12\n10.0.8.22,root,secret,,R12';
 
@@ -50,7 +53,7 @@ export function Register() {
         <Stack>
           <Group><SegmentedControl aria-label="How" value={way} onChange={(v) => setWay(v as Way)} data={WAYS} /></Group>
           <Text size="sm">{TEXT[way]}</Text>
-          {way === 'one' ? <One add={add} /> : way === 'csv' ? <Csv add={add} /> : <Range add={add} />}
+          {way === 'one' ? <One add={add} /> : way === 'csv' ? <Csv add={add} /> : way === 'range' ? <Range add={add} /> : <ZeroTouch />}
         </Stack>
       </section>
       {made.length > 0 && <Rows of={made} />}
@@ -112,7 +115,7 @@ function Csv({ add }: { add: (rows: Registered[]) => void }) {
   return (
     <>
       <Group>
-        <Button component="label" variant="default" size="compact-md">
+        <Button component="label" variant="default" size="xs">
           Read a file…
           <input type="file" accept=".csv,text/csv,text/plain" aria-label="Table as a file" className="sr-only" onChange={(e) => void e.currentTarget.files?.[0]?.text().then(setFile)} />
         </Button>
@@ -231,9 +234,9 @@ function Rows({ of }: { of: Registered[] }) {
               <Table.Tr key={`${r.serverId ?? r.managementAddress}-${i}`}>
                 <Table.Td className="mono">{r.managementAddress || '–'}</Table.Td>
                 <Table.Td>{r.serverId ? <Link className="link mono" to="/servers/$id" params={{ id: String(r.serverId) }}>{s?.serialNumber || `server ${r.serverId}`}</Link> : '–'}</Table.Td>
-                <Table.Td>{r.error ? <Status value="failed" label="Refused" /> : <Status value={s?.serverStatus ?? 'registering'} />}</Table.Td>
+                <Table.Td>{r.error ? <Status value="failed" label="Refused" /> : s && waitsForLogin(s) ? <Status value="pending" label="Waiting for credentials" /> : <Status value={s?.serverStatus ?? 'registering'} />}</Table.Td>
                 <Table.Td>{[s?.vendor, s?.model].filter(Boolean).join(' ') || '–'}</Table.Td>
-                <Table.Td className={r.error ? 'bad' : undefined}>{r.error ?? s?.serverStatusReason ?? (s?.serverStatus === 'available' ? 'Ready to be used.' : s ? '' : 'The site has the order.')}</Table.Td>
+                <Table.Td className={r.error ? 'bad' : undefined}>{s && waitsForLogin(s) ? <WaitingLogin server={s} /> : r.error ?? s?.serverStatusReason ?? (s?.serverStatus === 'available' ? 'Ready to be used.' : s ? '' : 'The site has the order.')}</Table.Td>
               </Table.Tr>
             );
           })}

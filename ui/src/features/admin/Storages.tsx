@@ -1,15 +1,17 @@
-import { Alert, Group, Progress, SimpleGrid, Table, Text, Title } from '@mantine/core';
-import { useQuery } from '@tanstack/react-query';
+import { Alert, Button, Group, Progress, SimpleGrid, Table, Text, Title } from '@mantine/core';
+import { IconPencil, IconRefresh } from '@tabler/icons-react';
+import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { api } from '../../api/client';
 import { sitesQuery, useInfrastructureNames, useSiteNames } from '../../api/names';
 import { sizeOf, type Storage, type StorageElement, type StorageStatistics } from '../../api/storage';
 import type { Fabric, Page as Answer } from '../../api/types';
-import type { Field } from '../../components/Form';
+import { type Field, FormDialog } from '../../components/Form';
 import { bytes, count, words } from '../../components/format';
 import { ErrorCard, Loading } from '../../components/states';
 import { Status } from '../../components/status';
+import { toast, toastError } from '../../components/toast';
 import type { LiveMessage } from '../../live/stream';
 import { useRefreshOn } from '../../live/use';
 import { Crud } from './Crud';
@@ -30,7 +32,7 @@ function Capacity({ total, used }: { total: number | null | undefined; used: num
   return (
     <Group gap={8} wrap="nowrap" w="100%">
       <Progress flex={1} value={percent} color={percent > 90 ? 'red' : percent > 75 ? 'amber' : 'steel'} aria-label={`${Math.round(percent)} % used`} />
-      <Text size="xs" className="num">{bytes(used ?? 0)} of {bytes(total)}</Text>
+      <Text size="xs" className="num" style={{ flex: 'none' }}>{bytes(used ?? 0)} of {bytes(total)}</Text>
     </Group>
   );
 }
@@ -55,6 +57,9 @@ function useFields() {
   ];
 }
 
+const valuesOf = (s: Storage) => ({ name: s.name, managementHost: s.managementHost, managementPort: s.managementPort, username: s.username, networkFabricId: s.networkFabricId, overcommitPercent: s.overcommitPercent, inMaintenance: Boolean(s.inMaintenance), tags: s.tags ?? [] });
+const bodyOf = (v: Record<string, unknown>) => ({ ...v, inMaintenance: v.inMaintenance ? 1 : 0 });
+
 export function Storages() {
   const siteName = useSiteNames();
   const fields = useFields();
@@ -71,15 +76,15 @@ export function Storages() {
         revision={(s) => s.revision}
         columns={[
           { id: 'name', title: 'Name', width: 'minmax(150px, 1.2fr)', cell: (s) => <Link to="/storages/$id" params={{ id: String(s.id) }} className="link">{s.name}</Link> },
-          { id: 'status', title: 'State', width: '190px', cell: (s) => <Group gap={4} wrap="nowrap"><Status value={s.status} />{s.inMaintenance ? <Status value="warning" label="Maintenance" /> : null}</Group> },
+          { id: 'status', title: 'State', width: 'minmax(130px, 0.8fr)', cell: (s) => <Group gap={4} wrap="nowrap"><Status value={s.status} />{s.inMaintenance ? <Status value="warning" label="Maintenance" /> : null}</Group> },
           { id: 'driver', title: 'What it is', width: 'minmax(150px, 1fr)', cell: (s) => driver(s.driver) },
-          { id: 'offers', title: 'Offers', width: 'minmax(170px, 1fr)', cell: offers },
-          { id: 'site', title: 'Site', width: 'minmax(100px, 0.8fr)', cell: (s) => siteName(s.siteId) },
-          { id: 'capacity', title: 'Capacity', width: 'minmax(230px, 1.4fr)', cell: (s) => <Capacity total={s.capacityBytes} used={s.usedBytes} /> },
+          { id: 'offers', title: 'Offers', width: 'minmax(150px, 1fr)', cell: (s) => <span title={offers(s)}>{offers(s)}</span> },
+          { id: 'site', title: 'Site', width: 'minmax(100px, 0.8fr)', has: () => (sites.data?.data.length ?? 0) > 1, cell: (s) => siteName(s.siteId) },
+          { id: 'capacity', title: 'Capacity', width: 'minmax(240px, 1.6fr)', cell: (s) => <Capacity total={s.capacityBytes} used={s.usedBytes} /> },
         ]}
         fields={fields}
-        values={(s) => (s ? { name: s.name, managementHost: s.managementHost, managementPort: s.managementPort, username: s.username, networkFabricId: s.networkFabricId, overcommitPercent: s.overcommitPercent, inMaintenance: Boolean(s.inMaintenance), tags: s.tags ?? [] } : { siteId: sites.data?.data[0]?.id, driver: 'linux', technologies: ['block', 'file'], overcommitPercent: 100, tags: [] })}
-        body={(v) => ({ ...v, inMaintenance: v.inMaintenance ? 1 : 0 })}
+        values={(s) => (s ? valuesOf(s) : { siteId: sites.data?.data[0]?.id, driver: 'linux', technologies: ['block', 'file'], overcommitPercent: 100, tags: [] })}
+        body={bodyOf}
         intro="The site logs in, looks at what it is and how much room it has, and tells here."
         removeText="Only what holds nothing can be deleted. What is on it is not erased."
         empty="Add an array or a Linux storage node; then designs can have drives, file shares and buckets."
@@ -99,20 +104,31 @@ export function StorageDetail() {
   useRefreshOn(['storage', id], concerns);
   const siteName = useSiteNames();
   const [secret, show] = useState(false);
+  const [trusting, trust] = useState(false);
+  const client = useQueryClient();
   if (q.error) return <Page title="Storage"><ErrorCard error={q.error} retry={() => void q.refetch()} /></Page>;
   if (!q.data) return <Page title="Storage"><Loading rows={8} /></Page>;
   const s = q.data;
   const r = room.data;
   return (
-    <Page title={s.name} sub={<Group gap={8}><Link to="/storages" className="link">Storages</Link> · {driver(s.driver)} · {siteName(s.siteId)} <Status value={s.status} />{s.inMaintenance ? <Status value="warning" label="In maintenance" /> : null}</Group>}>
+    <Page title={s.name} sub={<Group gap={8}><Link to="/storages" className="link">Storages</Link> · {driver(s.driver)} · {siteName(s.siteId)} <Status value={s.status} />{s.inMaintenance ? <Status value="warning" label="In maintenance" /> : null}</Group>} tools={<Actions storage={s} />}>
       {s.statusReason && <Alert color="amber" mb="md" p="xs">{s.statusReason}</Alert>}
-      {s.tlsFingerprintShown && <Alert color="red" mb="md" p="xs" title="It shows another certificate than before">{s.tlsFingerprintShown}</Alert>}
+      {s.tlsFingerprintShown && (
+        <Alert color="red" mb="md" p="xs" title="It shows another certificate than before">
+          <Text size="sm" className="mono" mb="xs">{s.tlsFingerprintShown}</Text>
+          <Button size="xs" color="red" variant="light" onClick={() => trust(true)}>Trust it…</Button>
+        </Alert>
+      )}
       <SimpleGrid cols={{ base: 1, md: 2 }} mb="md">
         <section className="panel pad">
           <Title order={2} mb="sm">Room</Title>
+          <Text size="sm" c="dimmed" mb={2}>Used</Text>
           <Capacity total={r ? r.totalSpaceGB * GIB : s.capacityBytes} used={r ? r.usedSpaceGB * GIB : s.usedBytes} />
           {r && r.totalSpaceGB > 0 && (
-            <Facts of={[['Free', bytes(r.freeSpaceGB * GIB)], ['Promised', r.promisedSpaceGB === undefined ? null : <span key="p" className={r.promisedSpaceGB > (r.totalSpaceGB * (r.overcommitPercent ?? 100)) / 100 ? 'bad num' : 'num'}>{bytes(r.promisedSpaceGB * GIB)} of {bytes((r.totalSpaceGB * GIB * (r.overcommitPercent ?? 100)) / 100)} ({r.overcommitPercent ?? 100} %)</span>]]} />
+            <>
+              <Promised promised={(r.promisedSpaceGB ?? 0) * GIB} total={r.totalSpaceGB * GIB} percent={r.overcommitPercent ?? 100} />
+              <div style={{ marginTop: 12 }}><Facts of={[['Free', bytes(r.freeSpaceGB * GIB)], ['May be promised', `${bytes((r.totalSpaceGB * GIB * (r.overcommitPercent ?? 100)) / 100)} (${r.overcommitPercent ?? 100} % of it)`]]} /></div>
+            </>
           )}
           {room.error && <ErrorCard error={room.error} retry={() => void room.refetch()} what="Its room is not known" />}
         </section>
@@ -122,9 +138,25 @@ export function StorageDetail() {
         </section>
       </SimpleGrid>
       {(s.pools ?? []).length > 0 && <Pools of={s.pools ?? []} />}
+      <Ports path={path} />
       <On path={path} kind="drives" title="Shared drives" />
       <On path={path} kind="file-shares" title="File shares" />
       <On path={path} kind="buckets" title="Buckets" />
+      {trusting && (
+        <FormDialog
+          title={`Trust the new certificate of ${s.name}?`}
+          intro={`Compare it with the storage before you trust it: ${s.tlsFingerprintShown ?? ''}`}
+          fields={[]}
+          submit="Trust it"
+          danger
+          close={() => trust(false)}
+          save={async () => {
+            await api.post(`${path}/actions/trust-certificate`, undefined, s.revision);
+            void client.invalidateQueries({ queryKey: ['storage'] });
+            toast('Certificate trusted', s.name);
+          }}
+        />
+      )}
       {secret && (
         <SecretDialog
           title={`Login of ${s.name}`}
@@ -169,6 +201,91 @@ function On({ path, kind, title }: { path: string; kind: string; title: string }
         <Table.Tbody>
           {q.data.data.map((e) => <Table.Tr key={e.id}><Table.Td>{e.label}</Table.Td><Table.Td className="num">{count(sizeOf(e))} GB</Table.Td><Table.Td><Status value={e.serviceStatus} /></Table.Td><Table.Td><a className="link" href={`/portal/infrastructures/${e.infrastructureId}`}>{names.data?.get(e.infrastructureId) ?? `infrastructure ${e.infrastructureId}`}</a></Table.Td></Table.Tr>)}
         </Table.Tbody>
+      </Table>
+    </section>
+  );
+}
+
+/** What designs were given against what it has: beyond its size it lives on hope. */
+function Promised({ promised, total, percent }: { promised: number; total: number; percent: number }) {
+  const most = (total * percent) / 100;
+  const scale = Math.max(most, promised, total) || 1;
+  const within = Math.min(promised, total);
+  const beyond = Math.max(0, promised - total);
+  return (
+    <>
+      <Text size="sm" c="dimmed" mt="sm" mb={2}>Promised to designs</Text>
+      <Group gap={8} wrap="nowrap">
+        <Progress.Root flex={1} aria-label="Promised">
+          <Progress.Section value={(100 * within) / scale} color={promised > most ? 'red' : 'steel'} aria-label={`${Math.round((100 * promised) / total)} % of its size promised`} />
+          {beyond > 0 && <Progress.Section value={(100 * beyond) / scale} color={promised > most ? 'red' : 'amber'} aria-label="More than it has" />}
+        </Progress.Root>
+        <Text size="xs" className={promised > most ? 'bad num' : 'num'} style={{ flex: 'none' }}>{bytes(promised)} of {bytes(most)}</Text>
+      </Group>
+      {beyond > 0 && <Text size="xs" className="mark-edit" mt={2}>{`${bytes(beyond)} more than it has.`}</Text>}
+    </>
+  );
+}
+
+function Actions({ storage: s }: { storage: Storage }) {
+  const client = useQueryClient();
+  const fields = useFields();
+  const [editing, edit] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const look = async () => {
+    setBusy(true);
+    try {
+      await api.post(`/storages/${s.id}/actions/discover`);
+      toast('The site looks at it', s.name);
+      setTimeout(() => void client.invalidateQueries({ queryKey: ['storage'] }), 3_000);
+    } catch (e) {
+      toastError('Not looked at', e);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <>
+      <Button variant="default" leftSection={<IconRefresh size={16} />} loading={busy} onClick={() => void look()}>Look again</Button>
+      <Button variant="default" leftSection={<IconPencil size={16} />} onClick={() => edit(true)}>Edit</Button>
+      {editing && (
+        <FormDialog
+          title={`Edit ${s.name}`}
+          fields={fields(s)}
+          initial={valuesOf(s)}
+          submit="Save"
+          close={() => edit(false)}
+          save={async (values) => {
+            await api.patch(`/storages/${s.id}`, bodyOf(values), s.revision);
+            void client.invalidateQueries({ queryKey: ['storage'] });
+            toast('Storage changed', s.name);
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+interface Port {
+  id: number;
+  name: string;
+  protocols: string[];
+  isUplink: boolean;
+  useForDeploys: boolean;
+  linkedNetworkDeviceInformation?: Record<string, unknown> | null;
+}
+
+/** Where hosts reach it. */
+function Ports({ path }: { path: string }) {
+  const q = useQuery({ queryKey: ['storage', path, 'interfaces'], retry: false, queryFn: () => api.get<Answer<Port>>(`${path}/interfaces`, { limit: 100 }) });
+  if (!q.data?.data.length) return null;
+  const at = (p: Port) => Object.values(p.linkedNetworkDeviceInformation ?? {}).filter((v) => typeof v === 'string' && v).join(' ');
+  return (
+    <section className="panel pad" style={{ marginBottom: 16 }}>
+      <Title order={2} mb="sm">Ports</Title>
+      <Table aria-label="Ports">
+        <Table.Thead><Table.Tr><Table.Th>Port</Table.Th><Table.Th>Protocols</Table.Th><Table.Th>Connected to</Table.Th><Table.Th>Hosts</Table.Th></Table.Tr></Table.Thead>
+        <Table.Tbody>{q.data.data.map((p) => <Table.Tr key={p.id}><Table.Td className="mono">{p.name}</Table.Td><Table.Td>{p.protocols.map(words).join(', ') || '–'}</Table.Td><Table.Td>{at(p) || '–'}</Table.Td><Table.Td>{p.useForDeploys ? 'are sent here' : 'not sent here'}</Table.Td></Table.Tr>)}</Table.Tbody>
       </Table>
     </section>
   );

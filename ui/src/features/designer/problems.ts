@@ -6,7 +6,7 @@ import { availabilityQuery, type Catalogue, typeName } from './catalogue';
 import { isGroup, isStore, type Key } from './model/doc';
 import { editGroup, type Facts, useDesigner } from './model/store';
 
-const kindOf = (key: Key) => (isGroup(key) ? /instance_group/i : isStore(key) ? /^(shared_drive|drive|file_share|bucket)$/i : /network$/i);
+const kindOf = (key: Key) => (isGroup(key) ? /instance_group/i : isStore(key) ? /^(shared_drive|drive|drive_group|file_share|bucket)$/i : /network$/i);
 
 /** The element a problem is about, if it is drawn. */
 export function keyOfProblem(problem: Problem, ids: Readonly<Record<Key, number>>): Key | undefined {

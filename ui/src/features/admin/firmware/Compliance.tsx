@@ -74,7 +74,7 @@ export function Compliance() {
           </Group>
           <Group gap="xs" mb="md" role="group" aria-label="Servers by state">
             {(Object.keys(SAID) as State[]).map((s) => (
-              <Button key={s} size="compact-md" variant={only === s ? 'filled' : 'default'} aria-pressed={only === s} onClick={() => setOnly(only === s ? null : s)}>
+              <Button key={s} size="xs" variant={only === s ? 'filled' : 'default'} aria-pressed={only === s} onClick={() => setOnly(only === s ? null : s)}>
                 {SAID[s][1]}: {count(m.summary[s] ?? 0)}
               </Button>
             ))}

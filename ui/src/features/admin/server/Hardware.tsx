@@ -25,7 +25,7 @@ function Asked({ q, title, tools, children }: { q: { isFetching: boolean; error:
         <Title order={2}>{title} {q.dataUpdatedAt > 0 && <Text component="span" size="sm" c="dimmed">read <Ago at={new Date(q.dataUpdatedAt).toISOString()} /></Text>}</Title>
         <Group gap="xs">
           {tools}
-          <Button variant="default" size="compact-md" leftSection={<IconRefresh size={15} />} loading={q.isFetching} onClick={() => void q.refetch()}>Read again</Button>
+          <Button variant="default" size="xs" leftSection={<IconRefresh size={15} />} loading={q.isFetching} onClick={() => void q.refetch()}>Read again</Button>
         </Group>
       </Group>
       {q.error ? <ErrorCard error={q.error} retry={() => void q.refetch()} what="The BMC did not tell" /> : q.data === undefined ? <><Text size="sm" c="dimmed" mb="xs">The site asks the BMC…</Text><Loading rows={5} /></> : children}
@@ -93,7 +93,7 @@ export function EventLog({ server }: { server: Server }) {
       tools={
         <>
           <TextInput size="xs" aria-label="Search the log" placeholder="Search" leftSection={<IconSearch size={14} />} value={search} onChange={(e) => setSearch(e.currentTarget.value)} />
-          <Button variant="default" size="compact-md" leftSection={<IconEraser size={15} />} disabled={!q.data?.entries.length} onClick={() => clear(true)}>Empty it…</Button>
+          <Button variant="default" size="xs" leftSection={<IconEraser size={15} />} disabled={!q.data?.entries.length} onClick={() => clear(true)}>Empty it…</Button>
         </>
       }
     >
@@ -251,7 +251,7 @@ function ReadButton({ read }: { read: () => Promise<void> }) {
   return (
     <Group gap="xs">
       {error !== undefined && <Text size="sm" className="bad" role="alert">{error instanceof Error ? error.message : String(error)}</Text>}
-      <Button variant="default" size="compact-md" leftSection={<IconRefresh size={15} />} loading={busy} onClick={() => { setBusy(true); setError(undefined); read().catch(setError).finally(() => setBusy(false)); }}>Read from the BMC</Button>
+      <Button variant="default" size="xs" leftSection={<IconRefresh size={15} />} loading={busy} onClick={() => { setBusy(true); setError(undefined); read().catch(setError).finally(() => setBusy(false)); }}>Read from the BMC</Button>
     </Group>
   );
 }

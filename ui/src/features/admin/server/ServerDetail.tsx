@@ -14,6 +14,9 @@ import { useRefreshOn } from '../../../live/use';
 import { CertificateDialog } from '../Cleaning';
 import { Facts, Page } from '../Page';
 import { Bios, EventLog, Firmware, Sensors } from './Hardware';
+import { BootOrder } from './BootOrder';
+import { TypeMatch } from './TypeMatch';
+import { WaitingLogin, waitsForLogin } from './WaitingLogin';
 import { MoreMenu, nameOf, PowerMenu, RegisterAgain } from './actions';
 
 const route = getRouteApi('/shell/servers/$id');
@@ -33,7 +36,8 @@ export function ServerDetail() {
       sub={<Group gap={8}><Link to="/servers" className="link">Servers</Link> · {[s.vendor, s.model].filter(Boolean).join(' ')} · {siteName(s.siteId)} <Status value={s.serverStatus} /> <Status value={s.powerStatus} label={`Power ${s.powerStatus}`} />{s.maintenance && <Status value="warning" label="In maintenance" />}</Group>}
       tools={<><RegisterAgain server={s} /><PowerMenu server={s} /><MoreMenu server={s} /></>}
     >
-      {s.serverStatusReason && <Alert color={s.serverStatus === 'registering' ? 'steel' : 'amber'} mb="md" p="xs">{s.serverStatusReason}</Alert>}
+      {waitsForLogin(s) && <Alert color="amber" mb="md" p="sm" title="Waiting for credentials"><Text size="sm" mb="xs">Nobody has given the login of its BMC yet, and no default login fits its serial number, its MAC address or its site.</Text><WaitingLogin server={s} /></Alert>}
+      {s.serverStatusReason && !waitsForLogin(s) && <Alert color={s.serverStatus === 'registering' ? 'steel' : 'amber'} mb="md" p="xs">{s.serverStatusReason}</Alert>}
       {s.maintenanceReason && <Alert color="amber" mb="md" p="xs" title="In maintenance">{s.maintenanceReason}</Alert>}
       {s.bmcError && <Alert color="red" mb="md" p="xs" title="The BMC">{s.bmcError}</Alert>}
       <Differences server={s} />
@@ -49,10 +53,20 @@ export function ServerDetail() {
         <Tabs.Panel value="firmware"><Firmware server={s} /></Tabs.Panel>
         <Tabs.Panel value="sensors"><Sensors server={s} /></Tabs.Panel>
         <Tabs.Panel value="log"><EventLog server={s} /></Tabs.Panel>
-        <Tabs.Panel value="bios"><Bios server={s} /></Tabs.Panel>
+        <Tabs.Panel value="bios"><Bios server={s} /><BootOrder server={s} /></Tabs.Panel>
       </Tabs>
     </Page>
   );
+}
+
+/** `8 × NVIDIA H100`, each model with its number. */
+function gpus(s: Server): string {
+  const by = new Map<string, number>();
+  for (const g of s.gpuInfo ?? []) {
+    const name = g.model && g.vendor && !g.model.startsWith(g.vendor) ? `${g.vendor} ${g.model}` : (g.model ?? 'unknown model');
+    by.set(name, (by.get(name) ?? 0) + 1);
+  }
+  return by.size ? [...by].map(([name, n]) => `${n} × ${name}`).join(', ') : count(s.gpuCount);
 }
 
 function Overview({ server: s }: { server: Server }) {
@@ -64,7 +78,8 @@ function Overview({ server: s }: { server: Server }) {
           <Facts of={[
             ['Processor', s.processorName ? `${s.processorCount ?? 1} × ${s.processorName}, ${count(s.processorCoreCount)} cores each` : `${count(s.processorCount)} × ${count(s.processorCoreCount)} cores`],
             ['Memory', s.ramGbytes ? `${count(s.ramGbytes)} GB` : null],
-            ...(s.gpuCount ? [['GPUs', `${count(s.gpuCount)}${s.gpuInfo?.[0]?.model ? ` × ${s.gpuInfo[0].model}` : ''}`] as [string, React.ReactNode]] : []),
+            ...(s.gpuCount ? [['GPUs', gpus(s)] as [string, React.ReactNode]] : []),
+            ['Server type', <TypeMatch key="tm" server={s} />],
             ['UUID', <span key="u" className="mono">{s.serverUUID}</span>],
             ['Rack', s.rackName ? `${s.rackName}${s.rackPositionLowerUnit ? `, unit ${s.rackPositionLowerUnit}` : ''}` : null],
           ]} />
@@ -84,8 +99,8 @@ function Overview({ server: s }: { server: Server }) {
       <section className="panel pad" style={{ marginBottom: 16, overflowX: 'auto' }}>
         <Title order={2} mb="sm">Interfaces</Title>
         {s.interfaces?.length ? (
-          <Table>
-            <Table.Thead><Table.Tr><Table.Th>#</Table.Th><Table.Th>Name</Table.Th><Table.Th>MAC</Table.Th><Table.Th>Speed</Table.Th><Table.Th>Switch</Table.Th><Table.Th>Port</Table.Th><Table.Th>VLAN</Table.Th><Table.Th>Addresses</Table.Th></Table.Tr></Table.Thead>
+          <Table aria-label="Interfaces">
+            <Table.Thead><Table.Tr><Table.Th w={70}>#</Table.Th><Table.Th>Name</Table.Th><Table.Th>MAC</Table.Th><Table.Th>Speed</Table.Th><Table.Th>Switch</Table.Th><Table.Th>Port</Table.Th><Table.Th>VLAN</Table.Th><Table.Th>Addresses</Table.Th></Table.Tr></Table.Thead>
             <Table.Tbody>
               {s.interfaces.map((i) => (
                 <Table.Tr key={i.serverInterfaceId}>
@@ -106,7 +121,7 @@ function Overview({ server: s }: { server: Server }) {
       <section className="panel pad">
         <Title order={2} mb="sm">Disks</Title>
         {s.disks?.length ? (
-          <Table>
+          <Table aria-label="Disks">
             <Table.Thead><Table.Tr><Table.Th>Model</Table.Th><Table.Th>Type</Table.Th><Table.Th>Size</Table.Th><Table.Th>Serial</Table.Th><Table.Th>State</Table.Th></Table.Tr></Table.Thead>
             <Table.Tbody>{s.disks.map((d) => <Table.Tr key={d.id}><Table.Td>{[d.vendor, d.model].filter(Boolean).join(' ')}</Table.Td><Table.Td>{d.type}</Table.Td><Table.Td className="num">{count(d.diskSizeGb)} GB</Table.Td><Table.Td className="mono">{d.serial}</Table.Td><Table.Td>{d.status}</Table.Td></Table.Tr>)}</Table.Tbody>
           </Table>

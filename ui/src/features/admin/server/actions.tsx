@@ -4,6 +4,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { api } from '../../../api/client';
 import type { CleanupPolicy } from '../../../api/hardware';
+import type { CustomIso } from '../../../api/systems';
 import type { Page as Answer, Server, ServerType } from '../../../api/types';
 import { type Field, FormDialog, type Values } from '../../../components/Form';
 import { words } from '../../../components/format';
@@ -88,6 +89,7 @@ function useVerbs(open: boolean): Verb[] {
   const types = useQuery({ queryKey: ['server-types'], enabled: open, staleTime: 60_000, queryFn: () => api.get<Answer<ServerType>>('/server-types', { limit: 100 }) });
   const policies = useQuery({ queryKey: ['cleanup-policies'], enabled: open, staleTime: 30_000, retry: false, queryFn: () => api.get<Answer<CleanupPolicy>>('/servers/cleanup-policies', { limit: 100 }) });
   const profiles = useQuery({ ...profilesQuery, enabled: open });
+  const isos = useQuery({ queryKey: ['custom-isos'], enabled: open, staleTime: 30_000, retry: false, queryFn: () => api.get<Answer<CustomIso>>('/custom-isos', { limit: 100 }) });
   const ids = (list: { id: number; name?: string; label?: string | null }[] | undefined) => list?.map((x) => ({ value: String(x.id), label: x.name ?? x.label ?? String(x.id) })) ?? [];
   return [
     {
@@ -124,6 +126,18 @@ function useVerbs(open: boolean): Verb[] {
     },
     { label: 'New BMC password…', title: (s) => `A new password for the BMC of ${nameOf(s)}?`, intro: () => 'The site gives the account a random password of its own and proves it. Until then the old one stays.', submit: 'Change', said: 'The password is being changed', run: (s) => action(s, 'rotate-credentials') },
     { label: 'Trust certificate…', when: (s) => Boolean(s.tlsFingerprintShown), title: (s) => `Trust the new certificate of ${nameOf(s)}?`, intro: (s) => `The BMC shows another certificate than before: ${s.tlsFingerprintShown}. Compare it with the BMC before you trust it.`, submit: 'Trust it', said: 'Certificate trusted', danger: true, run: (s) => action(s, 'trust-certificate') },
+    {
+      label: 'Boot from an image…', when: (s) => !s.allocationInfo, title: (s) => `Boot ${nameOf(s)} from an image`, intro: () => 'It is put into the virtual drive of the BMC, booted once, and taken out again.', submit: 'Boot', said: 'It boots from the image',
+      fields: () => [{ name: 'iso', label: 'Image', kind: 'select', required: true, options: isos.data?.data.map((i) => ({ value: String(i.id), label: i.name || i.label })) ?? [], help: isos.data?.data.length ? undefined : 'There is none yet: add one under OS templates.' }, { name: 'hours', label: 'Taken out after', kind: 'number', min: 1, max: 48, suffix: ' h' }],
+      values: () => ({ hours: 4 }),
+      run: (s, body) => api.post(`/custom-isos/${Number(body.iso)}/actions/boot-into-server/${s.serverId}?ejectAfterSeconds=${Number(body.hours ?? 4) * 3600}`),
+    },
+    { label: 'Take the image out…', title: (s) => `Take the image out of ${nameOf(s)}?`, intro: () => 'The virtual drive of its BMC is emptied.', submit: 'Take out', said: 'The image is taken out', run: (s) => action(s, 'eject-virtual-media') },
+    { label: 'Restart the BMC…', title: (s) => `Restart the BMC of ${nameOf(s)}?`, intro: () => 'The server itself goes on. The BMC does not answer for some minutes.', submit: 'Restart', said: 'The BMC restarts', run: (s) => action(s, 'reset-bmc') },
+    { label: 'Switch on SNMP', title: (s) => `Switch on SNMP at the BMC of ${nameOf(s)}?`, intro: () => 'Only to be read.', submit: 'Switch on', said: 'SNMP is being switched on', run: (s) => action(s, 'enable-snmp') },
+    { label: 'Send events by syslog…', title: (s) => `Events of ${nameOf(s)} by syslog`, intro: () => 'The BMC sends what it logs.', submit: 'Set', said: 'Being set', fields: () => [{ name: 'target', label: 'Where to', mono: true, placeholder: '10.0.0.5:514', help: 'Empty: its site.' }], run: (s, body) => action(s, 'syslog-subscribe', body) },
+    { label: 'Interrupt (NMI)…', danger: true, when: (s) => s.powerStatus === 'on', title: (s) => `Interrupt ${nameOf(s)}?`, intro: (s) => `Its operating system is interrupted (NMI); most write a dump and restart.${s.allocationInfo ? ` It is used by ${s.allocationInfo.infrastructure?.label ?? 'an infrastructure'}.` : ''}`, submit: 'Interrupt', said: 'Interrupted', run: (s) => action(s, 'send-nmi') },
+    { label: 'Factory settings…', danger: true, when: (s) => !s.allocationInfo, title: (s) => `Put ${nameOf(s)} back to the settings of the factory?`, intro: () => 'BMC and firmware settings are lost, its login too: it must be registered again, with the login of the factory.', submit: 'Put back', said: 'Being put back', run: (s) => action(s, 'factory-reset') },
     { label: 'Archive…', danger: true, when: (s) => !s.allocationInfo, title: (s) => `Archive ${nameOf(s)}?`, intro: () => 'It leaves the lists and is no longer asked. Its history stays.', submit: 'Archive', said: 'Archived', run: (s) => action(s, 'archive') },
   ];
 }

@@ -1,4 +1,4 @@
-import { IconAlertTriangle, IconBucket, IconDatabase, IconFolderShare } from '@tabler/icons-react';
+import { IconAlertTriangle, IconBucket, IconDatabase, IconFolderShare, IconServerBolt } from '@tabler/icons-react';
 import { Handle, type NodeProps, Position } from '@xyflow/react';
 import { memo } from 'react';
 import { count } from '../../../components/format';
@@ -9,7 +9,7 @@ import { shownDoc, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 import { useTarget } from './GroupNode';
 
-export const STORE_ICONS = { drive: IconDatabase, share: IconFolderShare, bucket: IconBucket };
+export const STORE_ICONS = { drive: IconDatabase, own: IconServerBolt, share: IconFolderShare, bucket: IconBucket };
 
 /** Storage below the servers that have it. */
 export const StoreNode = memo(function StoreNode({ id, selected }: NodeProps) {
@@ -27,7 +27,7 @@ export const StoreNode = memo(function StoreNode({ id, selected }: NodeProps) {
   const classes = ['sy-card', 'sy-store', selected && 'is-selected', `is-${diff.mark}`, view === 'diff' && diff.mark === 'same' && 'is-dim', target && (target.effect === 'no' ? 'target-no' : 'target-ok')].filter(Boolean).join(' ');
   return (
     <div className={classes}>
-      {store.kind !== 'bucket' && <Handle type="source" position={Position.Top} id="port" className="sy-connector" aria-hidden data-connector={store.label} title="Drag to a server group" isConnectable={!locked && !store.deleted} />}
+      {(store.kind === 'drive' || store.kind === 'share') && <Handle type="source" position={Position.Top} id="port" className="sy-connector" aria-hidden data-connector={store.label} title="Drag to a server group" isConnectable={!locked && !store.deleted} />}
       <Handle type="target" position={Position.Top} id="in" className="sy-hidden-handle" isConnectableStart={false} />
       <header>
         <Icon size={20} aria-hidden />
@@ -45,7 +45,8 @@ export const StoreNode = memo(function StoreNode({ id, selected }: NodeProps) {
         ) : (
           <>
             {STORE_WORDS[store.kind]} · {size ? <span className="mark-changed num">{size.before} → {size.after}</span> : <span className="num">{count(store.sizeGb)} GB</span>}
-            {store.kind !== 'bucket' && !store.hosts.length && ' · not attached'}
+            {store.boot && ' · starts from it'}
+            {(store.kind === 'drive' || store.kind === 'share') && !store.hosts.length && ' · not attached'}
           </>
         )}
       </div>

@@ -38,7 +38,7 @@ export function deployedDoc(doc: Doc, facts: Readonly<Record<Key, Facts>>, ids: 
   for (const [key, { store }] of Object.entries(facts)) {
     if (!store || !runs(store.serviceStatus)) continue;
     const hosts = (store.hosts?.instanceGroup ? [...store.hosts.instanceGroup.connected, ...store.hosts.instanceGroup.willBeDisconnected] : []).flatMap((id) => Object.keys(groups).filter((k) => ids[k] === id));
-    stores[key] = { kind: store.kind, label: store.label, sizeGb: sizeOf(store), storageId: store.storagePoolId ?? null, hosts: hosts.sort(), deleted: false };
+    stores[key] = { kind: store.kind, label: store.label, sizeGb: sizeOf(store), boot: Boolean(store.boot), storageId: store.storagePoolId ?? null, hosts: hosts.sort(), deleted: false };
   }
   return complete({ groups, networks, links, stores, positions: doc.positions });
 }

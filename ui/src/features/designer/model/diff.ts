@@ -53,6 +53,7 @@ export function diffOfStore(store: StoreDoc, facts: Facts | undefined): Diff {
   const fields: Diff['fields'] = [];
   if (old.label !== store.label) fields.push({ field: 'Label', before: old.label, after: store.label });
   if (sizeOf(old) !== store.sizeGb) fields.push({ field: 'Size', before: `${sizeOf(old)} GB`, after: `${store.sizeGb} GB` });
+  if (store.kind === 'own' && Boolean(old.boot) !== Boolean(store.boot)) fields.push({ field: 'Servers start from it', before: old.boot ? 'yes' : 'no', after: store.boot ? 'yes' : 'no' });
   const pending = old.config.deployType === 'edit' && old.config.deployStatus !== 'finished';
   return { mark: fields.length || pending ? 'changed' : 'same', fields };
 }

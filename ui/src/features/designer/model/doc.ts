@@ -33,8 +33,8 @@ export interface LinkDoc {
   defaultRoute: boolean;
   redundancy: 'active-backup' | 'active-active' | null;
 }
-export type StoreKind = 'drive' | 'share' | 'bucket';
-/** Storage beside the servers: a drive or file share that groups attach, or a bucket that is reached with its key. */
+export type StoreKind = 'drive' | 'own' | 'share' | 'bucket';
+/** Storage beside the servers: a drive or file share that groups attach, a drive of its own for each server of one group, or a bucket that is reached with its key. */
 export interface StoreDoc {
   kind: StoreKind;
   label: string;
@@ -43,9 +43,11 @@ export interface StoreDoc {
   storageId: number | null;
   /** Groups whose servers have it, sorted. */
   hosts: readonly Key[];
+  /** The servers start from it (only what each server has for itself). */
+  boot?: boolean;
   deleted: boolean;
 }
-export const STORE_WORDS: Record<StoreKind, string> = { drive: 'Shared drive', share: 'File share', bucket: 'Bucket' };
+export const STORE_WORDS: Record<StoreKind, string> = { drive: 'Shared drive', own: 'Drive of each server', share: 'File share', bucket: 'Bucket' };
 export interface Position {
   x: number;
   y: number;

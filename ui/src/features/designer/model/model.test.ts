@@ -244,3 +244,31 @@ describe('labels that change hands', () => {
     expect(asSaved({ doc: EMPTY, saved: { ...EMPTY, groups: doc().groups } }).positions[key]).toBeDefined();
   });
 });
+
+describe('drives of each server', () => {
+  it('are made with their group, never attached elsewhere, and go with it', () => {
+    const web = store.addGroup({ instanceCount: 3, serverTypeId: 1, osTemplateId: null, label: 'web' });
+    const other = store.addGroup({ instanceCount: 1, serverTypeId: 1, osTemplateId: null, label: 'other' });
+    const drive = store.addOwnDrive(web, 50, true);
+    expect(state().doc.stores[drive]).toMatchObject({ kind: 'own', label: 'web-system', hosts: [web], boot: true });
+    expect(judge(state().rules, state().doc, drive, other)).toMatchObject({ effect: 'no', reason: expect.stringContaining('one group') });
+    // One write makes it, with its group; none attaches it.
+    let saved = state().saved;
+    const ops: string[] = [];
+    for (let op = difference(saved, state().doc)[0]; op; op = difference(saved, state().doc)[0]) {
+      ops.push(op.do);
+      saved = settle(saved, op, state().doc);
+    }
+    expect(ops.filter((o) => /store/.test(o))).toEqual(['create-store']);
+    expect(ops.indexOf('create-group')).toBeLessThan(ops.indexOf('create-store'));
+    store.duplicate(web);
+    const copies = Object.values(state().doc.stores).filter((s) => s.kind === 'own');
+    expect(copies).toHaveLength(2);
+    expect(new Set(copies.map((c) => c.hosts[0])).size).toBe(2);
+    store.remove(web);
+    expect(state().doc.stores[drive]).toBeUndefined();
+    expect(Object.values(state().doc.stores)).toHaveLength(1);
+    store.undo();
+    expect(state().doc.stores[drive]).toBeDefined();
+  });
+});

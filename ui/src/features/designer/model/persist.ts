@@ -15,12 +15,10 @@ const LAYOUT_DEBOUNCE_MS = 1500;
 
 /** Every page of a list. */
 export async function listAll<T>(path: string, query: Record<string, string | number> = {}): Promise<T[]> {
-  const out: T[] = [];
-  for (let page = 1; ; page++) {
-    const answer = await api.get<Page<T>>(path, { ...query, limit: 100, page });
-    out.push(...answer.data);
-    if (page >= (answer.meta?.totalPages ?? 1)) return out;
-  }
+  const ask = (page: number) => api.get<Page<T>>(path, { ...query, limit: 100, page });
+  const first = await ask(1);
+  const rest = await Promise.all(Array.from({ length: Math.max(0, (first.meta?.totalPages ?? 1) - 1) }, (_, i) => ask(i + 2)));
+  return [first, ...rest].flatMap((answer) => answer.data);
 }
 
 const groupDoc = (g: ServerInstanceGroup): GroupDoc => ({
@@ -36,18 +34,7 @@ const networkDoc = (n: LogicalNetwork): NetworkDoc => ({
   addresses: addressesOf(n),
 });
 
-const connectionsSeen = new Map<number, { revision: string; data: GroupConnection[] }>();
-/** A change of its connections moves a group's revision: what was read at the present one still holds. */
-async function connectionsOf(g: ServerInstanceGroup): Promise<{ data: GroupConnection[] }> {
-  const revision = `${g.revision}/${g.config?.revision}`;
-  const seen = connectionsSeen.get(g.id);
-  if (seen?.revision === revision) return seen;
-  const { data } = await api.get<{ data: GroupConnection[] }>(`/server-instance-groups/${g.id}/config/networking/connections`);
-  connectionsSeen.set(g.id, { revision, data });
-  return { data };
-}
-
-const KINDS = ['drive', 'share', 'bucket'] as const;
+const KINDS = ['drive', 'own', 'share', 'bucket'] as const;
 /** A kind of storage that this person may not see is not offered; any other failure is one. */
 const unseen = (error: unknown): null => {
   if (error instanceof ApiError && (error.status === 403 || error.status === 404)) return null;
@@ -59,7 +46,7 @@ async function fetchStores(id: number): Promise<StorageElement[]> {
   const all = await Promise.all(KINDS.map(async (kind) => (await listAll<StorageElement>(`/infrastructures/${id}/${PATHS[kind]}`).catch(unseen))?.map((e) => ({ ...e, kind }))));
   set({ storeKinds: KINDS.filter((_, i) => all[i]) });
   return Promise.all(
-    all.flatMap((list) => list ?? []).filter((e) => e.serviceStatus !== 'deleted').map(async (e): Promise<StorageElement> => (e.kind === 'bucket' ? e : { ...e, hosts: numbers(await api.get<StoreHosts>(`/infrastructures/${id}/${PATHS[e.kind]}/${e.id}/hosts`)) })),
+    all.flatMap((list) => list ?? []).filter((e) => e.serviceStatus !== 'deleted').map(async (e): Promise<StorageElement> => (e.kind === 'bucket' ? e : e.kind === 'own' ? { ...e, hosts: { instanceGroup: { connected: e.config.serverInstanceGroupId ? [e.config.serverInstanceGroupId] : [], willBeConnected: [], willBeDisconnected: [], disconnected: [] } } } : { ...e, hosts: numbers(await api.get<StoreHosts>(`/infrastructures/${id}/${PATHS[e.kind]}/${e.id}/hosts`)) })),
   );
 }
 
@@ -70,17 +57,20 @@ interface Snapshot {
 }
 
 async function fetchDesign(id: number): Promise<Snapshot> {
-  const [groups, own, stores, layout] = await Promise.all([
+  const [groups, own, stores, connected, layout] = await Promise.all([
     listAll<ServerInstanceGroup>(`/infrastructures/${id}/server-instance-groups`),
     listAll<LogicalNetwork>('/logical-networks', { 'filter.infrastructureId': id }),
     fetchStores(id),
+    // Those of all groups at once: a large design is one question, not one for each of its groups.
+    api.get<{ data: GroupConnection[] }>(`/infrastructures/${id}/network-connections`),
     api.get<{ positions?: Record<string, Position> } | null>(`/infrastructures/${id}/layout`).catch(() => null),
   ]);
   const live = groups.filter((g) => g.serviceStatus !== 'deleted');
-  const connections = await Promise.all(live.map(connectionsOf));
+  const connections = new Map<number, GroupConnection[]>();
+  for (const c of connected.data) connections.get(Number(c.serverInstanceGroupId))?.push(c) ?? connections.set(Number(c.serverInstanceGroupId), [c]);
   const networks = own.filter((n) => n.serviceStatus !== 'deleted');
   const known = new Set(networks.map((n) => n.id));
-  const foreign = [...new Set(connections.flatMap((c) => c.data.map((x) => Number(x.id))))].filter((n) => !known.has(n));
+  const foreign = [...new Set(connected.data.map((c) => Number(c.id)))].filter((n) => !known.has(n));
   networks.push(...(await Promise.all(foreign.map((n) => api.get<LogicalNetwork>(`/logical-networks/${n}`).catch(unseen)))).filter((n) => n !== null));
 
   const back = new Map(Object.entries(get().infrastructureId === id ? get().ids : {}).map(([key, value]) => [`${key[0]}:${value}`, key]));
@@ -98,13 +88,13 @@ async function fetchDesign(id: number): Promise<Snapshot> {
     out.facts[key] = { network: n };
     place(key, `network:${n.id}`);
   }
-  live.forEach((g, i) => {
+  live.forEach((g) => {
     const key = keyOf('g', g.id);
     doc.groups[key] = groupDoc(g);
     out.ids[key] = g.id;
     out.facts[key] = { group: g };
     place(key, `group:${g.id}`);
-    for (const c of connections[i].data) {
+    for (const c of connections.get(g.id) ?? []) {
       const network = keyOf('n', Number(c.id));
       if (!doc.networks[network]) continue;
       doc.links[linkKey(key, network)] = { group: key, network, tagged: c.tagged, mtu: c.mtu ?? 1500, defaultRoute: c.providesDefaultRoute ?? false, redundancy: c.redundancy?.mode ?? null };
@@ -116,7 +106,7 @@ async function fetchDesign(id: number): Promise<Snapshot> {
     const hosts = e.hosts?.instanceGroup;
     const gone = e.config.deployType === 'delete' && e.config.deployStatus !== 'finished';
     doc.stores[key] = {
-      kind: e.kind, label: e.config.label, sizeGb: designedSize(e), storageId: e.config.storagePoolId ?? null, deleted: gone,
+      kind: e.kind, label: e.config.label, sizeGb: designedSize(e), ...(e.kind === 'own' ? { boot: Boolean(e.config.boot) } : {}), storageId: e.config.storagePoolId ?? null, deleted: gone,
       hosts: (hosts ? [...hosts.connected, ...(gone ? hosts.willBeDisconnected : hosts.willBeConnected)] : []).map((g) => keyOf('g', g)).filter((g) => doc.groups[g]).sort(),
     };
     out.ids[key] = e.id;
@@ -202,14 +192,14 @@ async function run(op: Op): Promise<void> {
       return remember(op.key, ids[op.key], { group: { ...(facts[op.key]?.group ?? now), config: config ?? now.config } });
     }
     case 'create-store': {
-      const made = await api.post<StorageElement>(storesPath(op.to), { label: op.to.label, ...sizeBody(op.to.kind, op.to.sizeGb), storagePoolId: op.to.storageId ?? undefined });
+      const made = await api.post<StorageElement>(storesPath(op.to), { label: op.to.label, ...sizeBody(op.to.kind, op.to.sizeGb), storagePoolId: op.to.storageId ?? undefined, ...(op.to.kind === 'own' ? { serverInstanceGroupId: ids[op.to.hosts[0]], ...(op.to.boot ? { boot: true } : {}) } : {}) });
       return remember(op.key, made.id, { store: { ...made, kind: op.to.kind } });
     }
     case 'update-store': {
       const path = `${storesPath(op.to)}/${ids[op.key]}`;
       const now = await api.get<StorageElement>(path);
       const resized = op.from.sizeGb !== op.to.sizeGb ? sizeBody(op.to.kind, op.to.sizeGb) : {};
-      await api.patch(`${path}/config`, { label: op.to.label, ...resized, ...(op.from.storageId !== op.to.storageId ? { storagePoolId: op.to.storageId ?? 0 } : {}) }, now.config.revision);
+      await api.patch(`${path}/config`, { label: op.to.label, ...resized, ...(op.from.storageId !== op.to.storageId ? { storagePoolId: op.to.storageId ?? 0 } : {}), ...(Boolean(op.from.boot) !== Boolean(op.to.boot) ? { boot: Boolean(op.to.boot) } : {}) }, now.config.revision);
       const made = await api.get<StorageElement>(path);
       return remember(op.key, ids[op.key], { store: { ...made, kind: op.to.kind, hosts: facts[op.key]?.store?.hosts } });
     }

@@ -36,6 +36,7 @@ export function judge(rules: readonly Rule[], doc: Doc, from: Key, to: Key): Ver
   if (gone) return { effect: 'no', reason: `${gone.label} is marked for deletion` };
   const store = doc.stores[from] ?? doc.stores[to];
   if (store?.kind === 'bucket') return { effect: 'no', reason: 'a bucket is not attached: whoever has its key reaches it over the network' };
+  if (store?.kind === 'own') return { effect: 'no', reason: `${store.label} belongs to the servers of one group; add a drive to the other group` };
   if (store && store.hosts.includes(isStore(from) ? to : from)) return { effect: 'no', reason: `${(isStore(from) ? b : a).label} has ${store.label} already` };
   const rule = rules.find((r) => r.from === element(from) && r.to === element(to));
   if (!rule) return { effect: 'no', reason: 'these two cannot be connected' };

@@ -2,7 +2,7 @@ import { create } from 'zustand';
 import type { StorageElement } from '../../../api/storage';
 import type { LogicalNetwork, Problem, ServerInstanceGroup } from '../../../api/types';
 import type { Doc, GroupDoc, Key, LinkDoc, NetworkDoc, Position, StoreDoc, StoreKind } from './doc';
-import { addressesOf, AUTOMATIC, elementOf, EMPTY, freeLabel, isGroup, isStore, linkKey, linksOf, without } from './doc';
+import { addressesOf, AUTOMATIC, elementOf, EMPTY, freeLabel, isGroup, isStore, linkKey, linksOf, storesOf, without } from './doc';
 import { autoLayout, complete, snap } from './layout';
 import { DEFAULT_RULES, defaultRoute, defaultTagged, judge, type Rule, type Verdict } from './rules';
 
@@ -124,6 +124,13 @@ export function addStore(kind: StoreKind, sizeGb: number, label: string): Key {
   select(key);
   return key;
 }
+/** A drive for each server of a group, as many as there are servers. */
+export function addOwnDrive(group: Key, sizeGb: number, boot = false): Key {
+  const key = newKey('s');
+  apply('Add a drive for each server', (doc) => ({ ...doc, stores: { ...doc.stores, [key]: { kind: 'own', label: freeLabel(doc, `${doc.groups[group].label}-${boot ? 'system' : 'data'}`.slice(0, 60)), sizeGb, storageId: null, hosts: [group], boot, deleted: false } } }));
+  select(key);
+  return key;
+}
 export const editStore = (key: Key, change: Partial<StoreDoc>) => apply(change.hosts ? 'Attach' : 'Edit storage', (doc) => ({ ...doc, stores: { ...doc.stores, [key]: { ...doc.stores[key], ...change } } }));
 export const detach = (store: Key, group: Key) => apply('Detach', (doc) => ({ ...doc, stores: { ...doc.stores, [store]: { ...doc.stores[store], hosts: doc.stores[store].hosts.filter((h) => h !== group) } } }));
 
@@ -156,7 +163,10 @@ function removed(doc: Doc, key: Key): Doc {
   if (isGroup(key)) {
     const groups = deployed ? { ...doc.groups, [key]: { ...doc.groups[key], deleted: true } } : without(doc.groups, [key]);
     // What is only marked keeps what it has until the deploy; what goes at once lets go of it.
-    const stores = deployed ? doc.stores : Object.fromEntries(Object.entries(doc.stores).map(([k, s]) => [k, s.hosts.includes(key) ? { ...s, hosts: s.hosts.filter((h) => h !== key) } : s]));
+    // The drives of its servers go with it.
+    const own = Object.keys(doc.stores).filter((k) => doc.stores[k].kind === 'own' && doc.stores[k].hosts.includes(key));
+    const rest = own.reduce(removed, doc).stores;
+    const stores = deployed ? rest : Object.fromEntries(Object.entries(rest).map(([k, s]) => [k, s.kind !== 'own' && s.hosts.includes(key) ? { ...s, hosts: s.hosts.filter((h) => h !== key) } : s]));
     return { ...doc, groups, links: deployed ? doc.links : links, stores };
   }
   const shared = doc.networks[key]?.shared;
@@ -164,7 +174,8 @@ function removed(doc: Doc, key: Key): Doc {
   return { ...doc, networks, links };
 }
 export function restore(key: Key) {
-  if (isGroup(key)) editGroup(key, { deleted: false });
+  // The drives of its servers were marked with it, and stay with it.
+  if (isGroup(key)) apply('Keep group', (doc) => ({ ...doc, groups: { ...doc.groups, [key]: { ...doc.groups[key], deleted: false } }, stores: Object.fromEntries(Object.entries(doc.stores).map(([k, s]) => [k, s.kind === 'own' && s.hosts.includes(key) && s.deleted ? { ...s, deleted: false } : s])) }));
   else if (isStore(key)) editStore(key, { deleted: false });
   else editNetwork(key, { deleted: false });
 }
@@ -184,7 +195,10 @@ export function duplicate(...keys: Key[]) {
         ...d,
         groups: { ...d.groups, [copy]: { ...d.groups[key], label: freeLabel(d, d.groups[key].label), deleted: false } },
         links: { ...d.links, ...Object.fromEntries(linksOf(d, key).map((l) => [linkKey(copy, l.network), { ...l, group: copy }])) },
-        stores: Object.fromEntries(Object.entries(d.stores).map(([k, s]) => [k, s.hosts.includes(key) && !s.deleted ? { ...s, hosts: [...s.hosts, copy].sort() } : s])),
+        stores: {
+          ...Object.fromEntries(Object.entries(d.stores).map(([k, s]) => [k, s.kind !== 'own' && s.hosts.includes(key) && !s.deleted ? { ...s, hosts: [...s.hosts, copy].sort() } : s])),
+          ...Object.fromEntries(storesOf(d, key).filter((k) => d.stores[k].kind === 'own' && !d.stores[k].deleted).map((k, i) => [newKey('s'), { ...d.stores[k], label: freeLabel(d, `${d.stores[k].label}${i ? `-${i}` : ''}`), hosts: [copy] }])),
+        },
       };
     }, doc),
   );

@@ -53,7 +53,7 @@ export function difference(saved: Doc, doc: Doc): Op[] {
     }
     if (!from.deleted && to.deleted) deletes.unshift({ do: 'delete-store', key, from });
     else if (!same({ ...from, hosts: [] }, { ...to, hosts: [] })) updates.push({ do: 'update-store', key, from, to });
-    if (!to.deleted && from.hosts.join() !== to.hosts.join()) hosts.push({ do: 'host-store', key, from: from.hosts, to: to.hosts });
+    if (to.kind !== 'own' && !to.deleted && from.hosts.join() !== to.hosts.join()) hosts.push({ do: 'host-store', key, from: from.hosts, to: to.hosts });
   }
   for (const [key, from] of Object.entries(saved.stores)) if (!doc.stores[key]) deletes.unshift({ do: 'delete-store', key, from });
   for (const [link, to] of Object.entries(doc.links)) {
@@ -102,8 +102,8 @@ export function settle(target: Doc, op: Op, source: Doc): Doc {
     }
     case 'create-store': {
       const made = source.stores[op.key];
-      // It is made without hosts; they are the next write.
-      return { ...target, stores: put(target.stores, op.key, made && { ...made, hosts: target.stores[op.key]?.hosts ?? [] }) };
+      // It is made without hosts; they are the next write. What each server has for itself belongs to its group from the beginning.
+      return { ...target, stores: put(target.stores, op.key, made && { ...made, hosts: made.kind === 'own' ? made.hosts : (target.stores[op.key]?.hosts ?? []) }) };
     }
     case 'update-store':
     case 'delete-store': {

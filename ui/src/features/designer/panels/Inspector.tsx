@@ -1,5 +1,5 @@
 import { ActionIcon, Button, Group, NumberInput, Select, Slider, Stack, Switch, Tabs, Text, Title, Tooltip } from '@mantine/core';
-import { IconCopy, IconPlugConnected, IconTrash, IconX } from '@tabler/icons-react';
+import { IconCopy, IconPlugConnected, IconServerBolt, IconTrash, IconX } from '@tabler/icons-react';
 import type { ServerInstance } from '../../../api/types';
 import { plural } from '../../../components/format';
 import { osName, typeName, useAvailability } from '../catalogue';
@@ -7,7 +7,7 @@ import { useDesignerContext } from '../context';
 import { diffOf } from '../model/diff';
 import { AUTOMATIC, isGroup, type Key, linkKey, linksOf, STORE_WORDS, storesOf } from '../model/doc';
 import { untaggedProblem } from '../model/rules';
-import { disconnect, duplicate, editGroup, editLink, editNetwork, isDeployed, select, selectLink, shownDoc, useDesigner } from '../model/store';
+import { addOwnDrive, disconnect, duplicate, editGroup, editLink, editNetwork, isDeployed, select, selectLink, shownDoc, useDesigner } from '../model/store';
 import { heldBy } from '../problems';
 import { Head, LabelInput, ProblemList } from './parts';
 import { Servers } from './Servers';
@@ -138,6 +138,7 @@ function Connections({ id }: { id: Key }) {
   const links = linksOf(doc, id);
   const { openConnect } = useDesignerContext();
   const locked = useDesigner((s) => s.locked);
+  const kinds = useDesigner((s) => s.storeKinds);
   return (
     <Stack gap={6}>
       {links.map((l) => (
@@ -158,6 +159,11 @@ function Connections({ id }: { id: Key }) {
       <Button variant="light" leftSection={<IconPlugConnected size={16} />} disabled={locked} onClick={() => openConnect(id)}>
         Connect
       </Button>
+      {isGroup(id) && kinds.includes('own') && (
+        <Button variant="light" leftSection={<IconServerBolt size={16} />} disabled={locked || doc.groups[id].deleted} onClick={() => addOwnDrive(id, 100)}>
+          Drive for each server
+        </Button>
+      )}
     </Stack>
   );
 }

@@ -8,7 +8,7 @@ import { useDesignerContext } from '../context';
 import { diffOfGroup, diffOfNetwork, diffOfStore, SIGN } from '../model/diff';
 import { STORE_ICONS } from '../canvas/StoreNode';
 import { elementKeys, elementOf, type GroupDoc, isGroup, isStore, type Key, linkKey, linksOf, type NetworkDoc, STORE_WORDS, type StoreDoc, type StoreKind, storesOf } from '../model/doc';
-import { addGroup, addNetwork, addStore, select, selectLink, shownDoc, togglePick, useDesigner } from '../model/store';
+import { addGroup, addNetwork, addOwnDrive, addStore, pickedKeys, select, selectLink, shownDoc, togglePick, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 
 const STORES: { kind: StoreKind; label: string; sizeGb: number; text: string }[] = [
@@ -24,6 +24,12 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
   const locked = useDesigner((s) => s.locked);
   const kinds = useDesigner((s) => s.storeKinds);
   const free = catalogue.shared.filter((n) => !Object.values(doc.networks).some((d) => d.shared && d.label === n.label));
+  // The group that is selected, or the only one that there is.
+  const target = useDesigner((s) => {
+    const groups = Object.keys(s.doc.groups).filter((k) => !s.doc.groups[k].deleted);
+    return pickedKeys(s).find((k) => groups.includes(k)) ?? s.doc.stores[s.selection ?? '']?.hosts[0] ?? (groups.length === 1 ? groups[0] : null);
+  });
+  const OwnIcon = STORE_ICONS.own;
   const template = catalogue.templates[0]?.id ?? null;
   // The choice may arrive after the menu was opened: the keyboard then begins at its first line all the same.
   const menu = useRef<HTMLDivElement>(null);
@@ -70,6 +76,12 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
           ))}
           {kinds.length > 0 && <Menu.Divider />}
           {kinds.length > 0 && <Menu.Label>Storage</Menu.Label>}
+          {kinds.includes('own') && (
+            <Menu.Item leftSection={<OwnIcon size={16} />} disabled={!target} onClick={() => target && addOwnDrive(target, 100)}>
+              {STORE_WORDS.own}
+              <Text size="xs" c="dimmed">{target ? `A block device for each server of ${doc.groups[target].label}` : 'Select a server group first'}</Text>
+            </Menu.Item>
+          )}
           {STORES.filter((s) => kinds.includes(s.kind)).map(({ kind, label, sizeGb, text }) => {
             const Icon = STORE_ICONS[kind];
             return (

@@ -1,10 +1,11 @@
 import { ActionIcon, Button, Group, Menu, Modal, Stack, Text, TextInput } from '@mantine/core';
 import { IconDots, IconEye, IconPower } from '@tabler/icons-react';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { type ReactNode, useState } from 'react';
+import { type ReactNode, useEffect, useState } from 'react';
 import { api } from '../../../api/client';
-import type { InstanceCredentials, ServerInstance } from '../../../api/types';
-import { FormDialog } from '../../../components/Form';
+import type { CustomIso } from '../../../api/systems';
+import type { InstanceCredentials, Page, ServerInstance } from '../../../api/types';
+import { FormDialog, type Values } from '../../../components/Form';
 import { plural } from '../../../components/format';
 import { ErrorCard } from '../../../components/states';
 import { Status } from '../../../components/status';
@@ -38,6 +39,7 @@ const POWER: { command: Power; label: string; text: string }[] = [
   { command: 'off', label: 'Power off', text: 'The power is cut at once. What is not written to disk is lost.' },
 ];
 const PAGE = 25;
+const SHOWN_MS = 120_000;
 
 /** The servers of a group: how to reach them, their power, and what can be done with each. */
 export function Servers({ id, group, instances }: { id: Key; group: string; instances: ServerInstance[] }) {
@@ -168,7 +170,7 @@ function PowerDialog({ command, of, group, close }: { command: Power; of: Server
 }
 
 function Instance({ instance, power, choose }: { instance: ServerInstance; power: string | undefined; choose: (command: Power) => void }) {
-  const { infrastructure } = useDesignerContext();
+  const { infrastructure, catalogue } = useDesignerContext();
   const client = useQueryClient();
   const locked = useDesigner((s) => s.locked);
   const reveal = useMutation({
@@ -177,15 +179,24 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
     onError: (e) => toastError('Credentials not shown', e),
   });
   const wanted = Boolean(instance.osReinstallRequired);
-  const reinstall = useMutation({
-    mutationFn: () => api.post(`/server-instances/${instance.id}/actions/reinstall-os`, { performAtNextDeploy: true, reinstallOS: !wanted }),
-    onSuccess: async () => {
-      await Promise.all([load(infrastructure.id), client.invalidateQueries({ queryKey: ['instances'] }), client.invalidateQueries({ queryKey: ['infrastructure', infrastructure.id] })]);
-      toast(wanted ? 'Not reinstalled' : 'Reinstalled at the next deploy', wanted ? `${instance.label} keeps its system.` : `${instance.label}: its system disk is written anew.`);
-    },
-    onError: (e) => toastError('Not changed', e),
-  });
-  const [replacing, setReplacing] = useState(false);
+  const [asked, ask] = useState<'reinstall' | 'replace' | 'iso' | null>(null);
+  const again = () => Promise.all([load(infrastructure.id), client.invalidateQueries({ queryKey: ['instances'] }), client.invalidateQueries({ queryKey: ['infrastructure', infrastructure.id] })]);
+  const order = async () => {
+    await api.post(`/server-instances/${instance.id}/actions/reinstall-os`, { performAtNextDeploy: true, reinstallOS: !wanted });
+    await again();
+    toast(wanted ? 'Not reinstalled' : 'Reinstalled at the next deploy', wanted ? `${instance.label} keeps its system.` : `${instance.label}: its system disk is written anew.`);
+  };
+  // Shown once for a moment: a password does not stay on a screen that nobody looks at.
+  const shown = reveal.data !== undefined;
+  const { reset: hide } = reveal;
+  useEffect(() => {
+    if (!shown) return;
+    const timer = setTimeout(hide, SHOWN_MS);
+    return () => clearTimeout(timer);
+  }, [shown, hide]);
+  const template = catalogue.templates.find((t) => t.id === instance.osTemplateId);
+  const erasesAll = template?.tags?.includes('erase-all-drives');
+  const data = useDesigner((s) => Object.values(s.doc.stores).filter((x) => x.kind !== 'bucket' && !x.boot && x.hosts.some((h) => s.ids[h] === instance.groupId)).map((x) => x.label).join(', '));
   const addresses = addressesOf(instance.allocatedNetworkConfig);
   const c = reveal.data;
   const active = instance.serviceStatus === 'active';
@@ -201,10 +212,11 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
           {instance.serviceStatus !== 'ordered' && (
             <PowerMenu label={`Actions for ${instance.label}`} choose={choose}>
               <Menu.Divider />
-              <Menu.Item disabled={locked || instance.osTemplateId === null} onClick={() => reinstall.mutate()}>
-                {wanted ? 'Do not reinstall' : 'Reinstall at next deploy'}
+              <Menu.Item disabled={locked || instance.osTemplateId === null} onClick={() => (wanted ? void order().catch((e) => toastError('Not changed', e)) : ask('reinstall'))}>
+                {wanted ? 'Do not reinstall' : 'Reinstall at next deploy…'}
               </Menu.Item>
-              <Menu.Item color="red" disabled={locked} onClick={() => setReplacing(true)}>Replace server…</Menu.Item>
+              <Menu.Item disabled={locked || !instance.serverId} onClick={() => ask('iso')}>Boot from an image…</Menu.Item>
+              <Menu.Item color="red" disabled={locked} onClick={() => ask('replace')}>Replace server…</Menu.Item>
             </PowerMenu>
           )}
         </Group>
@@ -212,17 +224,41 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
       <Text size="sm" className="mono">
         {addresses.join(', ') || 'no address yet'}
       </Text>
-      {replacing && (
+      {asked === 'reinstall' && (
+        <FormDialog
+          title={`Install ${instance.label} anew?`}
+          intro={
+            <>
+              With the next deploy {template ? <b>{template.name}</b> : 'its operating system'} is written to its system disk; what is on that disk is lost.
+              <ul style={{ margin: '8px 0 0', paddingLeft: 20 }}>
+                <li>{erasesAll ? <span className="bad">Its other disks are erased too: the template says so.</span> : 'Its other disks stay as they are.'}</li>
+                {data && <li>{data}: not touched.</li>}
+                <li>It gets a new password; its addresses stay.</li>
+              </ul>
+            </>
+          }
+          fields={erasesAll ? [{ name: 'sure', label: 'What is on its other disks may be lost', kind: 'switch', required: true }] : []}
+          submit="Reinstall at next deploy"
+          danger
+          close={() => ask(null)}
+          save={async ({ sure }) => {
+            if (erasesAll && !sure) throw new Error('Say that the other disks may be erased, or have a template without the tag erase-all-drives.');
+            await order();
+          }}
+        />
+      )}
+      {asked === 'iso' && <BootDialog instance={instance} close={() => ask(null)} />}
+      {asked === 'replace' && (
         <FormDialog
           title={`Replace the server of ${instance.label}?`}
           intro="With the next deploy it gets another server of the same type. What is on the disks of this one does not move; the deploy asks for leave to lose it. The broken server goes out of service."
           fields={[{ name: 'reason', label: 'What is broken', required: true, maxLength: 500, show: (v) => !v.cancel }, { name: 'cancel', label: 'Keep the server after all', kind: 'switch', help: 'Takes an earlier request back.' }]}
           submit="Replace at next deploy"
           danger
-          close={() => setReplacing(false)}
+          close={() => ask(null)}
           save={async (body) => {
             await api.post(`/server-instances/${instance.id}/actions/replace`, body);
-            await Promise.all([load(infrastructure.id), client.invalidateQueries({ queryKey: ['instances'] }), client.invalidateQueries({ queryKey: ['infrastructure', infrastructure.id] })]);
+            await again();
             toast(body.cancel ? 'Kept' : 'Replaced at the next deploy', instance.label);
           }}
         />
@@ -248,5 +284,36 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
         </Button>
       )}
     </div>
+  );
+}
+
+/** A rescue system or a maker's tool on a server that is one's own. */
+function BootDialog({ instance, close }: { instance: ServerInstance; close: () => void }) {
+  const isos = useQuery({ queryKey: ['custom-isos'], staleTime: 30_000, queryFn: () => api.get<Page<CustomIso>>('/custom-isos', { limit: 100 }) });
+  const list = isos.data?.data ?? [];
+  return (
+    <FormDialog
+      title={`Boot ${instance.label} from an image`}
+      intro={isos.error ? <ErrorCard error={isos.error} what="The images could not be loaded" /> : isos.data && !list.length ? 'There is no image yet. Give an address below: it is kept for the next time.' : 'What runs on it is stopped at once. It starts once from the image, and from its own disk again afterwards.'}
+      fields={[
+        ...(list.length ? [{ name: 'iso', label: 'Image', kind: 'select' as const, options: list.map((i) => ({ value: String(i.id), label: i.name || i.label })), show: (v: Values) => !v.accessUrl }] : []),
+        { name: 'accessUrl', label: list.length ? 'Or another one by its address' : 'Address', mono: true, required: !list.length, placeholder: 'http://images.example.net/rescue.iso', show: (v: Values) => !v.iso },
+        { name: 'hours', label: 'Taken out after', kind: 'number', min: 1, max: 48, suffix: ' h' },
+      ]}
+      initial={{ hours: 4 }}
+      submit="Stop it and boot"
+      danger
+      close={close}
+      save={async ({ iso, accessUrl, hours }) => {
+        let id = Number(iso);
+        if (!id) {
+          if (!accessUrl) throw new Error('Choose an image, or give an address.');
+          const label = (String(accessUrl).split('/').pop() ?? '').toLowerCase().replace(/\.iso$/, '').replace(/[^a-z0-9]+/g, '-').replace(/^-+|-+$/g, '').slice(0, 50) || 'image';
+          id = (await api.post<CustomIso>('/custom-isos', { label: `${label}-${Date.now().toString(36).slice(-4)}`, name: label, accessUrl })).id;
+        }
+        await api.post(`/custom-isos/${id}/actions/boot-into-server/${instance.serverId}?confirm=true&ejectAfterSeconds=${Number(hours ?? 4) * 3600}`);
+        toast('It boots from the image', instance.label);
+      }}
+    />
   );
 }

@@ -1,4 +1,4 @@
-import { ActionIcon, Button, Code, Group, NumberInput, Select, Stack, Text, Title, Tooltip } from '@mantine/core';
+import { ActionIcon, Button, Code, Group, NumberInput, Select, Stack, Switch, Text, Title, Tooltip } from '@mantine/core';
 import { IconEye, IconPlugConnected, IconPlugOff } from '@tabler/icons-react';
 import { useMutation } from '@tanstack/react-query';
 import { api } from '../../../api/client';
@@ -9,8 +9,9 @@ import { useDesignerContext } from '../context';
 import { type Key, STORE_WORDS } from '../model/doc';
 import { detach, editStore, shownDoc, useDesigner } from '../model/store';
 import { Head, LabelInput, ProblemList, Secret } from './parts';
+import { Snapshots } from './Snapshots';
 
-const NEEDS = { drive: 'block', share: 'file', bucket: 'object' } as const;
+const NEEDS = { drive: 'block', own: 'block', share: 'file', bucket: 'object' } as const;
 
 /** A shared drive, a file share or a bucket: its size, where it lies, who has it and how it is reached. */
 export function StoreInspector({ id }: { id: Key }) {
@@ -33,7 +34,12 @@ export function StoreInspector({ id }: { id: Key }) {
         {offered.length > 0 && (
           <Select label="Storage" description={runs ? 'Where it lies is settled at its first deploy.' : undefined} placeholder="Chosen at deploy" clearable clearButtonProps={{ 'aria-label': 'Chosen at deploy' }} disabled={off || Boolean(runs)} data={offered.map((s) => ({ value: String(s.id), label: s.name }))} value={store.storageId === null ? null : String(store.storageId)} onChange={(v) => editStore(id, { storageId: v === null ? null : Number(v) })} />
         )}
-        {store.kind === 'bucket' ? (
+        {store.kind === 'own' ? (
+          <>
+            <Switch label="The servers start from it" description={runs ? 'Settled at its first deploy.' : store.boot ? 'Their operating system is written to it, and a replaced server starts from it again.' : 'Off: they start from their own disk, and have this drive beside it.'} checked={Boolean(store.boot)} disabled={off || Boolean(runs)} onChange={(e) => editStore(id, { boot: e.currentTarget.checked })} />
+            <Text size="sm">{`${plural(doc.groups[store.hosts[0]]?.instanceCount ?? 0, 'server')} of ${doc.groups[store.hosts[0]]?.label ?? 'its group'} ${(doc.groups[store.hosts[0]]?.instanceCount ?? 0) === 1 ? 'has' : 'have'} one each: ${count((doc.groups[store.hosts[0]]?.instanceCount ?? 0) * store.sizeGb)} GB in all.`}</Text>
+          </>
+        ) : store.kind === 'bucket' ? (
           <Text size="sm" c="dimmed">A bucket is not attached to servers: whoever has its key reaches it over the network.</Text>
         ) : (
           <>
@@ -51,6 +57,7 @@ export function StoreInspector({ id }: { id: Key }) {
           </>
         )}
         {runs && <Reach of={runs} />}
+        {runs && (store.kind === 'drive' || store.kind === 'share') && <Snapshots of={runs} off={off} />}
       </Stack>
     </>
   );
