@@ -45,25 +45,28 @@ pub fn credential(headers: &HeaderMap) -> Option<(&str, bool)> {
 pub async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let (token, from_cookie) = credential(headers)
         .ok_or_else(|| denied("log in first: send Authorization: Bearer with an API key or session token"))?;
-    let hash = crypto::token::hash(token);
+    let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let of_hash = of_hash(app, crypto::token::hash(token)).await?;
+    if let (Some(csrf), true, false) = (&of_hash.1, from_cookie, safe)
+        && !headers.get("x-csrf-token").and_then(|h| h.to_str().ok()).is_some_and(|h| crypto::token::equal(h, csrf))
+    {
+        return Err(ApiError::forbidden("the header X-CSRF-Token is missing or wrong; reload the page"));
+    }
+    Ok(of_hash.0)
+}
+
+/// The caller behind the hash of an API key or session token, as it is now, and the session's CSRF value.
+pub async fn of_hash(app: &App, hash: String) -> Result<(Caller, Option<String>), ApiError> {
     let db = &app.db().read;
     let found = session::Entity::find().filter(session::Column::TokenHash.eq(&hash)).one(db).await?;
+    let mut csrf = None;
     let (user_id, session_hash) = match found {
         Some(s) if s.expires_at < time::now() => return Err(denied("the session has expired; log in again")),
         Some(s) if s.pending => {
             return Err(denied("the code of your authenticator is still owed; send it to /login-2fa"));
         }
         Some(s) => {
-            let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-            if from_cookie
-                && !safe
-                && !headers
-                    .get("x-csrf-token")
-                    .and_then(|h| h.to_str().ok())
-                    .is_some_and(|h| crypto::token::equal(h, &s.csrf))
-            {
-                return Err(ApiError::forbidden("the header X-CSRF-Token is missing or wrong; reload the page"));
-            }
+            csrf = Some(s.csrf);
             (s.user_id, Some(hash))
         }
         None => {
@@ -84,7 +87,7 @@ pub async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<C
         .await?
         .map(|r| r.permissions)
         .unwrap_or_default();
-    Ok(Caller {
+    let caller = Caller {
         user_id: user.id,
         account_id: user.account_id,
         email: user.email,
@@ -92,7 +95,8 @@ pub async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<C
         permissions: serde_json::from_value(permissions).unwrap_or_default(),
         is_suspended: user.is_suspended,
         session: session_hash,
-    })
+    };
+    Ok((caller, csrf))
 }
 
 /// Access levels that see every tenant's objects.

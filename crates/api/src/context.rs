@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use axum::{
     body::Bytes,
+    extract::ws::WebSocketUpgrade,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -64,6 +65,8 @@ pub struct Ctx {
     pub headers: HeaderMap,
     /// Request id, for events and logs.
     pub request_id: String,
+    /// The connection, where a WebSocket is wanted.
+    pub upgrade: Option<WebSocketUpgrade>,
 }
 
 impl Ctx {

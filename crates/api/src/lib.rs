@@ -1,6 +1,7 @@
 //! The REST interface (v2): a table of operations, a handler for each, and the wire forms that the field's clients know.
 
 pub mod auth;
+pub mod console;
 pub mod context;
 pub mod contract;
 pub mod docs;
@@ -49,6 +50,8 @@ pub(crate) struct Inner {
     pub link: Option<LinkAddress>,
     /// "Something was written": live streams look for new events.
     pub changes: broadcast::Sender<()>,
+    /// Consoles of servers that are open.
+    pub consoles: console::Consoles,
 }
 
 impl App {
@@ -59,12 +62,17 @@ impl App {
 
     /// The same, with the address at which sites reach the link.
     pub fn with_link(db: Database, engine: Engine, sealer: Sealer, link: Option<LinkAddress>) -> Self {
-        Self(Arc::new(Inner { db, engine, sealer, link, changes: broadcast::channel(16).0 }))
+        Self(Arc::new(Inner { db, engine, sealer, link, changes: broadcast::channel(16).0, consoles: console::Consoles::default() }))
     }
 
     /// Where sites reach the link.
     pub fn link(&self) -> Option<&LinkAddress> {
         self.0.link.as_ref()
+    }
+
+    /// Consoles of servers.
+    pub fn consoles(&self) -> &console::Consoles {
+        &self.0.consoles
     }
 
     /// Hears when something was written.

@@ -6,7 +6,7 @@ use std::{collections::HashMap, pin::Pin};
 use axum::{
     Router,
     body::{Body, to_bytes},
-    extract::{Path, State},
+    extract::{FromRequestParts, Path, State, ws::WebSocketUpgrade},
     http::{Request, StatusCode},
     response::{IntoResponse, Response},
     routing::{MethodFilter, on},
@@ -113,7 +113,11 @@ async fn prepare(
     request: Request<Body>,
     request_id: &str,
 ) -> Result<Ctx, ApiError> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let upgrade = match parts.headers.contains_key("upgrade") {
+        true => WebSocketUpgrade::from_request_parts(&mut parts, &()).await.ok(),
+        false => None,
+    };
     let caller = match operation.permission {
         Permission::Public => auth::caller(&app, &parts.method, &parts.headers).await.unwrap_or_default(),
         Permission::SignedIn => auth::caller(&app, &parts.method, &parts.headers).await?,
@@ -181,6 +185,7 @@ async fn prepare(
         if_match,
         headers: parts.headers,
         request_id: request_id.to_owned(),
+        upgrade,
     })
 }
 

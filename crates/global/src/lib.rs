@@ -1,6 +1,7 @@
 //! The Global Controller: database, engine and interface in one process.
 
 mod config;
+mod consoles;
 pub mod functions;
 pub mod record;
 mod sites;

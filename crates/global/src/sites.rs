@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crypto::{Ca, ca::SiteName};
 use engine::{Dispatcher, EngineError, entity::job};
 use link::{
-    Queue,
+    Queue, Tunnels,
     server::{self, Enrolment, Image},
 };
 use model::{
@@ -73,7 +73,8 @@ pub(crate) async fn serve(
     let ca_pem = ca.certificate_pem().to_owned();
     let authority = crypto::tls::fingerprint(&ca_pem)?;
     // The port may be one that the system chooses, so the application is completed after the socket is there.
-    let sites = Arc::new(Sites { app: std::sync::OnceLock::new(), ca });
+    let tunnels = Tunnels::default();
+    let sites = Arc::new(Sites { app: std::sync::OnceLock::new(), ca, tunnels: tunnels.clone() });
     let (address, serving) =
         server::serve(&config.link_listen, &ca_pem, &identity, queue.clone(), sites.clone(), shutdown.clone())
             .await
@@ -81,6 +82,7 @@ pub(crate) async fn serve(
     let name = config.link_names.first().map_or("127.0.0.1", String::as_str);
     let link = LinkAddress { url: format!("https://{name}:{}", address.port()), authority };
     *app = App::with_link(app.db().clone(), app.engine().clone(), app.sealer().clone(), Some(link));
+    app.consoles().connect(Arc::new(crate::consoles::Lines { tunnels }));
     let _ = sites.app.set((app.clone(), Recorder::new(app.clone())));
     let pump = tokio::spawn(pump(app.clone(), queue, shutdown));
     tracing::info!(%address, "sites can connect");
@@ -122,6 +124,7 @@ async fn pump(app: App, queue: Queue, shutdown: CancellationToken) {
 struct Sites {
     app: std::sync::OnceLock<(App, Recorder)>,
     ca: Ca,
+    tunnels: Tunnels,
 }
 
 fn words(e: impl std::fmt::Display) -> String {
@@ -384,6 +387,10 @@ impl server::Global for Sites {
             .await
             .map_err(words)?;
         asset.and_then(|a| a.content).map(Image::Bytes).ok_or_else(|| "the image is not stored here".into())
+    }
+
+    fn tunnels(&self) -> Tunnels {
+        self.tunnels.clone()
     }
 }
 

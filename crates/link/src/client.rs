@@ -250,13 +250,10 @@ impl session::End for SiteEnd {
         };
         let (client, site, stop) = (self.client.clone(), self.site.clone(), self.tunnels.clone());
         tokio::spawn(async move {
-            let through = async {
-                match tunnel::dial(client, wanted.ticket).await {
-                    Ok(tunnel) => site.console(request, tunnel).await,
-                    Err(error) => tracing::warn!(%error, "a tunnel could not be opened"),
-                }
-            };
-            tokio::select! { () = through => {}, () = stop.cancelled() => {} }
+            match tunnel::dial(client, wanted.ticket, stop).await {
+                Ok(tunnel) => site.console(request, tunnel).await,
+                Err(error) => tracing::warn!(%error, "a tunnel could not be opened"),
+            }
         });
     }
 }

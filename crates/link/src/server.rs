@@ -278,6 +278,9 @@ impl session::End for GlobalEnd {
     }
 
     async fn open(&self, _wanted: Open) {
-        tracing::warn!(site = self.site.site_id, "a site wants a tunnel; tunnels are the Global Controller's to ask for");
+        tracing::warn!(
+            site = self.site.site_id,
+            "a site wants a tunnel; tunnels are the Global Controller's to ask for"
+        );
     }
 }

@@ -18,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
@@ -187,13 +188,14 @@ fn from_piece(piece: Piece) -> Option<Frame> {
 }
 
 /// Passes on what comes, until either end has enough.
-fn pump(mut pieces: Streaming<Piece>) -> mpsc::Receiver<Frame> {
+fn pump(mut pieces: Streaming<Piece>, stop: CancellationToken) -> mpsc::Receiver<Frame> {
     let (feed, incoming) = mpsc::channel(DEPTH);
     tokio::spawn(async move {
         loop {
             let piece = tokio::select! {
                 piece = pieces.message() => piece,
                 () = feed.closed() => return,
+                () = stop.cancelled() => return,
             };
             let Ok(Some(piece)) = piece else { return };
             let Some(frame) = from_piece(piece) else { continue };
@@ -228,13 +230,17 @@ pub(crate) async fn join(
     let (_, joined) = waiting.ok_or_else(|| Status::not_found("nobody waits for this tunnel (any more)"))?;
     let (out, frames) = mpsc::channel(DEPTH);
     joined
-        .send(Tunnel { out, incoming: pump(pieces) })
+        .send(Tunnel { out, incoming: pump(pieces, CancellationToken::new()) })
         .map_err(|_| Status::not_found("nobody waits for this tunnel any more"))?;
     Ok(ReceiverStream::new(frames).map(|frame| Ok(to_piece(frame))))
 }
 
-/// The site's end: opens the stream of a ticket.
-pub(crate) async fn dial(mut client: LinkClient<Channel>, ticket: String) -> Result<Tunnel, LinkError> {
+/// The site's end: opens the stream of a ticket. It ends with `stop`.
+pub(crate) async fn dial(
+    mut client: LinkClient<Channel>,
+    ticket: String,
+    stop: CancellationToken,
+) -> Result<Tunnel, LinkError> {
     let (out, frames) = mpsc::channel(DEPTH);
     let first = tokio_stream::once(Piece { kind: Some(Kind::Join(ticket)) });
     let pieces = timeout(ANSWER, client.tunnel(first.chain(ReceiverStream::new(frames).map(to_piece))))
@@ -242,5 +248,5 @@ pub(crate) async fn dial(mut client: LinkClient<Channel>, ticket: String) -> Res
         .map_err(|_| LinkError::Protocol("no answer to a tunnel".into()))?
         .map_err(|s| LinkError::Refused(s.message().to_owned()))?
         .into_inner();
-    Ok(Tunnel { out, incoming: pump(pieces) })
+    Ok(Tunnel { out, incoming: pump(pieces, stop) })
 }

@@ -157,6 +157,24 @@ pub mod bmc_work {
     }
 }
 
+/// SSH host keys of BMCs, as they were met first.
+pub mod console_key {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "console_key")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub server_id: i64,
+        /// Digest of the address and certificate for which the key counts.
+        pub bound: String,
+        pub sha256: String,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 /// A few single values: the generation of the snapshot.
 pub mod value {
     use sea_orm::entity::prelude::*;
@@ -186,6 +204,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             create_table(backend, lease::Entity),
             create_table(backend, value::Entity),
             create_table(backend, bmc_work::Entity),
+            create_table(backend, console_key::Entity),
             create_index(backend, bmc_work::Entity, false, &[bmc_work::Column::ServerId]),
             create_index(backend, lease::Entity, false, &[lease::Column::Mac]),
             create_index(backend, server_mac::Entity, false, &[server_mac::Column::ServerId]),

@@ -6,6 +6,7 @@
 mod absence;
 mod bmc_work;
 mod config;
+mod console;
 mod entity;
 mod equipment;
 mod facts;
@@ -49,6 +50,8 @@ pub(crate) struct Site {
     /// Machines that nobody knows and that the Global Controller was told of: what they showed, and when.
     pub(crate) strangers: session::Strangers,
     pub(crate) images: image::Images,
+    /// Consoles that are open.
+    pub(crate) consoles: console::Consoles,
     /// Where machines and BMCs fetch files from this site.
     pub(crate) http_base: String,
     /// The program that makes installation media.
@@ -95,6 +98,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         equipment: equipment::Equipment::default(),
         absence: absence::Absence::load(&db).await?,
         strangers: std::sync::Mutex::default(),
+        consoles: console::Consoles::default(),
         images: image::Images::new(images_dir.clone()),
         http_base: config.http_base()?,
         xorriso: config.xorriso.clone(),

@@ -124,4 +124,8 @@ impl link::client::Site for Line {
             Some(why) => tracing::warn!("the line to the Global Controller is down, work goes on: {why}"),
         }
     }
+
+    async fn console(&self, wanted: model::console::OpenConsole, tunnel: link::Tunnel) {
+        crate::console::serve(&self.site, wanted, tunnel).await;
+    }
 }

@@ -61,6 +61,7 @@ pub mod server_bulk;
 pub mod server_certificate;
 pub mod server_cleaning;
 pub mod server_cleanup_policy;
+pub mod server_console;
 pub mod server_default_credentials;
 pub mod server_entry;
 pub mod server_firmware;
@@ -169,6 +170,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         server_certificate::ROUTES,
         server_cleaning::ROUTES,
         server_cleanup_policy::ROUTES,
+        server_console::ROUTES,
         server_default_credentials::ROUTES,
         server_firmware::ROUTES,
         server_instance::ROUTES,

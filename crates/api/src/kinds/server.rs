@@ -40,8 +40,6 @@ routes! {
     "getServerCredentials" => credentials,
     "trustServerCertificate" => trust,
     "getServerCapabilities" => capabilities,
-    "getServerVNCInfo" => vnc,
-    "getServerRemoteConsoleInfo" => console,
 }
 
 /// The server of the path.
@@ -429,18 +427,9 @@ async fn capabilities(ctx: Ctx) -> Result<Reply, ApiError> {
     let takes = firmware["methods"].as_array().is_some_and(|m| !m.is_empty());
     Ok(Reply::Json(json!({
         "firmwareUpgradeSupported": takes, "firmwareUpgradeApplyOnRebootSupported": takes && firmware["holdsBack"] == true,
-        "virtualMediaDeviceCount": i32::from(takes), "vncEnabled": false,
+        "virtualMediaDeviceCount": i32::from(takes),
+        "vncEnabled": crate::kinds::server_wire::inventory(&found).consoles.screen.is_some(),
     })))
-}
-
-async fn vnc(ctx: Ctx) -> Result<Reply, ApiError> {
-    find(&ctx, &ctx.app.db().read).await?;
-    Ok(Reply::Json(json!({"activeSessions": 0, "maxSessions": 0, "timeout": 0, "enable": "Disabled"})))
-}
-
-async fn console(ctx: Ctx) -> Result<Reply, ApiError> {
-    find(&ctx, &ctx.app.db().read).await?;
-    Ok(Reply::Json(json!({"active_connections": 0})))
 }
 
 /// Trusts the certificate that the BMC shows now; where none other was shown, the next one that it shows.
