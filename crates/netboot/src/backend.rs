@@ -75,8 +75,9 @@ pub trait Directory: Send + Sync {
     /// discovery is switched off or too many are open; the machine then boots its own disk.
     async fn discovery_session(&self, mac: &Mac) -> Result<Option<BootSession>, BackendError>;
 
-    /// A machine that nobody knows was given an address. Called after the answer has left; it may come again and again.
-    async fn stranger(&self, _stranger: Stranger) {}
+    /// A machine that nobody knows was given an address. Called after the answer has left; it may come again and again, and for every
+    /// packet: it only takes note, and waits for nothing.
+    fn stranger(&self, _stranger: Stranger) {}
 
     /// The crypt(3) hash (`$6$…`, `$y$…`) of the session's sealed password, stable over repeated calls.
     async fn password_hash(&self, session: &BootSession) -> Result<String, BackendError>;

@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod dhcp;
+mod disk;
 pub mod http;
 pub mod installer;
 pub mod memory;

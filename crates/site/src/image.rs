@@ -72,6 +72,21 @@ impl Images {
         sha256.len() == 64 && self.path(sha256).exists()
     }
 
+    /// Reads an image again that somebody found to be another one than promised; it is fetched anew when it is. Disks rot.
+    pub(crate) async fn look_again(&self, sha256: &str) {
+        let path = self.path(sha256);
+        match digest(&path).await {
+            Ok(found) if found == sha256 => {}
+            Ok(found) => {
+                tracing::error!(sha256, found, "an image has changed on the disk of this site; it is fetched anew");
+                if let Err(error) = tokio::fs::remove_file(&path).await {
+                    tracing::error!(sha256, %error, "the image cannot be removed");
+                }
+            }
+            Err(error) => tracing::warn!(sha256, "an image cannot be read: {error:#}"),
+        }
+    }
+
     /// Fetches a file whose digest nobody has told, and names it by the one that it has.
     pub(crate) async fn adopt(&self, url: &str) -> Result<String> {
         let part = self.folder.join(format!("{}.part", crypto::token::digest(url.as_bytes())));

@@ -18,6 +18,7 @@ mod medium;
 mod membership;
 mod power;
 mod session;
+mod strangers;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -48,7 +49,7 @@ pub(crate) struct Site {
     /// Whether what is known here may be long outdated.
     pub(crate) absence: absence::Absence,
     /// Machines that nobody knows and that the Global Controller was told of: what they showed, and when.
-    pub(crate) strangers: session::Strangers,
+    pub(crate) strangers: strangers::Strangers,
     pub(crate) images: image::Images,
     /// Consoles that are open.
     pub(crate) consoles: console::Consoles,
@@ -97,7 +98,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         queue: Queue::new(db.clone()),
         equipment: equipment::Equipment::default(),
         absence: absence::Absence::load(&db).await?,
-        strangers: std::sync::Mutex::default(),
+        strangers: strangers::Strangers::default(),
         consoles: console::Consoles::default(),
         images: image::Images::new(images_dir.clone()),
         http_base: config.http_base()?,
@@ -198,6 +199,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
     tasks.spawn(power::watch(site.clone(), shutdown.clone()));
     tasks.spawn(image::keep(site.clone(), shutdown.clone()));
     tasks.spawn(session::sweep(site.clone(), shutdown.clone()));
+    tasks.spawn(strangers::tell(site.clone(), shutdown.clone()));
     tasks.spawn(membership::renew(site.clone(), shutdown.clone()));
     let line = Arc::new(line::Line { site: site.clone(), engine, address: config.address.clone() });
     let (keeper, queue, stop) = (site.clone(), site.queue.clone(), shutdown.clone());

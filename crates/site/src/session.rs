@@ -34,15 +34,6 @@ use crate::{
 /// Sessions that ended longer ago than this are forgotten.
 const RETENTION: i64 = 7 * 24 * 3600;
 
-/// Strangers that are remembered as told of.
-const STRANGERS: usize = 10_000;
-/// Seconds after which a stranger that is still there is told of again.
-const STRANGER_AGAIN: i64 = 3600;
-
-/// What strangers showed last, and when they were told of.
-pub(crate) type Strangers =
-    std::sync::Mutex<std::collections::HashMap<Mac, ((std::net::Ipv4Addr, Option<String>), i64)>>;
-
 /// How far a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -304,27 +295,8 @@ impl Directory for Site {
         Ok(None)
     }
 
-    async fn stranger(&self, stranger: Stranger) {
-        // It renews its lease again and again; the same news is worth telling once in a while.
-        let news = (stranger.address, stranger.vendor_class.clone());
-        {
-            let mut told = self.strangers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if told.len() >= STRANGERS {
-                told.clear();
-            }
-            let known = told.get(&stranger.mac).is_some_and(|(last, at)| *last == news && now() - at < STRANGER_AGAIN);
-            if known {
-                return;
-            }
-            told.insert(stranger.mac.clone(), (news, now()));
-        }
-        let what = Observed::UnknownMachine {
-            mac: stranger.mac.clone(),
-            address: Some(stranger.address.to_string()),
-            circuit_id: stranger.circuit_id,
-            vendor_class: stranger.vendor_class,
-        };
-        observe(self, &format!("unknown/{}", stranger.mac), what).await;
+    fn stranger(&self, stranger: Stranger) {
+        self.strangers.note(stranger);
     }
 
     async fn secrets(&self, session: &BootSession) -> Result<BTreeMap<String, String>, BackendError> {

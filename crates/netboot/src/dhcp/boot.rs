@@ -53,7 +53,7 @@ pub(crate) fn hyphens(mac: &str) -> String {
 /// The boot file for this request; `None` for a client that does not boot, or of an unknown architecture.
 pub(super) fn boot_for(request: &Request, identity: &Identity) -> Option<Boot> {
     if request.is_ipxe() {
-        let file = format!("{}/boot/{}/script.ipxe", identity.http_base, hyphens(&request.mac()));
+        let file = format!("{}/boot/{}/script.ipxe", identity.http_base, hyphens(request.mac()));
         return Some(Boot { file, class: None, pxe: false });
     }
     let class = request.vendor_class();

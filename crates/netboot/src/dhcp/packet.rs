@@ -79,6 +79,7 @@ pub struct Request {
     pub message: Message,
     /// Where it came from: the client, or its relay.
     pub source: SocketAddrV4,
+    mac: Mac,
     kind: MessageType,
     options: BTreeMap<u8, Vec<u8>>,
 }
@@ -120,7 +121,8 @@ impl Request {
         }
         clean.push(255);
         let message = Message::from_bytes(&clean).map_err(|_| PacketError::Malformed)?;
-        Ok(Self { message, source, kind, options })
+        let mac = spelled(message.chaddr());
+        Ok(Self { message, source, mac, kind, options })
     }
 
     /// DISCOVER, REQUEST, ….
@@ -129,8 +131,8 @@ impl Request {
     }
 
     /// The client's MAC in the project's spelling.
-    pub fn mac(&self) -> Mac {
-        self.message.chaddr().iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":")
+    pub fn mac(&self) -> &Mac {
+        &self.mac
     }
 
     /// Raw bytes of an option.
@@ -232,6 +234,20 @@ impl Request {
     pub fn relay_source_port(&self) -> Option<u16> {
         self.relay_suboption(relay::SOURCE_PORT).map(|_| self.source.port())
     }
+}
+
+/// A hardware address in the project's spelling: lower case with colons.
+fn spelled(bytes: &[u8]) -> Mac {
+    let digit = |n: u8| char::from_digit(n.into(), 16).unwrap_or('0');
+    let mut text = Mac::with_capacity(bytes.len() * 3);
+    for (i, b) in bytes.iter().enumerate() {
+        if i > 0 {
+            text.push(':');
+        }
+        text.push(digit(b >> 4));
+        text.push(digit(b & 15));
+    }
+    text
 }
 
 /// Read options; fragments of one option are joined (RFC 3396). Stops at the end mark or at a truncated option.

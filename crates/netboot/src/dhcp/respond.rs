@@ -102,10 +102,10 @@ impl Outcome {
 pub fn respond(request: &Request, ctx: &Ctx<'_>) -> Outcome {
     let mac = request.mac();
     match request.kind() {
-        MessageType::Discover => discover(request, ctx, &mac),
-        MessageType::Request => take(request, ctx, &mac),
-        MessageType::Decline => decline(request, ctx, &mac),
-        MessageType::Release => release(request, ctx, &mac),
+        MessageType::Discover => discover(request, ctx, mac),
+        MessageType::Request => take(request, ctx, mac),
+        MessageType::Decline => decline(request, ctx, mac),
+        MessageType::Release => release(request, ctx, mac),
         MessageType::Inform => inform(request, ctx),
         _ => Outcome::silence("a message type that only servers send"),
     }

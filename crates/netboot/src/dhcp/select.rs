@@ -159,12 +159,14 @@ impl<'a> Selector<'a> {
     fn unused(&self, pool: &DhcpPool) -> Option<Choice> {
         let (first, last) = (u32::from(pool.first), u32::from(pool.last));
         let size = u64::from(last.checked_sub(first)?) + 1;
-        let start = fnv1a(self.mac.as_bytes()) % size;
-        (0..size)
-            .filter_map(|i| u32::try_from(u64::from(first) + (start + i) % size).ok())
-            .map(Ipv4Addr::from)
-            .find(|a| self.ctx.leases.get(*a).is_none() && self.usable(pool, *a))
-            .map(|a| Self::pool_choice(pool, a))
+        let start = first + u32::try_from(fnv1a(self.mac.as_bytes()) % size).unwrap_or(0);
+        // Beside the leases in their order: a pool that is nearly used up is walked through once, not searched for every address.
+        let within = |from: u32, to: u32| {
+            let mut held = self.ctx.leases.range(from.into(), to.into()).map(|l| u32::from(l.address)).peekable();
+            (from..=to).find(|a| held.next_if_eq(a).is_none() && self.usable(pool, Ipv4Addr::from(*a)))
+        };
+        let before = || start.checked_sub(1).filter(|end| *end >= first).and_then(|end| within(first, end));
+        within(start, last).or_else(before).map(|a| Self::pool_choice(pool, a.into()))
     }
 
     fn longest_ended(&self) -> Option<Choice> {

@@ -19,7 +19,9 @@ use crate::{
 };
 
 /// Datagrams answered together: their leases are stored in one go.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
+/// Bytes of datagrams that may wait while leases are stored: a hall of machines that is switched on asks at once.
+const WAITING: usize = 4 * 1024 * 1024;
 /// How long the store may take; then the requests are dropped and clients ask again.
 const STORE_DEADLINE: Duration = Duration::from_secs(3);
 /// How often ended leases are looked for.
@@ -63,7 +65,7 @@ pub struct DhcpServer {
 /// The client of a granted request, when no server that is known has this address.
 fn stranger(request: &Request, given: &Reply, view: &SiteView) -> Option<Stranger> {
     let mac = request.mac();
-    if view.server(&mac).is_some() || given.message.yiaddr().is_unspecified() {
+    if view.server(mac).is_some() || given.message.yiaddr().is_unspecified() {
         return None;
     }
     let text = |bytes: &[u8]| -> Option<String> {
@@ -71,7 +73,7 @@ fn stranger(request: &Request, given: &Reply, view: &SiteView) -> Option<Strange
         Some(text.trim().to_owned()).filter(|t| !t.is_empty())
     };
     Some(Stranger {
-        mac,
+        mac: mac.clone(),
         address: given.message.yiaddr(),
         circuit_id: request.circuit_id().and_then(text),
         vendor_class: text(request.vendor_class()),
@@ -101,6 +103,10 @@ impl DhcpServer {
         let failed = |e| DhcpStartError::Bind(config.bind, e);
         let socket = UdpSocket::bind(config.bind).await.map_err(failed)?;
         socket.set_broadcast(true).map_err(failed)?;
+        // Beyond the system's limit where that is allowed, up to it otherwise.
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, WAITING).is_err() {
+            let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, WAITING);
+        }
         #[cfg(target_os = "linux")]
         if let Some(interface) = &config.interface {
             socket.bind_device(Some(interface.as_bytes())).map_err(failed)?;
@@ -156,33 +162,42 @@ impl DhcpServer {
             Ok(Err(error)) => return tracing::warn!(%error, "DHCP requests dropped: no view of the site"),
             Err(_) => return tracing::warn!("DHCP requests dropped: the site's store does not answer"),
         };
-        let (mut replies, mut changes, mut undo) = (Vec::new(), Vec::new(), Vec::new());
+        // What is agreed with a client waits for the store; an offer does not.
+        let (mut offers, mut agreed) = (Vec::new(), Vec::new());
+        let (mut changes, mut undo) = (Vec::new(), Vec::new());
         let mut strangers = Vec::new();
         for request in batch {
             let ctx = Ctx { now: unix_now(), identity: &self.config.identity, view: &view, leases: &self.table };
             let outcome = respond(&request, &ctx);
             let reply = outcome.reply.as_ref().and_then(Reply::kind);
             tracing::debug!(mac = %request.mac(), request = ?request.kind(), ?reply, note = outcome.note, "DHCP");
+            let known = changes.len();
             for change in outcome.changes {
                 let address = match &change {
                     LeaseChange::Put(lease) => lease.address,
                     LeaseChange::Remove(address) => *address,
                 };
                 let old = self.table.get(address).cloned();
-                undo.push(old.map_or(LeaseChange::Remove(address), LeaseChange::Put));
                 self.table.apply(&change);
-                let offer = matches!(&change, LeaseChange::Put(l) if l.state == LeaseState::Offered);
-                if !offer {
+                if !matches!(&change, LeaseChange::Put(l) if l.state == LeaseState::Offered) {
+                    undo.push(old.map_or(LeaseChange::Remove(address), LeaseChange::Put));
                     changes.push(change);
                 }
             }
             if let Some(given) = outcome.reply.as_ref().filter(|r| r.kind() == Some(MessageType::Ack)) {
                 strangers.extend(stranger(&request, given, &view));
             }
-            replies.extend(outcome.reply);
+            if changes.len() == known && reply == Some(MessageType::Offer) {
+                offers.extend(outcome.reply);
+            } else {
+                agreed.extend(outcome.reply);
+            }
         }
-        if !changes.is_empty() {
-            let stored = time::timeout(STORE_DEADLINE, self.store.save(&changes)).await;
+        if changes.is_empty() {
+            self.send_all(&offers).await;
+        } else {
+            let (stored, ()) =
+                tokio::join!(time::timeout(STORE_DEADLINE, self.store.save(&changes)), self.send_all(&offers));
             if !matches!(stored, Ok(Ok(()))) {
                 let error = stored
                     .map_or_else(|_| "no answer in time".to_owned(), |r| r.err().map_or_else(String::new, |e| e.0));
@@ -191,11 +206,15 @@ impl DhcpServer {
                 return;
             }
         }
-        for reply in replies {
-            self.send(&reply).await;
-        }
+        self.send_all(&agreed).await;
         for stranger in strangers {
-            self.directory.stranger(stranger).await;
+            self.directory.stranger(stranger);
+        }
+    }
+
+    async fn send_all(&self, replies: &[Reply]) {
+        for reply in replies {
+            self.send(reply).await;
         }
     }
 

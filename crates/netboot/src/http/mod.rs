@@ -12,9 +12,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, FromRef},
     http::StatusCode,
     routing::{get, post},
+    serve::ListenerExt,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,13 @@ pub struct HttpState {
     pub events: Arc<dyn SessionEvents>,
 }
 
+/// The same, with what the services keep for themselves.
+#[derive(Clone, FromRef)]
+struct Shared {
+    http: HttpState,
+    files: Arc<file::Files>,
+}
+
 /// Longest body that a machine may send: inventories of large servers are some 100 KiB.
 const BODY_LIMIT: usize = 1024 * 1024;
 /// Longest wait for the beginning of an answer.
@@ -84,11 +92,15 @@ pub fn agent_router(state: HttpState) -> Router {
         .route("/seed/{token}/{file}", get(seed::agent_seed))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_DEADLINE))
-        .with_state(state)
+        .with_state(Shared { http: state, files: Arc::default() })
 }
 
 /// Serve on a listener until shutdown; requests that run get 5 s to end.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
+    let listener = listener.tap_io(|connection| {
+        // Answers are small or end in a part of a packet: neither waits for the client's acknowledgement.
+        let _ = connection.set_nodelay(true);
+    });
     let graceful = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
         result = graceful => result,

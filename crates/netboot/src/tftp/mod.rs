@@ -6,4 +6,5 @@ mod source;
 
 pub use packet::{ErrorCode, Options, Packet, PacketError};
 pub use server::{TftpConfig, TftpServer};
+pub(crate) use source::relative;
 pub use source::{Content, Source};

@@ -1,5 +1,7 @@
 //! Packets of TFTP.
 
+use bytes::Bytes;
+
 /// Options of a request or acknowledgement (RFC 2347). Unknown ones are passed over, as the RFC asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -51,7 +53,7 @@ pub enum Packet {
     /// WRQ; always refused.
     Write,
     /// DATA.
-    Data(u16, Vec<u8>),
+    Data(u16, Bytes),
     /// ACK.
     Ack(u16),
     /// ERROR.
@@ -100,7 +102,7 @@ impl Packet {
                 Ok(Self::Read { file, mode, options: options(rest) })
             }
             2 => Ok(Self::Write),
-            3 => Ok(Self::Data(number()?, tail.to_vec())),
+            3 => Ok(Self::Data(number()?, Bytes::copy_from_slice(tail))),
             4 => Ok(Self::Ack(number()?)),
             5 => Ok(Self::Error(number()?, text(&mut &*tail).unwrap_or_default())),
             6 => Ok(Self::OptionAck(options(rest))),
@@ -120,6 +122,7 @@ impl Packet {
             }
             Self::Write => out.push(2),
             Self::Data(block, data) => {
+                out.reserve_exact(data.len() + 3);
                 out.push(3);
                 out.extend_from_slice(&block.to_be_bytes());
                 out.extend_from_slice(data);

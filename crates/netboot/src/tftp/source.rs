@@ -2,15 +2,17 @@
 
 use std::{
     collections::HashMap,
-    io::{self, SeekFrom},
+    io,
     path::{Component, Path, PathBuf},
 };
 
 use bytes::Bytes;
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt, AsyncSeekExt},
-};
+use tokio::task::spawn_blocking;
+
+use crate::disk::{OpenFile, read_at};
+
+/// Bytes read at a time: many blocks of a transfer.
+const AHEAD: usize = 64 * 1024;
 
 /// A read-only set of files.
 #[derive(Clone, Debug)]
@@ -24,8 +26,8 @@ pub enum Source {
 /// An open file.
 #[derive(Debug)]
 pub enum Content {
-    /// On disk, with its length.
-    File(File, u64),
+    /// On disk, with the offset of a part of it that was read ahead.
+    File(OpenFile, u64, Bytes),
     /// In memory.
     Memory(Bytes),
 }
@@ -51,18 +53,9 @@ impl Source {
                 files.get(&name).cloned().map(Content::Memory).ok_or_else(|| io::ErrorKind::NotFound.into())
             }
             Self::Directory(root) => {
-                let root = tokio::fs::canonicalize(root).await?;
-                let path = tokio::fs::canonicalize(root.join(name)).await?;
-                if !path.starts_with(&root) {
-                    return Err(denied());
-                }
-                // Asked before opening: opening a named pipe would block.
-                if !tokio::fs::metadata(&path).await?.is_file() {
-                    return Err(io::ErrorKind::NotFound.into());
-                }
-                let file = File::open(&path).await?;
-                let len = file.metadata().await?.len();
-                Ok(Content::File(file, len))
+                let root = root.clone();
+                let open = spawn_blocking(move || OpenFile::open(&root, &name)).await.map_err(io::Error::other)??;
+                Ok(Content::File(open, 0, Bytes::new()))
             }
         }
     }
@@ -72,7 +65,7 @@ impl Content {
     /// Length in bytes.
     pub fn len(&self) -> u64 {
         match self {
-            Self::File(_, len) => *len,
+            Self::File(open, ..) => open.len(),
             Self::Memory(bytes) => bytes.len() as u64,
         }
     }
@@ -83,18 +76,21 @@ impl Content {
     }
 
     /// Up to `want` bytes at an offset; fewer only at the end.
-    pub async fn read_at(&mut self, offset: u64, want: usize) -> io::Result<Vec<u8>> {
+    pub async fn read_at(&mut self, offset: u64, want: usize) -> io::Result<Bytes> {
+        let part = |bytes: &Bytes, offset: u64| {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            bytes.slice(start..start.saturating_add(want).min(bytes.len()))
+        };
         match self {
-            Self::Memory(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                let end = start.saturating_add(want).min(bytes.len());
-                Ok(bytes.slice(start..end).to_vec())
-            }
-            Self::File(file, _) => {
-                file.seek(SeekFrom::Start(offset)).await?;
-                let mut out = Vec::with_capacity(want);
-                file.take(want as u64).read_to_end(&mut out).await?;
-                Ok(out)
+            Self::Memory(bytes) => Ok(part(bytes, offset)),
+            Self::File(open, from, ahead) => {
+                let want_end = offset.saturating_add(want as u64).min(open.len());
+                if offset < *from || want_end > *from + ahead.len() as u64 {
+                    let left = usize::try_from(open.len().saturating_sub(offset)).unwrap_or(usize::MAX);
+                    *ahead = read_at(open.inner(), offset, left.min(AHEAD.max(want))).await?;
+                    *from = offset;
+                }
+                Ok(part(ahead, offset - *from))
             }
         }
     }

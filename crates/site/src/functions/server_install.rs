@@ -15,7 +15,7 @@ use super::{
     boot::{Followed, Work, failure, follow},
     install_storage, installer,
 };
-use crate::{Site, image::State};
+use crate::{Site, image::State, session::Stage};
 
 pub(super) struct ServerInstallFunction(pub(super) Arc<Site>);
 
@@ -27,6 +27,14 @@ impl JobFunction for ServerInstallFunction {
 
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerInstall = ctx.payload()?;
+        // The boot image checks what it writes. What is wrong there may be wrong here already.
+        if order.spec.os.method == InstallMethod::Image
+            && let Some(session) = self.0.session(ctx.id()).await?
+            && session.stage() == Stage::Failed
+            && session.error.as_ref().is_some_and(|e| e.contains("SHA-256") || e.contains("digest"))
+        {
+            self.0.images.look_again(&order.spec.os.image.sha256).await;
+        }
         failure(&self.0, ctx.id()).await?;
         // Nothing is switched off before the image is at hand.
         let os = &order.spec.os;
