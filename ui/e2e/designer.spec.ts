@@ -46,7 +46,9 @@ test('draw with the mouse, deploy, active', async ({ page }) => {
   const inspector = page.getByRole('complementary', { name: 'Inspector' });
   await expect(inspector.getByText('Off', { exact: true })).toBeVisible({ timeout: 30_000 });
   await page.getByRole('button', { name: 'Actions for workers-2' }).click();
-  await page.getByRole('menuitem', { name: 'Reinstall at next deploy' }).click();
+  await page.getByRole('menuitem', { name: /^Reinstall at next deploy/ }).click();
+  await expect(page.getByRole('dialog')).toContainText('Its other disks stay as they are.');
+  await page.getByRole('dialog').getByRole('button', { name: 'Reinstall at next deploy' }).click();
   await expect(page.getByText('Is installed anew at the next deploy.')).toBeVisible();
   await page.getByRole('button', { name: 'Actions for workers-2' }).click();
   await page.getByRole('menuitem', { name: 'Do not reinstall' }).click();

@@ -1,10 +1,5 @@
-import { expect, login, noSeriousViolation, type Page, shot, test, unique } from './helpers';
+import { choose, dialog, expect, login, noSeriousViolation, type Page, shot, test, unique } from './helpers';
 
-const dialog = (page: Page) => page.getByRole('dialog');
-async function choose(page: Page, label: string, option: string | RegExp) {
-  await dialog(page).getByRole('combobox', { name: label }).click();
-  await page.getByRole('option', { name: option }).first().click();
-}
 const add = (page: Page) => dialog(page).getByRole('button', { name: 'Add', exact: true }).click();
 
 test('servers come in as a table: what is wrong with a line is told, the others come in', async ({ page }) => {

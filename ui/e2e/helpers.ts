@@ -111,3 +111,17 @@ export async function retryAll(page: Page) {
     await expect.poll(() => failed.count(), { timeout: 20_000 }).toBeLessThan(before);
   }
 }
+
+/** The REST interface as the signed-in person, for what a test needs around it. */
+export async function call<T = Record<string, any>>(page: Page, method: string, path: string, data?: unknown): Promise<T> {
+  const csrf = (await page.context().cookies()).find((c) => c.name === 'steelyard_csrf')?.value ?? '';
+  const answer = await page.request.fetch(`/api/v2${path}`, { method, data, headers: { 'X-CSRF-Token': csrf } });
+  const text = await answer.text();
+  if (!answer.ok()) throw new Error(`${method} ${path}: ${answer.status()} ${text.slice(0, 400)}`);
+  return (text ? JSON.parse(text) : null) as T;
+}
+export const dialog = (page: Page) => page.getByRole('dialog');
+export async function choose(page: Page, label: string, option: string | RegExp) {
+  await dialog(page).getByRole('combobox', { name: label }).click();
+  await page.getByRole('option', { name: option }).first().click();
+}

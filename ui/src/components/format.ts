@@ -29,7 +29,7 @@ export function duration(ms: number | null | undefined): string {
 /** A guess is not said to the second. */
 export const about = (seconds: number) => (seconds < 90 ? `${Math.max(5, Math.round(seconds / 5) * 5)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 360) / 10} h`);
 export const speed = (mbps: number | null | undefined) => (mbps ? (mbps >= 1000 ? `${mbps / 1000}G` : `${mbps}M`) : '–');
-const SHORT: Record<string, string> = { nics: 'NICs', gpus: 'GPUs', bmcs: 'BMCs', vlans: 'VLANs', nvme: 'NVMe' };
+const SHORT: Record<string, string> = { nics: 'NICs', gpus: 'GPUs', bmcs: 'BMCs', vlans: 'VLANs', nvme: 'NVMe', iscsi: 'iSCSI' };
 const ABBREVIATION = /\b(bios|bmcs?|nics?|gpus?|raid|psu|tpm|cpld|ssd|nvme|hdd|vlans?|dns|uefi|iscsi|nfs|tcp)\b/gi;
 /** A word of the wire as people write it. */
 export const words = (text: string) =>

@@ -30,6 +30,15 @@ export const theme = createTheme({
   },
 });
 
+/** Marks in the dark: tinted enough to be told apart at a glance, with a bright word on them. */
+const tints = Object.fromEntries(
+  Object.entries({ steel, amber, green, red, gray }).flatMap(([name, c]) => [
+    [`--mantine-color-${name}-light`, `color-mix(in srgb, ${c[5]} 26%, #171f28)`],
+    [`--mantine-color-${name}-light-hover`, `color-mix(in srgb, ${c[5]} 34%, #171f28)`],
+    [`--mantine-color-${name}-light-color`, c[1]],
+  ]),
+);
+
 /** Own tokens; `--sy-*` are used by the canvas and the status marks. */
 export const variables: CSSVariablesResolver = () => ({
   variables: {},
@@ -48,6 +57,7 @@ export const variables: CSSVariablesResolver = () => ({
     '--sy-brand': '#16324a',
   },
   dark: {
+    ...tints,
     '--mantine-color-dimmed': '#9fabb8',
     '--mantine-color-body': '#151c24',
     '--sy-page': '#0e141a',

@@ -19,7 +19,7 @@ import { WaitingLogin, waitsForLogin } from './server/WaitingLogin';
 import { ZeroTouch } from './ZeroTouch';
 
 type Way = 'one' | 'csv' | 'range' | 'zero';
-const WAYS: { value: Way; label: string }[] = [{ value: 'one', label: 'One server' }, { value: 'csv', label: 'Table' }, { value: 'range', label: 'Address range' }, { value: 'zero', label: 'By itself' }];
+const WAYS: { value: Way; label: string }[] = [{ value: 'one', label: 'One server' }, { value: 'csv', label: 'Table' }, { value: 'range', label: 'Address range' }, { value: 'zero', label: 'Comes by itself' }];
 const TEXT: Record<Way, string> = {
   one: 'The site asks the BMC for the inventory, then boots the server once from the network to learn its cabling.',
   csv: 'Comma-separated values; the first line names the columns. A line that is wrong is told and keeps no other from coming in.',

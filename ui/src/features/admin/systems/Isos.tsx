@@ -25,7 +25,7 @@ export function Isos() {
     }
   };
   return (
-    <Page title="Operating systems" sub={SYSTEM_SUB} tabs={SYSTEM_TABS}>
+    <Page title="OS templates" sub={SYSTEM_SUB} tabs={SYSTEM_TABS}>
       <Crud<CustomIso>
         noun="image"
         table="Images to boot from"

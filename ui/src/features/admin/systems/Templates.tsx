@@ -46,7 +46,7 @@ export function templateBody(values: Values, t: Template | null): Values {
 
 export function Templates() {
   return (
-    <Page title="Operating systems" sub={SYSTEM_SUB} tabs={SYSTEM_TABS}>
+    <Page title="OS templates" sub={SYSTEM_SUB} tabs={SYSTEM_TABS}>
       <Crud<Template>
         noun="template"
         table="OS templates"
