@@ -73,6 +73,8 @@ pub(crate) fn processors(members: &[Value], gpus: &mut Vec<Gpu>) -> Vec<Processo
                 memory_mib: number(p, "/ProcessorMemory/0/CapacityMiB")
                     .max(number(p, "/MemorySummary/TotalMemorySizeMiB")),
                 pci: None,
+                serial: text(p, "SerialNumber"),
+                problems: ailing(p),
             }),
             Some("CPU") | None => sockets.push(Processor {
                 model: text(p, "Model").unwrap_or_default(),
@@ -84,6 +86,25 @@ pub(crate) fn processors(members: &[Value], gpus: &mut Vec<Gpu>) -> Vec<Processo
         }
     }
     sockets
+}
+
+/// What a BMC says of an accelerator that is not well (NVIDIA's HGX boards tell it in `Status` and its conditions).
+fn ailing(processor: &Value) -> Vec<String> {
+    let health = ["/Status/Health", "/Status/HealthRollup"];
+    let health = health.iter().find_map(|p| processor.pointer(p).and_then(Value::as_str).filter(|h| *h != "OK"));
+    let state = processor.pointer("/Status/State").and_then(Value::as_str);
+    let conditions = processor.pointer("/Status/Conditions").and_then(Value::as_array).into_iter().flatten();
+    let said: Vec<&str> = conditions.filter_map(|c| c.get("Message").and_then(Value::as_str)).collect();
+    let mut found = Vec::new();
+    if let Some(health) = health {
+        let why = if said.is_empty() { String::new() } else { format!(": {}", said.join("; ")) };
+        found.push(format!("the BMC calls its health {}{why}", health.to_lowercase()));
+    }
+    // A server that is off has its accelerators on standby.
+    if let Some(state @ ("Disabled" | "UnavailableOffline" | "Degraded")) = state {
+        found.push(format!("the BMC says that it is {state}"));
+    }
+    found
 }
 
 /// Interfaces with a MAC address; others are of no use to us.
@@ -98,6 +119,7 @@ pub(crate) fn nics(members: &[Value]) -> Vec<Nic> {
                 speed_mbps: u32::try_from(number(n, "/SpeedMbps")).unwrap_or(0),
                 link_up: text(n, "LinkStatus").map(|s| s == "LinkUp"),
                 lldp: None,
+                guid: None,
             })
         })
         .collect()
@@ -119,7 +141,6 @@ pub(crate) fn port_nics(port: &Value) -> Vec<Nic> {
     let addresses = [port.get("AssociatedNetworkAddresses"), port.pointer("/Ethernet/AssociatedMACAddresses")];
     let addresses = addresses.into_iter().flatten().filter_map(Value::as_array).flatten().filter_map(Value::as_str);
     let speed = Ord::max(number(port, "/CurrentLinkSpeedMbps"), number(port, "/CurrentSpeedGbps").saturating_mul(1000));
-                guid: None,
     addresses
         .filter_map(|mac| {
             Some(Nic {
@@ -128,6 +149,7 @@ pub(crate) fn port_nics(port: &Value) -> Vec<Nic> {
                 speed_mbps: u32::try_from(speed).unwrap_or(0),
                 link_up: text(port, "LinkStatus").map(|s| s == "Up" || s == "LinkUp"),
                 lldp: None,
+                guid: None,
             })
         })
         .collect()
@@ -149,7 +171,6 @@ pub(crate) fn disk(drive: &Value) -> Option<Disk> {
         serial: text(drive, "SerialNumber"),
         model: text(drive, "Model"),
         size_gb: size / 1_000_000_000,
-                guid: None,
         media: media.to_owned(),
     })
 }

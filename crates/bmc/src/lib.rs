@@ -109,10 +109,10 @@ pub trait VirtualMedia: Send + Sync {
 /// Health as the BMC sums it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Health {
-    /// All well.
     /// The BMC did not say.
     #[default]
     Unknown,
+    /// All well.
     Ok,
     /// Something needs a look.
     Warning,
@@ -152,7 +152,6 @@ pub struct Reading {
     pub health: Health,
 }
 
-/// What the sensors say.
 /// What is asked most often, in one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance {
@@ -162,6 +161,7 @@ pub struct Glance {
     pub health: Health,
 }
 
+/// What the sensors say.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SensorReadings {
     /// Degrees Celsius.
@@ -172,18 +172,18 @@ pub struct SensorReadings {
     pub power_watts: Option<f64>,
     /// The worst of the system's health and that of its parts.
     pub health: Health,
-}
     /// Power, when the BMC said.
     pub power: Option<PowerState>,
     /// Parts that are not well, each once, in order of their names.
     pub problems: Vec<(String, Health)>,
+}
 
 /// Sensors.
 #[async_trait]
 pub trait Sensors: Send + Sync {
-    /// All readings; sensors without a value are left out.
     /// Power and health alone.
     async fn glance(&self) -> Result<Glance, BmcError>;
+    /// All readings; sensors without a value are left out.
     async fn sensors(&self) -> Result<SensorReadings, BmcError>;
 }
 
@@ -209,7 +209,6 @@ pub trait EventLog: Send + Sync {
     async fn clear_log(&self) -> Result<(), BmcError>;
 }
 
-/// Settings of the firmware.
 /// Where a BMC is to send its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventTarget {
@@ -240,9 +239,13 @@ pub trait Events: Send + Sync {
     /// Takes all of ours away, whether or not there are any.
     async fn unsubscribe(&self, ours: &str) -> Result<(), BmcError>;
     /// Listens. Each event comes as its document; an error ends it.
-    async fn listen(&self, path: &str) -> Result<futures::stream::BoxStream<'static, Result<Value, BmcError>>, BmcError>;
+    async fn listen(
+        &self,
+        path: &str,
+    ) -> Result<futures::stream::BoxStream<'static, Result<Value, BmcError>>, BmcError>;
 }
 
+/// Settings of the firmware.
 #[async_trait]
 pub trait BiosSettings: Send + Sync {
     /// In force.
@@ -329,4 +332,54 @@ pub trait Reporting: Send + Sync {
     async fn syslog(&self, target: &str) -> Result<bool, BmcError>;
     /// Settings of firmware and BMC as from the factory; address and accounts stay. What was reset.
     async fn factory_reset(&self) -> Result<Vec<&'static str>, BmcError>;
+}
+
+/// How a change of volumes ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RaidChange {
+    /// It is so now.
+    Done,
+    /// It will be at the next start of the server.
+    AtRestart,
+}
+
+impl RaidChange {
+    pub(crate) fn worse(self, other: Self) -> Self {
+        if self == Self::AtRestart { self } else { other }
+    }
+}
+
+/// RAID controllers.
+#[async_trait]
+pub trait Raid: Send + Sync {
+    /// All controllers, with their drives and volumes.
+    async fn raid(&self) -> Result<Vec<model::raid::RaidController>, BmcError>;
+    /// Deletes volumes of a controller, then makes new ones.
+    async fn change_raid(
+        &self,
+        controller: &str,
+        delete: &[String],
+        create: &[model::raid::NewVolume],
+    ) -> Result<RaidChange, BmcError>;
+    /// Has a controller prepare a volume for use; what is on it is lost.
+    async fn initialize_volume(&self, controller: &str, volume: &str) -> Result<RaidChange, BmcError>;
+}
+
+/// A server as it was new.
+#[async_trait]
+pub trait Fresh: Send + Sync {
+    /// Settings of the firmware as from the factory, at the next start.
+    async fn reset_bios(&self) -> Result<(), BmcError>;
+    /// Keys of secure boot as from the factory, at the next start.
+    async fn reset_secure_boot_keys(&self) -> Result<(), BmcError>;
+    /// Has the trusted platform module forget its keys at the next start. The setting that was written.
+    async fn clear_tpm(&self) -> Result<String, BmcError>;
+    /// Whether that is still to come.
+    async fn tpm_clear_waits(&self) -> Result<bool, BmcError>;
+    /// Switches the interfaces of the board off, at the next start. The settings that were written.
+    async fn disable_embedded_nics(&self) -> Result<Vec<String>, BmcError>;
+    /// Settings of the BMC as from the factory; its address and accounts stay. It restarts.
+    async fn reset_bmc_settings(&self) -> Result<(), BmcError>;
+    /// Whether the firmware has handed over to a boot source since the server was switched on. `None`: the BMC does not say.
+    async fn started(&self) -> Result<Option<bool>, BmcError>;
 }

@@ -83,6 +83,10 @@ pub(crate) trait Quirks: Send + Sync {
     fn own_storage(&self, _system: &Value) -> Option<String> {
         None
     }
+    /// Resources of the vendor's own in which volumes are written.
+    fn own_raid(&self, _system: &Value) -> Vec<String> {
+        Vec::new()
+    }
     /// The collection of drives of such a controller.
     fn own_drives<'a>(&self, _controller: &'a Value) -> Option<&'a str> {
         None

@@ -4,10 +4,12 @@ mod bios;
 mod collect;
 mod console;
 mod events;
+mod fresh;
 mod log;
 mod manager;
 mod media;
 mod power;
+mod raid;
 mod sensors;
 mod settings;
 mod update;
@@ -601,6 +603,11 @@ impl Redfish {
 /// `@odata.id` of a link.
 fn link(v: &Value) -> Option<&str> {
     v.get("@odata.id").and_then(Value::as_str)
+}
+
+/// Texts of a list, whatever else is in it.
+fn text_list(v: Option<&Value>) -> Vec<&str> {
+    v.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 /// The path of a path or a whole URL.

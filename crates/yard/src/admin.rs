@@ -52,7 +52,7 @@ async fn index() -> Json<Value> {
     Json(json!({
         "GET /inventory": "registration list: servers with BMC credentials, switches with credentials and links",
         "GET /servers, /servers/NAME": "power, boot stage, disk, operating system, console",
-        "POST /servers/NAME/ACTION": "power-on, power-off, restart, power-button, pull-cable?nic=N, plug-cable?nic=N, wipe-disk, fail?part=PART&health=warning|critical, heal?part=PART, lose-subscriptions, storm?count=N (parts: fan-1, psu-1, temp-0, cpu-1, dimm-1, disk-0)",
+        "POST /servers/NAME/ACTION": "power-on, power-off, restart, power-button, pull-cable?nic=N, plug-cable?nic=N, wipe-disk, fail?part=PART&health=warning|critical, heal?part=PART, lose-subscriptions, storm?count=N (parts: fan-1, psu-1, temp-0, cpu-1, dimm-1, disk-0, gpu-1: one that fails falls off the bus)",
         "GET /switches, /switches/NAME": "ports, configuration, revisions",
         "GET /arrays": "storage arrays: address, login, and who may use which volume or share",
         "GET /reachable?a=NAME&b=NAME": "whether two servers see each other, and why",

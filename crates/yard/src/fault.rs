@@ -37,7 +37,7 @@ pub enum Face {
     Nvue,
     /// Requests to a storage array, `METHOD path`, and its jobs, `JOB add /api/storage/volumes`.
     Storage,
-    /// Requests and steps of the installer. Operations: `GET /agent/v1/task`, `STEP write_image`.
+    /// Requests and steps of the installer. Operations: `GET /agent/v1/task`, `STEP write_image`; and what it sees, `GPU 1`.
     Agent,
 }
 
@@ -129,7 +129,7 @@ pub struct FaultRule {
 }
 
 /// Named faults and what they do.
-pub const PRESETS: [(&str, &str); 19] = [
+pub const PRESETS: [(&str, &str); 20] = [
     ("bmc_hangs", "BMCs take requests and never answer"),
     ("bmc_slow", "BMCs answer after two seconds"),
     ("bmc_errors", "BMCs answer 503"),
@@ -141,6 +141,7 @@ pub const PRESETS: [(&str, &str); 19] = [
     ("tftp_fails", "TFTP requests of servers are lost"),
     ("image_cut_at_90", "image downloads end after 90 percent, once"),
     ("agent_install_fails", "the installer fails when writing the image, once"),
+    ("gpu_falls_off_bus", "the first GPU of a server is not seen by the boot image any more"),
     ("site_errors", "HTTP requests of servers are answered 500"),
     ("switch_apply_fails", "switches fail to apply a revision"),
     ("switch_hangs", "switches take requests and never answer"),
@@ -179,6 +180,7 @@ pub fn preset(name: &str) -> Option<FaultRule> {
         "tftp_fails" => rule(Face::Tftp, None, Action::Drop, None),
         "image_cut_at_90" => rule(Face::Http, Some("GET */images/*"), Action::Truncate { percent: 90 }, Some(1)),
         "agent_install_fails" => rule(Face::Agent, Some("STEP write_image"), error(500), Some(1)),
+        "gpu_falls_off_bus" => rule(Face::Agent, Some("GPU 1"), Action::Drop, None),
         "site_errors" => rule(Face::Http, None, error(500), None),
         "switch_apply_fails" => rule(Face::Nvue, Some("APPLY *"), error(500), None),
         "switch_hangs" => rule(Face::Nvue, Some("* /*"), Action::Hang, None),

@@ -82,6 +82,12 @@ impl Quirks for Hpe {
     fn own_storage(&self, system: &Value) -> Option<String> {
         own(system, "SmartStorage").map(|p| format!("{}/ArrayControllers/", p.trim_end_matches('/')))
     }
+    /// One for each controller; where the system names them, in a list.
+    fn own_raid(&self, system: &Value) -> Vec<String> {
+        let all = ["/Oem/Hpe/Links/SmartStorageConfig", "/Oem/Hpe/SmartStorageConfig"];
+        let all = all.iter().find_map(|p| system.pointer(p)).and_then(Value::as_array).into_iter().flatten();
+        all.filter_map(|l| l.get("@odata.id").and_then(Value::as_str)).map(str::to_owned).collect()
+    }
     fn own_drives<'a>(&self, controller: &'a Value) -> Option<&'a str> {
         let links = controller.get("Links").or_else(|| controller.get("links"))?;
         let link = links.get("PhysicalDrives")?;

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Redfish, link};
-use crate::{BmcError, BootOrder, Reporting, inventory::text};
+use crate::{BmcError, BootOrder, Fresh, Reporting, inventory::text};
 
 fn order_of(system: &Value) -> Vec<String> {
     let list = system.pointer("/Boot/BootOrder").and_then(Value::as_array).into_iter().flatten();
@@ -116,30 +116,16 @@ impl Reporting for Redfish {
     }
 
     async fn factory_reset(&self) -> Result<Vec<&'static str>, BmcError> {
-        let system = self.system().await?;
         let mut done = Vec::new();
-        let bios = self.linked(&system["Bios"]).await?;
-        if let Some(target) = bios.pointer("/Actions/#Bios.ResetBios/target").and_then(Value::as_str) {
-            // The task of this waits for the restart.
-            self.ask(&Method::POST, target, Some(&json!({})), None).await?;
-            done.push("settings of the firmware, at the next restart");
+        match self.reset_bios().await {
+            Ok(()) => done.push("settings of the firmware, at the next restart"),
+            Err(BmcError::Unsupported { .. }) => {}
+            Err(e) => return Err(e),
         }
-        let manager = self.manager(&system).await?;
-        let action = &manager["Actions"]["#Manager.ResetToDefaults"];
-        if let Some(target) = action.get("target").and_then(Value::as_str) {
-            let allowed = self.allowed(action, "ResetType").await?;
-            // Everything else would lose the address or the login by which we reach it.
-            if allowed.iter().any(|a| a == "PreserveNetworkAndUsers") {
-                let body = json!({"ResetType": "PreserveNetworkAndUsers"});
-                match self.ask(&Method::POST, target, Some(&body), None).await {
-                    // Some go away before they answer.
-                    Ok(_) => {}
-                    Err(BmcError::Unreachable { cause, .. }) if cause.contains("broke") => {}
-                    Err(e) => return Err(e),
-                }
-                self.close().await;
-                done.push("settings of the BMC");
-            }
+        match self.reset_bmc_settings().await {
+            Ok(()) => done.push("settings of the BMC"),
+            Err(BmcError::Unsupported { .. }) => {}
+            Err(e) => return Err(e),
         }
         if done.is_empty() {
             return Err(self.unsupported("a reset to the factory's settings that keeps its address and login"));

@@ -228,6 +228,11 @@ pub fn part(world: &Arc<World>, server: &Arc<Server>, name: &str, health: &str) 
         "temp" => (n <= model.sockets, format!("Temperature {n}"), format!("{chassis}/Thermal")),
         "cpu" => ((1..=model.sockets).contains(&n), format!("CPU {n}"), format!("{system}/Processors/CPU.Socket.{n}")),
         "dimm" => ((1..=model.dimms).contains(&n), format!("DIMM {n}"), format!("{system}/Memory/DIMM.{n}")),
+        "gpu" => (
+            model.gpu.is_some_and(|g| (1..=g.count).contains(&n)),
+            format!("GPU {n}"),
+            format!("{system}/Processors/GPU.{n}"),
+        ),
         "disk" => (n < disks, format!("Disk {n}"), format!("{system}/Storage/1/Drives/Disk.{n}")),
         _ => return false,
     };

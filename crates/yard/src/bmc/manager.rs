@@ -37,13 +37,19 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
             _ => Err(Fault::method(&request.method)),
         };
     }
+    if let ["Oem", "Dell", "DellAttributes", name] = rest
+        && vendor == Vendor::Dell
+        && *name == id
+    {
+        return super::attributes::route(bmc, request, &format!("{base}/Oem/Dell/DellAttributes/{id}"));
+    }
     if request.method == Method::PATCH && rest == ["NetworkProtocol"] {
         return protocols(bmc, request);
     }
     read_only(request)?;
     let link = |name: &str| json!({"@odata.id": format!("{base}/{name}")});
     match rest {
-        [] => ok(&json!({
+        [] => ok(&with_shell(vendor, &base, json!({
             "@odata.id": base, "@odata.type": "#Manager.v1_17_0.Manager", "Id": id, "Name": "Manager",
             "ManagerType": "BMC", "Model": vendor.manager_model(), "FirmwareVersion": super::update::version(bmc, "BMC"),
             "UUID": spec.uuid.to_string(), "PowerState": "On", "Status": healthy(),
@@ -52,12 +58,14 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
             "Links": {"ManagerForServers": [{"@odata.id": format!("/redfish/v1/Systems/{}", vendor.system_id())}],
                 "ManagerForChassis": [{"@odata.id": format!("/redfish/v1/Chassis/{}", vendor.chassis_id())}]},
             "Actions": actions(vendor, &base),
-        })),
+        }))),
         ["NetworkProtocol"] => {
             let snmp = bmc.server.with(|state| state.kept.bmc.snmp);
+            let ssh = bmc.world.console_ports.get().map_or(22, |ports| ports.ssh);
             ok(
                 &json!({"@odata.id": format!("{base}/NetworkProtocol"), "@odata.type": "#ManagerNetworkProtocol.v1_9_0.ManagerNetworkProtocol",
                 "Id": "NetworkProtocol", "Name": "Manager Network Protocol", "Status": healthy(), "HTTPS": {"ProtocolEnabled": true, "Port": 443},
+                "SSH": {"ProtocolEnabled": true, "Port": ssh}, "IPMI": {"ProtocolEnabled": false, "Port": 623},
                 "SNMP": {"ProtocolEnabled": snmp, "Port": 161}}),
             )
         }
@@ -119,6 +127,19 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
     }
 }
 
+/// Those with a shell, by which the serial port is reached; and where an iDRAC has its own attributes.
+fn with_shell(vendor: Vendor, base: &str, mut manager: Value) -> Value {
+    if matches!(vendor, Vendor::Dell | Vendor::Hpe) {
+        manager["CommandShell"] =
+            json!({"ServiceEnabled": true, "MaxConcurrentSessions": 4, "ConnectTypesSupported": ["SSH"]});
+    }
+    if vendor == Vendor::Dell {
+        let place = format!("{base}/Oem/Dell/DellAttributes/{}", vendor.manager_id());
+        manager["Links"]["Oem"] = json!({"Dell": {"DellAttributes@odata.count": 1, "DellAttributes": [{"@odata.id": place}]}});
+    }
+    manager
+}
+
 fn log_entry(place: &str, entry: &super::LogEntry) -> Value {
     json!({"@odata.id": format!("{place}/{}", entry.id), "@odata.type": "#LogEntry.v1_15_0.LogEntry",
         "Id": entry.id.to_string(), "Name": "Log Entry", "EntryType": "SEL", "Created": entry.created,
@@ -157,6 +178,7 @@ fn defaults(bmc: &Bmc, request: &Incomer) -> Answer {
     bmc.change(|state| {
         let kept = &mut state.kept.bmc;
         kept.snmp = false;
+        kept.vnc = false;
         kept.syslog.clear();
         kept.subscriptions.clear();
         if all {

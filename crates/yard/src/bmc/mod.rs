@@ -1,11 +1,13 @@
 //! A Redfish BMC: one HTTPS service per server, on the server's one state.
 
+pub mod attributes;
 pub mod bios;
 pub mod chassis;
 pub mod error;
 pub mod events;
 pub mod manager;
 pub mod odata;
+pub mod raid;
 pub mod service;
 pub mod system;
 pub mod update;
@@ -116,9 +118,32 @@ pub struct BmcState {
     /// Settings that wait for the next self test.
     #[serde(default)]
     pub bios_pending: BTreeMap<String, Value>,
+    /// Volumes of the RAID controller.
+    #[serde(default)]
+    pub volumes: Vec<raid::Volume>,
+    /// Changes of volumes that wait for the next self test.
+    #[serde(default)]
+    pub volumes_pending: Vec<raid::Change>,
+    #[serde(default)]
+    next_volume: u64,
+    /// Somebody has put keys into the trusted platform module.
+    #[serde(default)]
+    pub tpm_owned: bool,
+    /// Somebody has put keys of secure boot in place of the factory's.
+    #[serde(default)]
+    pub own_keys: bool,
+    /// They go at the next self test.
+    #[serde(default)]
+    pub keys_pending: bool,
     /// SNMP agent is on.
     #[serde(default)]
     pub snmp: bool,
+    /// VNC server is on, where there is one.
+    #[serde(default)]
+    pub vnc: bool,
+    /// Its password.
+    #[serde(default = "no_password")]
+    pub vnc_password: Password,
     /// Where events are sent, by syslog.
     #[serde(default)]
     pub syslog: Vec<String>,
@@ -131,6 +156,10 @@ pub struct BmcState {
     #[serde(default)]
     pub health: BTreeMap<String, String>,
     next_entry: u64,
+}
+
+fn no_password() -> Password {
+    Password(String::new())
 }
 
 impl BmcState {
@@ -155,7 +184,15 @@ impl BmcState {
             next_task: 0,
             bios: bios::factory(),
             bios_pending: BTreeMap::new(),
+            volumes: Vec::new(),
+            volumes_pending: Vec::new(),
+            next_volume: 0,
+            tpm_owned: false,
+            own_keys: false,
+            keys_pending: false,
             snmp: false,
+            vnc: false,
+            vnc_password: no_password(),
             syslog: Vec::new(),
             subscriptions: Vec::new(),
             next_subscription: 0,

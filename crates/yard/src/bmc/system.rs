@@ -40,6 +40,12 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
             return reset(bmc, request);
         }
         ["Bios", rest @ ..] => return super::bios::route(bmc, request, &format!("{base}/Bios"), rest),
+        ["SecureBoot", rest @ ..] => {
+            return super::bios::secure_boot(bmc, request, &format!("{base}/SecureBoot"), rest);
+        }
+        ["Storage", "1", "Volumes", rest @ ..] => {
+            return super::raid::route(bmc, request, &format!("{base}/Storage/1/Volumes"), rest);
+        }
         _ => read_only(request)?,
     }
     let missing = || Fault::missing(&request.path);
@@ -68,11 +74,16 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
             let drives: Vec<Value> = (0..disks(bmc).len())
                 .map(|n| json!({"@odata.id": format!("{base}/Storage/1/Drives/Disk.{n}")}))
                 .collect();
-            ok(&json!({
+            let mut storage = json!({
                 "@odata.id": format!("{base}/Storage/1"), "@odata.type": "#Storage.v1_13_0.Storage", "Id": "1",
                 "Name": "Storage controller", "Drives@odata.count": drives.len(), "Drives": drives, "Status": healthy(),
                 "StorageControllers": [{"Name": "Onboard", "SupportedDeviceProtocols": ["NVMe", "SATA"], "Status": healthy()}],
-            }))
+            });
+            if super::raid::has(model.vendor) {
+                storage["Volumes"] = json!({"@odata.id": format!("{base}/Storage/1/Volumes")});
+                storage["StorageControllers"][0]["SupportedRAIDTypes"] = json!(super::raid::levels(model.vendor));
+            }
+            ok(&storage)
         }
         ["Storage", "1", "Drives", name] => {
             let list = disks(bmc);
@@ -130,7 +141,7 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
 }
 
 fn disks(bmc: &Bmc) -> Vec<Disk> {
-    bmc.server.spec.model.disks.iter().flat_map(|disk| std::iter::repeat_n(*disk, disk.count)).collect()
+    super::raid::drives(bmc.server.spec.model)
 }
 
 fn pcie(bmc: &Bmc) -> Vec<(String, &'static str, &'static str)> {
@@ -182,7 +193,7 @@ fn processor(bmc: &Bmc, base: &str, name: &str) -> Option<Value> {
         "@odata.id": format!("{base}/Processors/{name}"), "@odata.type": "#Processor.v1_18_0.Processor", "Id": name,
         "Name": format!("GPU {n}"), "ProcessorType": "GPU", "Manufacturer": gpu.vendor, "Model": gpu.model,
         "SerialNumber": format!("{}G{n}", spec.serial), "MemorySummary": {"TotalMemorySizeMiB": gpu.memory_mib},
-        "ProcessorMemory": [{"IntegratedMemory": true, "CapacityMiB": gpu.memory_mib}], "Status": healthy(),
+        "ProcessorMemory": [{"IntegratedMemory": true, "CapacityMiB": gpu.memory_mib}], "Status": bmc.server.with(|state| events::status(state, &format!("gpu-{n}"))),
     }))
 }
 
@@ -190,6 +201,20 @@ fn targets(mode: BootMode) -> &'static [&'static str] {
     match mode {
         BootMode::BiosPxe => &["None", "Pxe", "Hdd", "Cd", "BiosSetup"],
         _ => &["None", "Pxe", "Hdd", "Cd", "BiosSetup", "UefiHttp", "UefiBootNext"],
+    }
+}
+
+/// Consoles of the two whose BMC tells of them at the system.
+fn console(bmc: &Bmc, system: &mut Value) {
+    let vendor = bmc.server.spec.model.vendor;
+    let Some(ports) = bmc.world.console_ports.get() else { return };
+    if matches!(vendor, Vendor::Supermicro | Vendor::Nvidia) {
+        system["SerialConsole"] = json!({"MaxConcurrentSessions": 1, "IPMI": {"ServiceEnabled": false},
+            "SSH": {"ServiceEnabled": true, "Port": ports.ssh, "SharedWithManagerCLI": false}});
+    }
+    if vendor == Vendor::Nvidia {
+        system["GraphicalConsole"] = json!({"ServiceEnabled": true, "MaxConcurrentSessions": 4,
+            "ConnectTypesSupported": ["KVMIP"], "Port": ports.vnc});
     }
 }
 
@@ -231,7 +256,7 @@ fn show(bmc: &Bmc, base: &str) -> Value {
         "AssetTag": kept.bmc.asset_tag, "UUID": spec.uuid.to_string(),
         "HostName": kept.os.map(|os| os.hostname).unwrap_or_default(),
         "PowerState": if kept.on { "On" } else { "Off" }, "IndicatorLED": kept.bmc.indicator,
-        "LocationIndicatorActive": kept.bmc.indicator != "Off", "BiosVersion": super::update::version(bmc, "BIOS"), "Bios": {"@odata.id": format!("{base}/Bios")},
+        "LocationIndicatorActive": kept.bmc.indicator != "Off", "BiosVersion": super::update::version(bmc, "BIOS"), "Bios": {"@odata.id": format!("{base}/Bios")}, "SecureBoot": {"@odata.id": format!("{base}/SecureBoot")},
         "BootProgress": {"LastState": progress}, "Boot": boot_view,
         "ProcessorSummary": {"Count": model.sockets, "CoreCount": model.sockets as u32 * model.cores,
             "LogicalProcessorCount": model.sockets as u32 * model.threads, "Model": model.cpu, "Status": {"State": "Enabled", "Health": cpus, "HealthRollup": cpus}},
@@ -246,6 +271,7 @@ fn show(bmc: &Bmc, base: &str) -> Value {
         "Actions": {"#ComputerSystem.Reset": {"target": format!("{base}/Actions/ComputerSystem.Reset"),
             "ResetType@Redfish.AllowableValues": RESETS}},
     });
+    console(bmc, &mut system);
     if vendor == Vendor::Hpe
         && let Value::Object(system) = &mut system
     {

@@ -92,8 +92,11 @@ pub fn self_test(state: &mut State) {
         "Completed".clone_into(&mut task.state);
         "The firmware was updated.".clone_into(&mut task.message);
     }
+    super::bios::self_test(state);
+    let kept = &mut state.kept.bmc;
     let pending = std::mem::take(&mut kept.bios_pending);
     kept.bios.extend(pending);
+    super::raid::self_test(state);
 }
 
 /// The BMC restarts: what it only had in memory is gone.
@@ -323,6 +326,31 @@ fn begin(bmc: &Bmc, source: Source, targets: Option<Value>) -> Answer {
     let task = bmc.server.with(|state| state.kept.bmc.tasks.iter().find(|task| task.id == id).cloned());
     let shown = task.map(|task| view(&task, vendor)).unwrap_or_default();
     Ok(Reply::json(StatusCode::ACCEPTED, &shown).with(header::LOCATION, place))
+}
+
+/// A job that waits for the server's restart: where it is, and how it looks.
+pub fn waiting(bmc: &Bmc, part: &str, message: &str) -> (String, Value) {
+    let vendor = bmc.server.spec.model.vendor;
+    let task = bmc.change(|state| {
+        let kept = &mut state.kept.bmc;
+        kept.next_task += 1;
+        let id =
+            if vendor == Vendor::Dell { format!("JID_{:012}", kept.next_task) } else { kept.next_task.to_string() };
+        if kept.tasks.len() >= KEPT {
+            kept.tasks.remove(0);
+        }
+        let task = Task {
+            id,
+            part: part.to_owned(),
+            version: String::new(),
+            percent: 0,
+            state: "Staged".into(),
+            message: message.to_owned(),
+        };
+        kept.tasks.push(task.clone());
+        task
+    });
+    (format!("{TASKS}/{}", task.id), view(&task, vendor))
 }
 
 /// Changes a task; `false` when it is not there any more.

@@ -206,6 +206,10 @@ impl Agent<'_> {
                     self.run.with(|state| state.kept.disk = None);
                     if task.kind == "clean" {
                         erased.extend(self.erased(&plan));
+                        let left = erased.iter().find_map(|d| d.get("error").and_then(Value::as_str));
+                        if let Some(why) = left {
+                            return Err(Trouble::Failed(why.to_owned()));
+                        }
                     }
                 }
                 Step::WriteImage { url, sha256, size } => self.write_image(index + 1, &url, &sha256, size).await?,
@@ -238,13 +242,22 @@ impl Agent<'_> {
                 let nvme = d.get("media").and_then(Value::as_str) == Some("nvme");
                 let method = match (left, nvme) {
                     (true, _) => "left alone: the cleanup policy says so",
-                    (false, true) => "NVMe format with erasure of user data",
+                    (false, true) => "NVMe sanitize, crypto erase",
                     (false, false) => "discarded",
                 };
                 let size = d.get("size_gb").and_then(Value::as_u64).unwrap_or(0) * 1_000_000_000;
+                let volume = field(d, "model") == "RAID LOGICAL VOLUME" && plan.get("volumes") == Some(&json!(true));
+                let listed = plan.get("disks").and_then(Value::as_array).is_none_or(|list| {
+                    list.is_empty() || list.iter().any(|known| known.get("serial") == d.get("serial"))
+                });
+                if !left && !listed && !volume {
+                    let why = format!("disk {} is not among the disks that are known of this server", field(d, "name"));
+                    return json!({"name": field(d, "name"), "serial": field(d, "serial"), "model": field(d, "model"), "size": size,
+                        "erased": false, "method": "not touched", "error": why});
+                }
                 json!({
                     "name": field(d, "name"), "serial": field(d, "serial"), "model": field(d, "model"), "size": size, "erased": !left,
-                    "method": method, "verified": (!left).then_some("read back in full, all zero"),
+                    "method": method, "verified": (!left).then_some("read back in full, all zero"), "standard": (!left).then_some("purge"), "seconds": 1,
                 })
             })
             .collect()
@@ -357,16 +370,7 @@ impl Agent<'_> {
 pub fn inventory(run: &Run) -> Value {
     let spec = &run.server.spec;
     let model = spec.model;
-    let mut disks = Vec::new();
-    for disk in model.disks {
-        for _ in 0..disk.count {
-            let n = disks.len();
-            let name =
-                if disk.media == "nvme" { format!("nvme{n}n1") } else { format!("sd{}", char::from(b'a' + n as u8)) };
-            disks.push(json!({"name": name, "serial": format!("{}-D{n}", spec.serial), "model": disk.model,
-                "size_gb": disk.size_gb, "media": disk.media}));
-        }
-    }
+    let disks = run.with(|state| crate::bmc::raid::seen(spec, &state.kept.bmc)).unwrap_or_default();
     let nics: Vec<Value> = spec
         .nics
         .iter()
@@ -381,10 +385,16 @@ pub fn inventory(run: &Run) -> Value {
                 "link_up": up, "lldp": lldp})
         })
         .collect();
+    // One that has failed does not answer on the bus.
+    let off = |n: usize| {
+        let failed = run.with(|state| state.kept.bmc.health.get(&format!("gpu-{n}")).is_some_and(|h| h == "Critical"));
+        let struck = run.world.strike_server(&run.server, Face::Agent, &format!("GPU {n}"));
+        failed == Some(true) || struck.iter().any(|action| matches!(action, Action::Drop))
+    };
     let gpus: Vec<Value> = model
         .gpu
         .iter()
-        .flat_map(|gpu| (0..gpu.count).map(move |n| {
+        .flat_map(|gpu| (0..gpu.count).filter(|n| !off(n + 1)).map(move |n| {
             json!({"vendor": gpu.vendor, "model": gpu.model, "memory_mib": gpu.memory_mib, "pci": format!("0000:{:02x}:00.0", 0x18 + n * 0x10)})
         }))
         .collect();
