@@ -49,8 +49,8 @@ export function CampaignDialog({ initial, close }: { initial: Values; close: () 
       initial={{ canaryCount: 1, secondWavePercent: 10, toleratedFailures: 0, ...initial }}
       fields={[
         { name: 'label', label: 'Label', required: true },
-        { name: 'baselineId', label: 'Baseline', kind: 'select', numeric: true, options: baselines.data?.data.map((b) => ({ value: String(b.id), label: b.name })) ?? [] },
-        { name: 'policyId', label: 'Policy', kind: 'select', numeric: true, options: policies.data?.data.map((p) => ({ value: String(p.id), label: p.label })) ?? [], help: 'Chooses servers and parts by its rules; a baseline or a policy is needed.' },
+        { name: 'baselineId', label: 'Baseline', kind: 'select', numeric: true, options: baselines.data?.data.map((b) => ({ value: String(b.id), label: b.name })) ?? [], help: 'What they are brought to: a baseline, or what a policy says.', show: (v) => !v.policyId },
+        { name: 'policyId', label: 'Policy', kind: 'select', numeric: true, options: policies.data?.data.map((p) => ({ value: String(p.id), label: p.label })) ?? [], help: 'Chooses servers and parts by its rules, and the newest that fits them.', show: (v) => !v.baselineId },
         { name: 'siteId', label: 'Only at site', kind: 'select', numeric: true, options: sites.data?.data.map((s) => ({ value: String(s.id), label: s.name })) ?? [] },
         { name: 'serverTypeId', label: 'Only of type', kind: 'select', numeric: true, options: types.data?.data.map((t) => ({ value: String(t.id), label: t.name })) ?? [] },
         { name: 'canaryCount', label: 'Servers in the first wave', kind: 'number', min: 0, max: 1000 },

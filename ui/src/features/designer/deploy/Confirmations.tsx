@@ -13,7 +13,7 @@ import { useRefreshOn } from '../../../live/use';
 type Verb = 'confirm' | 'postpone' | 'deny';
 const WORDS: Record<Verb, { label: string; text: string; submit: string; said: string }> = {
   confirm: { label: 'Update', text: 'The server is shut down and restarted for it. Its disks are not touched.', submit: 'Update', said: 'Agreed' },
-  postpone: { label: 'Later', text: 'You are asked again then.', submit: 'Ask later', said: 'Postponed' },
+  postpone: { label: 'Later', text: 'The question stands until then; without an answer nothing happens.', submit: 'Answer later', said: 'Postponed' },
   deny: { label: 'Do not update', text: 'The firmware stays as it is.', submit: 'Do not update', said: 'Not updated' },
 };
 const concerns = (m: LiveMessage) => m.topic === 'object' && /firmware/.test(String(m.data.kind));

@@ -87,7 +87,7 @@ function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[
       <Tabs defaultValue="config" keepMounted={false}>
         <Tabs.List mb="sm">
           <Tabs.Tab value="config">Config</Tabs.Tab>
-          <Tabs.Tab value="connections">Networks</Tabs.Tab>
+          <Tabs.Tab value="connections">Connections</Tabs.Tab>
           <Tabs.Tab value="changes">Changes{diff.fields.length ? ` (${diff.fields.length})` : ''}</Tabs.Tab>
           <Tabs.Tab value="servers">Servers{mine.length ? ` (${mine.length})` : ''}</Tabs.Tab>
         </Tabs.List>
