@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the boot files of a site: OUT/agent/{vmlinuz,initrd} (Debian's kernel, busybox and our agent) and OUT/{undionly.kpxe,ipxe.efi}.
+# Makes the boot files of a site: OUT/agent/{vmlinuz,initrd} (Debian's kernel, busybox and our agent), OUT/agent/iscsi (a second RAM disk
+# with an iSCSI initiator, loaded only by machines that are installed on a volume) and OUT/{undionly.kpxe,ipxe.efi}.
 # The same inputs give the same bytes: the packages, the Rust toolchain and the sources. Nothing is installed, no root is needed.
 #
 #   scripts/agent-image.sh [OUT]          default: target/boot
@@ -25,6 +26,7 @@ need dpkg-deb dpkg
 need depmod kmod
 need modprobe kmod
 need cpio cpio
+need readelf binutils
 need gzip gzip
 need cargo "cargo, or rustup"
 if ((${#missing[@]})); then
@@ -55,6 +57,12 @@ real=$(apt-cache depends "$kernel" 2>/dev/null | awk '$1=="Depends:" && $2 ~ /^l
 kernel_deb=$(fetch "${real:-$kernel}")
 busybox_deb=$(fetch busybox-static)
 ipxe_deb=$(fetch ipxe)
+# The initiator, and the packages in which its libraries may be.
+iscsi_debs=()
+for name in open-iscsi libopeniscsiusr libkmod2 libssl3 libssl3t64 liblzma5 libzstd1 zlib1g libc6; do
+    apt-cache show --no-all-versions "$name" >/dev/null 2>&1 || continue
+    iscsi_debs+=("$(fetch "$name")")
+done
 for deb in "$kernel_deb" "$busybox_deb" "$ipxe_deb"; do
     name=$(basename "$deb" .deb)
     mkdir -p "$work/$name"
@@ -123,14 +131,58 @@ cp "$kroot/lib/modules/$version"/modules.{builtin,builtin.modinfo,order} "$tree/
 depmod -b "$tree" "$version"
 rm -f "$tree/lib/modules/$version"/modules.{symbols,symbols.bin,devname,softdep,weakdep,builtin.modinfo,builtin.bin,builtin.alias.bin,alias.bin,dep.bin,order}
 
-find "$tree" -exec touch -h -d "@$epoch" {} +
-(cd "$tree" && find . -print0 | LC_ALL=C sort -z | cpio --null --create --format=newc --owner=0:0 --reproducible --quiet) >"$work/initrd"
-gzip -n -9 <"$work/initrd" >"$out/agent/initrd.new"
-mv "$out/agent/initrd.new" "$out/agent/initrd"
+pack() { # TREE NAME: the file OUT/agent/NAME
+    find "$1" -exec touch -h -d "@$epoch" {} +
+    (cd "$1" && find . -print0 | LC_ALL=C sort -z | cpio --null --create --format=newc --owner=0:0 --reproducible --quiet) >"$work/cpio"
+    gzip -n -9 <"$work/cpio" >"$out/agent/$2.new"
+    mv "$out/agent/$2.new" "$out/agent/$2"
+}
+pack "$tree" initrd
+
+# The second RAM disk is laid over the first: Debian's iscsistart with the libraries that it names, the kernel's initiator, and an index of
+# modules that knows both.
+all=$work/all
+san=$work/san
+mkdir -p "$all" "$san"/{sbin,lib64,etc/iscsi}
+for deb in "${iscsi_debs[@]}"; do dpkg-deb -x "$deb" "$all"; done
+install -m 755 "$(find "$all" -path '*sbin/iscsistart' -type f)" "$san/sbin/iscsistart"
+library() { # NAME -> path of its file; where there are several the plain one, not one for other processors
+    find "$all" -name "$1" -path '*/x86_64-linux-gnu/*' -not -path '*/glibc-hwcaps/*' | LC_ALL=C sort | head -n 1
+}
+queue=(libc.so.6)
+mapfile -t -O 1 queue < <(readelf -d "$san/sbin/iscsistart" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+while ((${#queue[@]})); do
+    name=${queue[0]}
+    queue=("${queue[@]:1}")
+    [ "$name" != ld-linux-x86-64.so.2 ] && [ ! -e "$san/lib/x86_64-linux-gnu/$name" ] || continue
+    file=$(library "$name")
+    [ -n "$file" ] || { echo "agent-image: iscsistart needs $name, which none of ${iscsi_debs[*]##*/} has" >&2; exit 1; }
+    install -D -m 755 "$(realpath "$file")" "$san/lib/x86_64-linux-gnu/$name"
+    mapfile -t more < <(readelf -d "$file" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+    queue+=("${more[@]}")
+done
+install -m 755 "$(realpath "$(library ld-linux-x86-64.so.2)")" "$san/lib64/ld-linux-x86-64.so.2"
+echo "GenerateName=yes" >"$san/etc/iscsi/initiatorname.iscsi"
+modprobe -d "$kroot" -S "$version" --show-depends -a iscsi_tcp crc32c sd_mod 2>/dev/null | awk '$1=="insmod"{print $2}' | sort -u >"$work/modules.iscsi"
+grep -q iscsi_tcp "$work/modules.iscsi" || { echo "agent-image: the kernel $version has no iscsi_tcp" >&2; exit 1; }
+both=$work/both
+cp -a "$tree" "$both"
+while read -r file; do
+    file=${file#"$kroot"/}
+    file=${file#/}
+    install -D -m 644 "$kroot/$file" "$both/$file"
+    [ -e "$tree/$file" ] || install -D -m 644 "$kroot/$file" "$san/$file"
+done <"$work/modules.iscsi"
+cp "$kroot/lib/modules/$version"/modules.{builtin,builtin.modinfo,order} "$both/lib/modules/$version/" 2>/dev/null || true
+depmod -b "$both" "$version"
+for index in dep alias; do
+    install -D -m 644 "$both/lib/modules/$version/modules.$index" "$san/lib/modules/$version/modules.$index"
+done
+pack "$san" iscsi
 install -m 644 "$kroot/boot/vmlinuz-$version" "$out/agent/vmlinuz"
 for file in undionly.kpxe ipxe.efi; do
     install -m 644 "$work/$(basename "$ipxe_deb" .deb)/usr/lib/ipxe/$file" "$out/$file"
 done
 
 echo "agent-image: kernel $version, $(wc -l <"$work/modules") modules"
-cd "$out" && sha256sum agent/vmlinuz agent/initrd undionly.kpxe ipxe.efi && du -k agent/vmlinuz agent/initrd | sed 's/\t/ KiB /'
+cd "$out" && sha256sum agent/vmlinuz agent/initrd agent/iscsi undionly.kpxe ipxe.efi && du -k agent/vmlinuz agent/initrd agent/iscsi | sed 's/\t/ KiB /'

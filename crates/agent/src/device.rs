@@ -45,18 +45,23 @@ impl Disks {
         }
     }
 
-    /// Whether there is none at all.
+    /// Whether the machine has none of its own.
     pub fn none(&self, found: &[Disk]) -> Result<bool> {
-        Ok(self.all(found)?.is_empty())
+        Ok(self.own(found)?.is_empty())
+    }
+
+    /// Volumes of storages and what the BMC lends are not this machine's.
+    fn own(&self, found: &[Disk]) -> Result<Vec<(String, PathBuf)>> {
+        let mut all = self.all(found)?;
+        if matches!(self, Self::Machine) {
+            all.retain(|(name, _)| !matches!(place::of(Path::new("/"), name).place, Place::Outside(_)));
+        }
+        Ok(all)
     }
 
     /// The disks that `all`, `first` or a name mean; `every` are also those that are elsewhere. None is an error.
     pub fn select(&self, which: &str, found: &[Disk]) -> Result<Vec<Device>> {
-        let mut all = self.all(found)?;
-        if matches!(self, Self::Machine) && matches!(which, "all" | "first") {
-            // Volumes of storages and what the BMC lends are not this machine's.
-            all.retain(|(name, _)| !matches!(place::of(Path::new("/"), name).place, Place::Outside(_)));
-        }
+        let mut all = if matches!(which, "all" | "first") { self.own(found)? } else { self.all(found)? };
         match which {
             "all" | "every" => {}
             "first" => all.truncate(1),

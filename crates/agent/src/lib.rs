@@ -12,6 +12,7 @@ pub mod fat;
 pub mod http;
 pub mod image;
 pub mod inventory;
+pub mod iscsi;
 pub mod machine;
 pub mod qcow2;
 pub mod seed;

@@ -103,6 +103,15 @@ fn on_volume(device: &Device, files: &[(&str, Vec<u8>)]) -> Result<String> {
             device.name
         )));
     };
+    // A system that is kept has the volume of its first seed.
+    if let Some(number) = volume_of(device, &table)
+        && let Some(old) = table.partitions().into_iter().find(|p| p.number == number)
+        && old.length >= volume.len() as u64
+    {
+        device.write(old.start, &volume)?;
+        device.sync()?;
+        return Ok(format!("on partition {number} of disk {} (label CIDATA)", device.name));
+    }
     table.stretch(device)?;
     let partition = table.add_at_end(device, volume.len() as u64, "cidata")?;
     device.write(partition.start, &volume)?;

@@ -13,13 +13,18 @@ use crate::{
     efi,
     error::{Error, Result},
     image::{self, Image},
-    inventory, say, seed,
+    inventory, iscsi, say, seed,
     site::{Reporter, Site},
     table, wipe,
 };
 
 /// Longest time between two questions for a task.
 const LONGEST_WAIT: u64 = 300;
+
+/// Name of the disk that an attached volume is.
+const VOLUME: &str = "volume";
+/// Folder of files that stand for volumes, in the folder of those that stand for disks.
+const VOLUMES: &str = "volumes";
 
 /// What the steps work on.
 pub struct Machine {
@@ -61,7 +66,7 @@ pub fn run(site: &Site, machine: &Machine) -> Result<Next> {
 /// How much of a task's time a step takes, roughly.
 fn weight(step: &Step) -> u32 {
     match step {
-        Step::Inventory => 5,
+        Step::Inventory | Step::Attach { .. } => 5,
         Step::Wipe { .. } => 20,
         Step::WriteImage { .. } => 100,
         Step::Seed { .. } | Step::Bootloader => 4,
@@ -74,6 +79,7 @@ fn steps(site: &Site, machine: &Machine, task: &Task, erased: &mut Vec<ErasedDis
     let mut before = 0;
     let found = inventory::disks(&machine.root);
     let mut target: Option<Device> = None;
+    let mut volume: Option<Device> = None;
     for (index, step) in task.steps.iter().enumerate() {
         let percent = |part: u32| u8::try_from(part * 100 / Ord::max(whole, 1)).unwrap_or(100);
         let after = before + weight(step);
@@ -95,26 +101,54 @@ fn steps(site: &Site, machine: &Machine, task: &Task, erased: &mut Vec<ErasedDis
             }
             Step::Wipe { disks, .. } => {
                 let mut results = Vec::new();
-                for device in machine.disks.select(disks, &found)? {
+                let all = match &volume {
+                    Some(volume) if disks == VOLUME => vec![volume.again()?],
+                    // A server that boots from a volume may have no disk.
+                    Some(_) if disks == "all" && machine.disks.none(&found)? => Vec::new(),
+                    _ => machine.disks.select(disks, &found)?,
+                };
+                for device in all {
                     results.push(wipe::quick(&device, &mut report)?);
                     let _ = device.reread_partitions();
                 }
                 report.tell(1, 1, &results.join("; "))?;
             }
             Step::WriteImage { url, sha256, format, size, disk } => {
-                let device = machine.disks.select(disk, &found)?.into_iter().next();
-                let device = device.ok_or_else(|| Error::from("the machine has no disk"))?;
+                let device = match &volume {
+                    Some(volume) if disk == VOLUME => volume.again()?,
+                    _ => {
+                        let device = machine.disks.select(disk, &found)?.into_iter().next();
+                        device.ok_or_else(|| Error::from("the machine has no disk"))?
+                    }
+                };
                 report.tell(0, 1, &format!("{}: writing the image", device.name))?;
                 image::write(site, &Image { url, sha256, format, size: *size }, &device, &mut report)?;
                 target = Some(device);
             }
-            Step::Seed { url } => {
+            Step::Attach { volume: wanted } => {
+                report.tell(0, 1, &format!("logging in to {}", wanted.target))?;
+                let device = match &machine.disks {
+                    Disks::Machine => iscsi::attach(wanted, &machine.root)?,
+                    Disks::Folder(folder) => iscsi::attach_file(wanted, &folder.join(VOLUMES))?,
+                };
+                report.tell(1, 1, &format!("the volume is disk {} of {} MiB", device.name, device.size >> 20))?;
+                volume = Some(device);
+            }
+            Step::Seed { url, disk } => {
                 report.tell(0, 1, "storing the seed")?;
+                if let Some(disk) = disk {
+                    let named = volume.as_ref().filter(|_| disk == VOLUME);
+                    let named = named.ok_or_else(|| Error::Failed(format!("no step has attached the disk {disk}")))?;
+                    target = Some(named.again()?);
+                }
                 let place = seed::store(site, url, written(target.as_ref())?)?;
                 report.tell(1, 1, &format!("the seed is {place}"))?;
             }
             Step::Bootloader => {
-                let said = bootloader(written(target.as_ref())?)?;
+                let device = written(target.as_ref())?;
+                // Firmware finds no partition of a volume by itself: an entry would name what is not there.
+                let local = volume.as_ref().is_none_or(|v| v.name != device.name);
+                let said = bootloader(device, local)?;
                 report.tell(1, 1, &said)?;
             }
             Step::Finish => {
@@ -133,7 +167,7 @@ fn written(target: Option<&Device>) -> Result<&Device> {
 }
 
 /// Images are bootable by themselves; what is left is to use the whole disk, and to tell UEFI firmware.
-fn bootloader(device: &Device) -> Result<String> {
+fn bootloader(device: &Device, local: bool) -> Result<String> {
     let Some(mut table) = table::read(device) else {
         return Ok(format!("disk {} has no partition table: nothing to grow", device.name));
     };
@@ -147,7 +181,7 @@ fn bootloader(device: &Device) -> Result<String> {
         |p| format!("partition {} grown to {} MiB", p.number, p.length >> 20),
     );
     device.reread_partitions()?;
-    if device.is_block() && efi::here() {
+    if local && device.is_block() && efi::here() {
         let sector = table.sector();
         // A disk that boots by the standard path is worth more than an entry: a failure is told, not fatal.
         let entry = efi::register(&table.partitions(), sector).unwrap_or_else(|e| format!("no UEFI boot entry: {e}"));

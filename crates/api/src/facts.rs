@@ -16,7 +16,7 @@ use model::{
     secret::{Clear, Sealed},
     server::ServerStatus,
     snapshot::{DhcpPool, Fact, SiteNetworkDevice, SiteServer, SiteSettings},
-    storage::{BlockProtocol, StorageDriver, StorageTarget},
+    storage::{BlockProtocol, Chap, SanBoot, StorageDriver, StorageTarget, initiator_user},
     switch::SwitchEndpoint,
     template::ImageRef,
 };
@@ -110,6 +110,15 @@ pub async fn server<C: ConnectionTrait>(txn: &C, sealer: &Sealer, server_id: Id)
         }),
         _ => None,
     };
+    let san = match reserve::boot_volume(txn, server_id).await? {
+        Some((volume, Some(secret))) => {
+            let secret = reseal(txn, sealer, row.site_id, &key, "/san/chap/secret", &secret).await?;
+            let username = holder.map(initiator_user).unwrap_or_default();
+            Some(SanBoot { chap: Some(Chap { username, secret }), ..volume })
+        }
+        Some((volume, None)) => Some(volume),
+        None => None,
+    };
     let fact = SiteServer {
         id: row.id,
         name: server_name(&row),
@@ -119,6 +128,7 @@ pub async fn server<C: ConnectionTrait>(txn: &C, sealer: &Sealer, server_id: Id)
         instance_id: holder,
         hands_off: hands_off(&row),
         reservations: reserve::reservations(txn, server_id).await?,
+        san,
     };
     put(txn, row.site_id, &key, Fact::Server(fact)).await
 }

@@ -42,11 +42,16 @@ pub enum Step {
     Inventory,
     /// Erase disks.
     Wipe {
-        /// `all`, `first`, or a device name.
+        /// `all`, `first`, `volume`, or a device name.
         disks: String,
         /// How, and which disks are left alone; absent: all, by the quickest method that holds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         plan: Option<CleanPlan>,
+    },
+    /// Log in to the target of a volume. From then on `volume` is the name of its disk; no other disk ever is.
+    Attach {
+        /// The volume.
+        volume: IscsiVolume,
     },
     /// Stream an image to a disk, checking its digest on the way.
     WriteImage {
@@ -58,18 +63,46 @@ pub enum Step {
         format: String,
         /// Length in bytes.
         size: u64,
-        /// `first` or a device name.
+        /// `first`, `volume`, or a device name.
         disk: String,
     },
     /// Store the cloud-init NoCloud seed.
     Seed {
         /// Base URL, with a trailing slash.
         url: String,
+        /// On a disk that no step of this task has written: `volume`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disk: Option<String>,
     },
     /// Make the disk bootable.
     Bootloader,
     /// Report done and follow the answer.
     Finish,
+}
+
+/// A volume behind an iSCSI target, with all that it takes to reach it. `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IscsiVolume {
+    /// Name of the initiator.
+    pub initiator: String,
+    /// Name of the target.
+    pub target: String,
+    /// Number of the logical unit there.
+    pub lun: u32,
+    /// Where the target answers: address and port, the best first.
+    pub portals: Vec<(String, u16)>,
+    /// User name and secret, where the target asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap: Option<(String, String)>,
+    /// World wide name (hex) that the disk must have, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
+}
+
+impl std::fmt::Debug for IscsiVolume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IscsiVolume({} LUN {} as {})", self.target, self.lun, self.initiator)
+    }
 }
 
 /// Progress within a task.

@@ -58,6 +58,9 @@ pub struct SiteServer {
     /// Fixed addresses.
     #[serde(default)]
     pub reservations: Vec<Reservation>,
+    /// The volume that its instance boots from, in place of a disk of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub san: Option<crate::storage::SanBoot>,
 }
 
 /// A fixed DHCP address.

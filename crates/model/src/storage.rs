@@ -595,6 +595,16 @@ pub fn initiator_iqn(instance_id: Id) -> String {
     format!("iqn.2026-01.io.steelyard:instance-{instance_id}")
 }
 
+/// The instance of such a name.
+pub fn initiator_instance(iqn: &str) -> Option<Id> {
+    iqn.strip_prefix("iqn.2026-01.io.steelyard:instance-")?.parse().ok()
+}
+
+/// User name under which it logs in where a target asks for a secret.
+pub fn initiator_user(instance_id: Id) -> String {
+    format!("instance-{instance_id}")
+}
+
 /// The same for NVMe.
 pub fn initiator_nqn(instance_id: Id) -> String {
     format!("nqn.2026-01.io.steelyard:instance-{instance_id}")
@@ -615,12 +625,23 @@ pub struct InstanceStorage {
     /// Shares that it mounts.
     #[serde(default)]
     pub mounts: Vec<InstanceMount>,
+    /// Its login at iSCSI targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap: Option<Chap>,
+    /// The volume that it boots from holds its system already, which another server has run: only its seed is made anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_system: bool,
 }
 
 impl InstanceStorage {
     /// Nothing at all.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.mounts.is_empty()
+    }
+
+    /// The volume that it boots from, with the storage on which it is; `None`: it boots from a disk of its server.
+    pub fn boot_volume(&self) -> Option<(Id, &str)> {
+        self.targets.iter().find_map(|t| Some((t.storage_id, t.boot_volume.as_deref()?)))
     }
 }
 
@@ -639,6 +660,26 @@ pub struct InstanceTarget {
     /// The volume to boot from; it lies on this storage.
     #[serde(default)]
     pub boot_volume: Option<String>,
+}
+
+/// A volume that a server boots from, as its site sees it: part of the fact of the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SanBoot {
+    /// The storage.
+    pub storage_id: Id,
+    /// Key of the volume.
+    pub key: String,
+    /// The instance's initiator.
+    pub initiator_iqn: String,
+    /// Its login, sealed for the site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap: Option<Chap>,
+    /// Where the volume was found at the last deploy, for a site whose own store does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<AccessState>,
+    /// World wide name of the volume, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
 }
 
 /// A share that an instance mounts.

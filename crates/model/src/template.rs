@@ -32,6 +32,9 @@ pub struct OsInstall {
     /// Installers partition by their answer files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erase: Option<Erase>,
+    /// Its systems do not start from a volume on the network: a design that wants that is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local_disk_only: bool,
     /// Jinja text of the cloud-init user-data. The default is used when absent.
     #[serde(default)]
     pub user_data: Option<String>,

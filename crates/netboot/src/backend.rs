@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use model::{
     Mac,
-    agent::{AgentInventory, Done, Next, Progress},
+    agent::{AgentInventory, Done, IscsiVolume, Next, Progress},
     boot::BootSession,
+    snapshot::SiteServer,
 };
 
 use crate::{
@@ -87,6 +88,16 @@ pub trait Directory: Send + Sync {
 
     /// The session's password in clear, for installers that cannot take a hash.
     async fn password(&self, session: &BootSession) -> Result<String, BackendError>;
+
+    /// For an installation on a volume: that volume; `None` while it is not known how to reach it.
+    async fn install_volume(&self, _session: &BootSession) -> Result<Option<IscsiVolume>, BackendError> {
+        Ok(None)
+    }
+
+    /// The volume that this server boots from; an error while it is not known how to reach it. Asked for servers whose fact says so.
+    async fn boot_volume(&self, server: &SiteServer) -> Result<IscsiVolume, BackendError> {
+        Err(BackendError::new(format!("it is not known how to reach the volume of server {}", server.name)))
+    }
 
     /// The file of the installation medium that is served for this session; `None` when there is none (yet).
     async fn medium(&self, session: &BootSession) -> Result<Option<PathBuf>, BackendError>;

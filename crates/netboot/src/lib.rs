@@ -14,6 +14,7 @@ pub mod memory;
 pub mod preview;
 pub mod ra;
 pub mod render;
+pub mod san;
 pub mod tftp;
 pub mod token;
 pub mod view;

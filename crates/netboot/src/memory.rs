@@ -10,9 +10,9 @@ use std::{
 use async_trait::async_trait;
 use model::{
     Id, Mac,
-    agent::{AgentInventory, Done, Next, Progress, TaskKind},
+    agent::{AgentInventory, Done, IscsiVolume, Next, Progress, TaskKind},
     boot::BootSession,
-    snapshot::Fact,
+    snapshot::{Fact, SiteServer},
 };
 
 use crate::{
@@ -46,6 +46,7 @@ struct State {
     leases: HashMap<Ipv4Addr, Lease>,
     events: Vec<Event>,
     medium: Option<PathBuf>,
+    volume: Option<IscsiVolume>,
     broken: bool,
 }
 
@@ -85,6 +86,11 @@ impl MemorySite {
         self.state().medium = Some(path);
     }
 
+    /// The volume of all installations and servers that are on one.
+    pub fn set_volume(&self, volume: IscsiVolume) {
+        self.state().volume = Some(volume);
+    }
+
     /// Fail every call from now on, or no longer.
     pub fn set_broken(&self, broken: bool) {
         self.state().broken = broken;
@@ -105,6 +111,14 @@ impl MemorySite {
 
 #[async_trait]
 impl Directory for MemorySite {
+    async fn install_volume(&self, _: &BootSession) -> Result<Option<IscsiVolume>, BackendError> {
+        Ok(self.checked()?.volume.clone())
+    }
+
+    async fn boot_volume(&self, _: &SiteServer) -> Result<IscsiVolume, BackendError> {
+        self.checked()?.volume.clone().ok_or_else(|| BackendError::new("no volume"))
+    }
+
     async fn view(&self) -> Result<Arc<SiteView>, BackendError> {
         Ok(self.checked()?.view.clone())
     }

@@ -3,8 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
-use model::boot::{BootSession, InstallSpec};
+use model::{
+    boot::{BootSession, InstallSpec},
+    storage::BlockProtocol,
+};
 use serde_json::{Map, json};
+
+use crate::san::CHAP_SECRET;
 
 /// Instructions a template may take, so that an endless loop in one ends.
 const FUEL: u64 = 1_000_000;
@@ -25,15 +30,39 @@ ssh_pwauth: true
   - path: /etc/iscsi/initiatorname.iscsi
     permissions: "0600"
     content: {{ ("InitiatorName=" ~ storage.initiator_iqn ~ "\n")|tojson }}
-  - path: /etc/nvme/hostnqn
+{% if storage.iscsi %}  - path: /etc/iscsi/iscsid.conf
+    append: true
+    permissions: "0600"
+    content: |
+      # Written by Steelyard.
+      node.startup = automatic
+{% if storage.chap %}      node.session.auth.authmethod = CHAP
+      node.session.auth.username = {{ storage.chap.username }}
+      node.session.auth.password = {{ storage.chap.secret }}
+{% endif %}{% endif %}  - path: /etc/nvme/hostnqn
     content: {{ (storage.initiator_nqn ~ "\n")|tojson }}
-runcmd:
-  - [sed, -i, "s/^node.startup *=.*/node.startup = automatic/", /etc/iscsi/iscsid.conf]
+{% if storage.nvme_tcp %}  - path: /etc/nvme/discovery.conf
+    content: |
+{% for target in storage.targets if target.protocol == "nvme_tcp" %}{% for portal in target.portals %}      --transport=tcp --traddr={{ portal.address }} --trsvcid={{ portal.port }}
+{% endfor %}{% endfor %}  - path: /etc/modules-load.d/steelyard-nvme.conf
+    content: "nvme_tcp\n"
+{% endif %}{% if storage.several_paths %}  - path: /etc/multipath.conf
+    content: |
+      defaults {
+          user_friendly_names yes
+          find_multipaths yes
+      }
+{% endif %}runcmd:
+{% if storage.several_paths %}  - [sh, -c, "systemctl restart multipathd 2>/dev/null || true"]
+{% endif %}{% if storage.iscsi %}  - [sed, -i, "s/^node.startup *= *manual/node.startup = automatic/", /etc/iscsi/iscsid.conf]
   - [sh, -c, "systemctl restart iscsid 2>/dev/null || true"]
-{% for target in storage.targets %}{% for portal in target.portals %}{% if target.protocol == "nvme_tcp" %}  - {{ ["nvme", "connect-all", "--transport=tcp", "--traddr=" ~ portal.address, "--trsvcid=" ~ portal.port, "--hostnqn=" ~ storage.initiator_nqn]|tojson }}
-{% else %}  - {{ ["iscsiadm", "-m", "discovery", "-t", "sendtargets", "-p", portal.address ~ ":" ~ portal.port]|tojson }}
-{% endif %}{% endfor %}{% endfor %}  - [iscsiadm, -m, node, -L, all]
-{% endif %}{% if storage.mounts %}mounts:
+{% for target in storage.targets if target.protocol == "iscsi" %}{% for portal in target.portals %}  - {{ ["iscsiadm", "-m", "discovery", "-t", "sendtargets", "-p", ("[" ~ portal.address ~ "]" if ":" in portal.address else portal.address) ~ ":" ~ portal.port]|tojson }}
+{% endfor %}{% endfor %}  - [iscsiadm, -m, node, -L, all]
+  - [sh, -c, "systemctl enable open-iscsi 2>/dev/null || systemctl enable iscsi 2>/dev/null || true"]
+{% endif %}{% if storage.nvme_tcp %}  - [modprobe, nvme_tcp]
+{% for target in storage.targets if target.protocol == "nvme_tcp" %}{% for portal in target.portals %}  - {{ ["nvme", "connect-all", "--transport=tcp", "--traddr=" ~ portal.address, "--trsvcid=" ~ portal.port, "--hostnqn=" ~ storage.initiator_nqn]|tojson }}
+{% endfor %}{% endfor %}  - [sh, -c, "systemctl enable nvmf-autoconnect 2>/dev/null || true"]
+{% endif %}{% endif %}{% if storage.mounts %}mounts:
 {% for mount in storage.mounts %}{% if mount.source %}  - {{ [mount.source, mount.path, "nfs", (mount.options ~ "," if mount.options else "") ~ "_netdev,nofail", "0", "0"]|tojson }}
 {% endif %}{% endfor %}{% endif %}phone_home:
   url: {{ phone_home_url|tojson }}
@@ -94,14 +123,26 @@ impl SeedContext<'_> {
             "seed_url": format!("{}/seed/{}/", self.http_base, self.session.token),
             "ready_url": format!("{}/ready/{}", self.http_base, self.session.token),
             "interfaces": crate::installer::interfaces(&i.network_config),
-            "storage": i.storage,
+            "storage": self.storage(),
             "variables": i.variables,
-            "secrets": self.secrets,
+            "secrets": self.secrets.iter().filter(|(name, _)| *name != CHAP_SECRET).collect::<BTreeMap<_, _>>(),
         });
         if let serde_json::Value::Object(built_in) = built_in {
             all.extend(built_in);
         }
         all
+    }
+
+    /// Storage with the login in clear, where there is one.
+    fn storage(&self) -> serde_json::Value {
+        let mut storage = json!(self.install.storage);
+        let chap = self.install.storage.chap.as_ref().map(|chap| &chap.username).zip(self.secrets.get(CHAP_SECRET));
+        storage["chap"] = chap.map(|(username, secret)| json!({"username": username, "secret": secret})).into();
+        let speaks = |p| self.install.storage.targets.iter().filter(move |t| t.protocol == p);
+        storage["iscsi"] = (speaks(BlockProtocol::Iscsi).count() > 0).into();
+        storage["nvme_tcp"] = (speaks(BlockProtocol::NvmeTcp).count() > 0).into();
+        storage["several_paths"] = self.install.storage.targets.iter().any(|t| t.portals.len() > 1).into();
+        storage
     }
 
     fn render(&self, document: &str, source: &str) -> Result<String, RenderError> {

@@ -110,7 +110,11 @@ pub(crate) fn change(work: &Work<'_>, problems: &mut Vec<PlanProblem>) -> Fabric
     }
     let topology = Topology::new(work.input);
     let mut change = FabricChange::default();
-    let keys: BTreeSet<(Id, u16)> = possible.keys().chain(after.keys()).copied().collect();
+    // The VLAN in which servers are provisioned is on the switches whoever boots over it.
+    let quarantine: BTreeSet<(Id, u16)> =
+        work.switches.values().filter_map(|s| Some((s.fabric_id, s.quarantine_vlan?))).collect();
+    let keys: BTreeSet<(Id, u16)> =
+        possible.keys().chain(after.keys()).copied().filter(|k| !quarantine.contains(k)).collect();
     for (fabric, vlan) in keys {
         let empty = BTreeSet::new();
         let (was, is) = (before.get(&(fabric, vlan)).unwrap_or(&empty), after.get(&(fabric, vlan)).unwrap_or(&empty));

@@ -17,7 +17,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::storage::StorageInput;
+use crate::storage::{BootVolume, StorageInput};
 
 /// Everything a plan depends on. The order of the lists does not matter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -177,6 +177,9 @@ pub struct InstanceState {
     pub addresses: Vec<Address>,
     /// Netplan version 2 as JSON.
     pub network_config: Value,
+    /// The volume that it boots from; `None`: a disk of its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootVolume>,
 }
 
 /// A switch port of an instance.

@@ -19,7 +19,7 @@ use crate::{
     input::{InstanceState, PortBinding, Shutdown},
     plan::Work,
     roster::{Action, Member},
-    storage_jobs,
+    storage_boot, storage_jobs,
 };
 
 /// `infrastructure.finish`, run by the Global Controller: what was designed is recorded as deployed.
@@ -301,7 +301,11 @@ impl<'a> Dag<'a> {
         let Some(mut os) = group.design.os.clone() else { return };
         os.erase = os.erase.or(erase);
         let timeout_seconds = if os.method == InstallMethod::Image { IMAGE_TIMEOUT } else { INSTALLER_TIMEOUT };
-        let title = format!("Install {} {} on {}", os.os_name, os.os_version, i.label);
+        let title = if storage_boot::moves(self.work, i.id) {
+            format!("Move {} to {}", i.label, self.server_name(state.server_id))
+        } else {
+            format!("Install {} {} on {}", os.os_name, os.os_version, i.label)
+        };
         let payload = ServerInstall {
             server_id: state.server_id,
             spec: InstallSpec {

@@ -27,6 +27,7 @@ use crate::{
     problem::{Code, ObjectRef, PlanProblem, Severity, tidy},
     roster::{self, Action, Member},
     storage::ElementState,
+    storage_boot,
     storage_place::{self, StoragePlan},
     takings,
     validate::{object_group, object_network, validate},
@@ -247,6 +248,10 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
     states(&mut work, &chosen, &allocations, &cabling, &mut problems);
     hostnames(&work, &mut problems);
     work.storage = storage_place::states(&work, &mut problems);
+    let mut boots = storage_boot::volumes(&work, &mut problems);
+    for (id, state) in &mut work.after {
+        state.boot = boots.remove(id);
+    }
     work.fabrics = fabric::change(&work, &mut problems);
     fabric::quarantine(&work, &mut problems);
     let touched = impact::touched_ports(&work);
@@ -352,7 +357,12 @@ fn states(
             ));
             continue;
         };
-        let (bindings, outside) = place::bindings(group, &ports, &links, work.networks, allocations);
+        let (mut bindings, outside) = place::bindings(group, &ports, &links, work.networks, allocations);
+        let san = work.input.storage.boot_element(work.input, group.id).is_some();
+        let provisioned = if san { storage_boot::open_port(&mut bindings, &work.switches) } else { None };
+        if san {
+            storage_boot::warn(work, group.id, provisioned.as_ref(), (&bindings, &outside), problems);
+        }
         let mut own = Vec::new();
         for connection in group.design.connections.iter().filter(|c| !c.disable_auto_ip) {
             let id = connection.logical_network_id;
@@ -365,8 +375,14 @@ fn states(
                 None => *full.entry(id).or_default() += 1,
             }
         }
-        let config_of =
-            || netplan::config(group, &ports, &links, work.networks, allocations, &own, &work.input.dns_servers);
+        let config_of = || {
+            let mut config =
+                netplan::config(group, &ports, &links, work.networks, allocations, &own, &work.input.dns_servers);
+            if san {
+                storage_boot::keep_connected(&mut config, provisioned.as_deref());
+            }
+            config
+        };
         let same_design = group.deployed.as_ref().is_some_and(|d| d.connections == group.design.connections);
         let after = match before {
             Some(d) if !fresh => {
@@ -398,6 +414,7 @@ fn states(
                 ports: bindings,
                 outside,
                 addresses: own,
+                boot: None,
             },
         };
         for connection in group.design.connections.iter().filter(|c| c.provides_default_route) {
@@ -535,6 +552,7 @@ impl Plan {
     pub fn apply_to(&self, input: &PlanInput) -> PlanInput {
         let mut next = input.clone();
         next.options = crate::input::Options::default();
+        next.storage.moving.clear();
         for plan in &self.instances {
             match &plan.after {
                 None => next.instances.retain(|i| i.id != plan.id),

@@ -84,6 +84,7 @@ pub enum Code {
 
 impl Code {
     /// The wire word.
+    BootFromSan,
     pub fn word(self) -> String {
         match serde_json::to_value(self) {
             Ok(Value::String(word)) => word,

@@ -57,7 +57,8 @@ pub(crate) fn roster(input: &PlanInput, problems: &mut Vec<PlanProblem>) -> Vec<
             .iter()
             .map(|i| {
                 let gone = i.deleted || leave.contains(&i.id);
-                Member { instance: (*i).clone(), action: action(group, i, gone), new_row: false }
+                let boot = input.storage.boot_element(input, group.id).map(|e| e.key(Some(i.id)));
+                Member { instance: (*i).clone(), action: action(group, i, gone, boot.as_deref()), new_row: false }
             })
             .collect();
         let missing = want.saturating_sub(stay.len());
@@ -96,13 +97,16 @@ pub(crate) fn roster(input: &PlanInput, problems: &mut Vec<PlanProblem>) -> Vec<
     members
 }
 
-fn action(group: &Group, instance: &Instance, gone: bool) -> Action {
+/// `boot`: the volume that it is to boot from.
+fn action(group: &Group, instance: &Instance, gone: bool, boot: Option<&str>) -> Action {
     if gone {
         return Action::Delete;
     }
     let Some(state) = &instance.deployed else { return Action::Create };
     let other_os = group.design.os.as_ref().is_some_and(|os| os.template_id != state.os_template_id);
-    if other_os || instance.reinstall {
+    // A system does not move from a disk to a volume, nor from one volume to another.
+    let other_disk = state.boot.as_ref().map(|b| b.key.as_str()) != boot;
+    if other_os || other_disk || instance.reinstall {
         return Action::Reinstall;
     }
     match (group.deploy_type, group.service_status) {

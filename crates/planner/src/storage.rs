@@ -9,12 +9,13 @@ use model::{
     Id,
     deploy::DeployType,
     storage::{BlockProtocol, Portal, Qos, Technology},
+    template::InstallMethod,
     validate as check,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    input::PlanInput,
+    input::{Group, PlanInput},
     problem::{Code, ObjectRef, PlanProblem},
 };
 
@@ -30,6 +31,30 @@ pub struct StorageInput {
     /// Drives, drive groups, file shares and buckets of the infrastructure.
     #[serde(default)]
     pub elements: Vec<StorageElement>,
+    /// Instances that go to another server with the volume that they boot from: nothing is installed anew.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub moving: BTreeSet<Id>,
+}
+
+/// The volume that an instance boots from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootVolume {
+    /// The storage.
+    pub storage_id: Id,
+    /// Its key there.
+    pub key: String,
+}
+
+impl StorageInput {
+    /// The element whose volumes the instances of a group boot from; `None`: disks of their servers.
+    pub(crate) fn boot_element(&self, input: &PlanInput, group_id: Id) -> Option<&StorageElement> {
+        self.elements.iter().find(|e| {
+            e.design.boot
+                && e.kind == ElementKind::DriveGroup
+                && e.design.groups.contains(&group_id)
+                && !e.goes(input)
+        })
+    }
 }
 
 /// A storage.
@@ -264,6 +289,34 @@ pub(crate) fn size_text(bytes: u64) -> String {
     if bytes < GIB { format!("{} MiB", bytes >> 20) } else { format!("{} GiB", bytes / GIB) }
 }
 
+/// What stands in the way of booting from volumes.
+fn boot(
+    e: &StorageElement,
+    groups: &BTreeMap<Id, &Group>,
+    error: &mut impl FnMut(&str, Code, String, &str),
+) {
+    if e.kind != ElementKind::DriveGroup {
+        let message = "one volume for several servers cannot be booted from".to_owned();
+        error("boot", Code::InvalidField, message, "use a drive group: each of its instances gets a volume of its own");
+    }
+    for group in e.design.groups.iter().filter_map(|g| groups.get(g)) {
+        let label = group.label();
+        if let Some(os) = &group.design.os {
+            if os.method != InstallMethod::Image {
+                let message = format!("OS template {} of group {label} installs by an installer, which does not know the volume", os.name);
+                error("boot", Code::BootFromSan, message, "choose a template with a disk image, or boot from local disks");
+            } else if os.local_disk_only {
+                let message = format!("systems of OS template {} of group {label} start from local disks only (its tag local-disk-only)", os.name);
+                error("boot", Code::BootFromSan, message, "choose another template, or boot from local disks");
+            }
+        }
+        if group.design.connections.iter().any(|c| c.redundancy.is_some()) {
+            let message = format!("group {label} bonds its interfaces, but a volume is booted over a single one, which a bond would take away from it");
+            error("boot", Code::BootFromSan, message, "drop the redundancy of its connections, or boot from local disks");
+        }
+    }
+}
+
 /// Problems of elements that the design alone shows.
 pub(crate) fn validate(problems: &mut Vec<PlanProblem>, input: &PlanInput) {
     let groups: BTreeMap<Id, _> =
@@ -331,6 +384,7 @@ pub(crate) fn validate(problems: &mut Vec<PlanProblem>, input: &PlanInput) {
                 let message = format!("group {group} boots from another drive already");
                 error("boot", Code::InvalidField, message, "keep one boot drive a group");
             }
+            boot(e, &groups, &mut error);
         }
     }
 }

@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::{
     jobs::{Dag, Node},
     plan::Work,
+    storage_boot,
     storage::{ElementKind, ElementState, ObjectState, StorageElement, size_text},
 };
 
@@ -224,7 +225,9 @@ fn volume(dag: &mut Dag<'_>, object: &Object<'_>, waits: &mut Waits) {
         let title = format!("{verb} {what} on {at} ({})", size_text(after.size_bytes));
         made.push(push(dag, object, format!("volume/{key}"), title, &order, Vec::new()));
     }
-    let gainers = object.gainers();
+    let mut gainers = object.gainers();
+    // Whoever goes to another server is given a new login there.
+    gainers.extend(after.instances.iter().filter(|id| storage_boot::moves(work, **id)));
     if gainers.is_empty() && leavers.is_empty() && object.unsure.is_none() {
         return;
     }
@@ -238,9 +241,16 @@ fn volume(dag: &mut Dag<'_>, object: &Object<'_>, waits: &mut Waits) {
             chap: None,
         })
         .collect();
-    let order = StorageAccessEnsure { storage_id, key: key.to_owned(), initiators };
     let mut depends_on = made;
     depends_on.extend(off);
+    let moves = |id: &Id| object.element.design.boot && storage_boot::moves(work, *id);
+    if after.instances.iter().any(moves) {
+        // The broken server may still run, under the same name: it is cut off before another one takes its place.
+        let order = StorageAccessEnsure { storage_id, key: key.to_owned(), initiators: Vec::new() };
+        let title = format!("Take {what} away from its old server");
+        depends_on = vec![push(dag, object, format!("access-cut/{key}"), title, &order, depends_on)];
+    }
+    let order = StorageAccessEnsure { storage_id, key: key.to_owned(), initiators };
     let title = access_title(work, &what, &gainers, &leavers);
     let access = push(dag, object, format!("access/{key}"), title, &order, depends_on);
     for id in leavers {
@@ -385,6 +395,8 @@ pub(crate) fn instance_storage(work: &Work<'_>, instance_id: Id) -> InstanceStor
         initiator_nqn: if named { initiator_nqn(instance_id) } else { String::new() },
         targets: targets.into_values().collect(),
         mounts,
+        chap: None,
+        keep_system: storage_boot::moves(work, instance_id),
     }
 }
 

@@ -5,7 +5,10 @@ use std::{
     net::IpAddr,
 };
 
-use model::{Id, storage::initiator_iqn};
+use model::{
+    Id,
+    storage::{BlockProtocol, initiator_iqn},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -277,6 +280,8 @@ fn choose(
     }
     let offering: Vec<&&Storage> =
         storages.values().filter(|s| s.technologies.contains(&technology) && s.ready && !s.experimental).collect();
+    let bootable = |s: &Storage| !e.design.boot || s.protocol.is_none_or(|p| p == BlockProtocol::Iscsi);
+    let offering: Vec<&&Storage> = offering.into_iter().filter(|s| bootable(s)).collect();
     let near: Vec<&&Storage> = offering.iter().copied().filter(|s| reaches(s, fabrics)).collect();
     let open: Vec<&&Storage> = near.iter().copied().filter(|s| !s.in_maintenance).collect();
     let fitting = open.iter().copied().filter(|s| room.free(s) >= bytes);
@@ -297,7 +302,8 @@ fn choose(
     }
     let word = technology.as_str();
     let (code, message, fix) = if offering.is_empty() {
-        (Code::StorageUnknown, format!("this site has no {word} storage that is ready"), "register a storage")
+        let boot = if e.design.boot { " and can be booted from over iSCSI" } else { "" };
+        (Code::StorageUnknown, format!("this site has no {word} storage that is ready{boot}"), "register a storage")
     } else if near.is_empty() {
         let message = format!("no {word} storage is attached to the fabric of its hosts' networks");
         (Code::StorageUnreachable, message, "choose a network of a fabric that has one")

@@ -160,6 +160,50 @@ pub mod bmc_work {
 /// SSH host keys of BMCs, as they were met first.
 pub mod console_key {
     use sea_orm::entity::prelude::*;
+/// Where volumes are, and who may use them, as their storages told last.
+pub mod volume {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "volume")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub storage_id: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub key: String,
+        /// [`model::storage::AccessState`], or null.
+        pub access: Json,
+        /// World wide name.
+        pub wwn: Option<String>,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Our subscription at a BMC, with the way to it: it has to be taken away when the server is gone.
+pub mod bmc_subscription {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "bmc_subscription")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub server_id: i64,
+        /// [`model::bmc::BmcEndpoint`], its password sealed.
+        pub endpoint: Json,
+        /// Path of the subscription at the BMC.
+        pub path: String,
+        /// What its destination begins with.
+        pub ours: String,
+        /// Seconds since 1970.
+        pub checked_at: i64,
+    }
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "console_key")]
@@ -206,6 +250,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             create_table(backend, bmc_work::Entity),
             create_table(backend, console_key::Entity),
             create_index(backend, bmc_work::Entity, false, &[bmc_work::Column::ServerId]),
+            create_table(backend, volume::Entity),
             create_index(backend, lease::Entity, false, &[lease::Column::Mac]),
             create_index(backend, server_mac::Entity, false, &[server_mac::Column::ServerId]),
             create_index(backend, boot_session::Entity, true, &[boot_session::Column::TokenHash]),

@@ -17,6 +17,7 @@ mod line;
 mod medium;
 mod membership;
 mod power;
+mod san;
 mod session;
 mod strangers;
 
@@ -57,6 +58,8 @@ pub(crate) struct Site {
     pub(crate) http_base: String,
     /// The program that makes installation media.
     pub(crate) xorriso: std::path::PathBuf,
+    /// Boot files.
+    pub(crate) boot_dir: std::path::PathBuf,
     pub(crate) membership: membership::Keeper,
 }
 
@@ -116,6 +119,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
     let engine = Engine::new(db.clone(), functions::all(&site), engine_config, None, Some(sink));
 
     // Machines that boot are served before anything else: they do not wait for a line.
+        boot_dir: config.boot_dir.clone(),
     let http_base = config.http_base()?;
     let boot_files = BootFiles::default();
     let address = config.address()?;

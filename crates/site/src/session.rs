@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use engine::entity::job;
 use model::{
     Id, Mac,
-    agent::{AgentInventory, Done, Next, Progress},
+    agent::{AgentInventory, Done, IscsiVolume, Next, Progress},
     boot::BootSession,
     job::JobStatus,
     link::Observed,
     secret::{Clear, Sealed},
+    snapshot::SiteServer,
     template::{InstallMethod, ReadySignal},
 };
 use netboot::{
@@ -311,9 +312,26 @@ impl Directory for Site {
     }
 
     async fn password(&self, session: &BootSession) -> Result<String, BackendError> {
+        if let Some(chap) = session.install.as_ref().and_then(|i| i.storage.chap.as_ref()) {
+            let clear = self.sealer.open(&chap.secret).map_err(|e| {
+                BackendError::new(format!("the CHAP secret of the new system cannot be read: {e}; deploy again"))
+            })?;
+            all.insert(netboot::san::CHAP_SECRET.to_owned(), clear.0);
+        }
         let Some(install) = &session.install else { return Ok(String::new()) };
         let clear = self.sealer.open(&install.password).map_err(|e| {
             BackendError::new(format!("the password of the new system cannot be read: {e}; deploy again"))
+    async fn install_volume(&self, session: &BootSession) -> Result<Option<IscsiVolume>, BackendError> {
+        match self.volume_of_install(session).await.map_err(BackendError::new)? {
+            None => Ok(None),
+            Some(found) => found.map(Some).map_err(BackendError::new),
+        }
+    }
+
+    async fn boot_volume(&self, server: &SiteServer) -> Result<IscsiVolume, BackendError> {
+        self.volume_of_server(server).await
+    }
+
         })?;
         Ok(clear.0)
     }

@@ -42,6 +42,7 @@ fn extend(all: &mut Value, e: &element::Model, design: &Value) {
     all["expandWithServerInstanceGroup"] = 1.into();
     all["storageType"] = "iscsi_ssd".into();
     all["qoS"] = json!(design["qoS"].as_str().unwrap_or_default());
+    all["boot"] = (design["boot"] == true).into();
     if let Some(group) = planning::config(design).groups.first() {
         all["serverInstanceGroupId"] = (*group).into();
     }

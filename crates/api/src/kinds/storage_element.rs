@@ -196,7 +196,7 @@ async fn read<C: ConnectionTrait>(
     let mut kept = vec![kind.size, "label", "meta", "logicalNetworkId", "storagePoolId", "allocationAffinity"];
     match kind.element {
         ElementKind::SharedDrive => kept.push("qoS"),
-        ElementKind::DriveGroup => kept.extend(["qoS", "serverInstanceGroupId"]),
+        ElementKind::DriveGroup => kept.extend(["qoS", "serverInstanceGroupId", "boot"]),
         ElementKind::FileShare | ElementKind::Bucket => {}
     }
     ctx.refuse_others(&kept)?;
@@ -219,6 +219,9 @@ async fn read<C: ConnectionTrait>(
     if let Some(words) = ctx.text("qoS") {
         planning::qos(words).map_err(|wrong| ApiError::field("qoS", wrong))?;
         design["qoS"] = words.into();
+    }
+    if let Some(boot) = ctx.body.get("boot").filter(|_| kind.element == ElementKind::DriveGroup) {
+        design["boot"] = (boot == &Value::Bool(true) || boot == 1).into();
     }
     if let Some(word) = ctx.text("allocationAffinity") {
         if !matches!(word, "same_storage" | "different_storage") {

@@ -8,7 +8,7 @@ use model::{
     Id,
     deploy::{DeployStatus, DeployType},
     order::{Order, ServerInstall},
-    secret::Clear,
+    secret::{Clear, Sealed},
     server::ServerStatus,
 };
 use planner::{Allocation, Code, Op, Options, Plan, PlanProblem};
@@ -121,17 +121,21 @@ pub async fn accept(
         .map_err(|id| ApiError::internal(format!("no password for instance {id}")))?;
     let keys = storage::keys(ctx.app.sealer(), &plan, &loaded.storage)?;
     storage::materialize(&mut jobs, &keys, ctx.app.sealer(), of.site_id)?;
+    let storages = &loaded.input.storage.storages;
+    let logins = storage::logins(ctx.app.sealer(), &jobs, &loaded.input.storage, &loaded.instances)?;
+    storage::log_in(&mut jobs, &logins, storages, ctx.app.sealer(), of.site_id)?;
     let mut jobs = cleaning::apply(txn, jobs).await?;
     cleaning::detach(&loaded, &plan, &mut jobs);
     let jobs = values::apply(txn, ctx.app.sealer(), of, jobs).await?;
     servers(txn, &plan).await?;
-    instances(txn, &plan, &loaded, deploy_id, &passwords).await.map_err(raced)?;
+    instances(txn, &plan, &loaded, deploy_id, &passwords, &logins).await.map_err(raced)?;
     allocations::take(txn, &plan, &loaded).await.map_err(raced)?;
     storage::take(txn, &plan, &loaded.storage, deploy_id, &keys).await?;
     storage::mark(txn, of.id, &[DeployStatus::NotStarted], DeployStatus::Ongoing).await?;
     statuses(txn, of.id, deploy_id).await?;
     let mut told: BTreeSet<Id> = plan.allocations.iter().filter_map(server_of).collect();
     told.extend(reserve::addressed(&plan));
+    told.extend(reserve::booted_from_volumes(&plan, &loaded));
     for id in told {
         facts::server(txn, ctx.app.sealer(), id).await?;
     }
@@ -241,7 +245,7 @@ fn designs(of: &infrastructure::Model, loaded: &load::Loaded) -> Designs {
 /// Passwords of systems that are installed: one at rest, for the owner to read, and one for the site to install.
 struct Passwords {
     at_rest: HashMap<Id, String>,
-    for_site: HashMap<Id, model::secret::Sealed>,
+    for_site: HashMap<Id, Sealed>,
 }
 
 impl Passwords {
@@ -281,6 +285,7 @@ async fn instances(
     loaded: &load::Loaded,
     deploy_id: Id,
     passwords: &Passwords,
+    logins: &BTreeMap<Id, Sealed>,
 ) -> Result<(), sea_orm::DbErr> {
     let newest: Option<i64> = job::Entity::find()
         .select_only()
@@ -290,6 +295,16 @@ async fn instances(
         .await?
         .flatten();
     let rows: HashMap<Id, &server_instance::Model> = loaded.instances.iter().map(|i| (i.id, i)).collect();
+    // Hosts to which nothing else happens may be named to a storage for the first time.
+    let planned: BTreeSet<Id> = plan.instances.iter().map(|p| p.id).collect();
+    for (id, sealed) in logins.iter().filter(|(id, _)| !planned.contains(id)) {
+        let Some(before) = rows.get(id).filter(|r| r.extra["chap"].as_str() != Some(&sealed.0)) else { continue };
+        let mut extra = if before.extra.is_object() { before.extra.clone() } else { json!({}) };
+        extra["chap"] = json!(sealed);
+        let mut row = before.edit();
+        row.extra = Set(extra);
+        row.update(txn).await?;
+    }
     for p in &plan.instances {
         let Some(before) = rows.get(&p.id) else { continue };
         let mut row = before.edit();
@@ -310,6 +325,9 @@ async fn instances(
                 extra["planned"] = json!(after);
             }
             None => row.deploy_type = Set(DeployType::Delete.as_str().into()),
+        }
+        if let Some(sealed) = logins.get(&p.id) {
+            extra["chap"] = json!(sealed);
         }
         if let Some(sealed) = passwords.at_rest.get(&p.id) {
             let group = loaded.input.groups.iter().find(|g| g.id == p.group_id);

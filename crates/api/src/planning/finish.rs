@@ -83,6 +83,8 @@ pub async fn record<C: ConnectionTrait>(
     storage_record::record(txn, sealer, (of.id, of.site_id), &plan, &designs, group_id).await?;
     let mut told = servers(txn, &plan, left, group_id).await?;
     told.extend(reserve::addressed(&plan));
+    let started = plan.instances.iter().filter_map(|p| p.after.as_ref()).filter(|s| s.boot.is_some());
+    told.extend(started.map(|s| s.server_id));
     for id in told {
         facts::server(txn, sealer, id).await?;
     }

@@ -60,7 +60,7 @@ pub async fn load<C: ConnectionTrait>(
     for instance in loaded.input.instances.iter_mut().filter(|i| begun.contains(&i.id)) {
         instance.reinstall = true;
     }
-    let broken = replaced(&mut loaded);
+    let broken = replaced(&mut loaded, &begun);
     loaded.input.switches = switches;
     loaded.input.servers = servers;
     for server in loaded.input.servers.iter_mut().filter(|s| broken.contains(&s.id)) {
@@ -74,8 +74,9 @@ pub async fn load<C: ConnectionTrait>(
 }
 
 /// Instances whose server is broken are made anew on another one, and that one is given up. What is on its disks is lost, which the person
-/// who deploys must have allowed: until then it counts as an installation anew, which the plan refuses in words. Answers the servers.
-fn replaced(loaded: &mut Loaded) -> BTreeSet<Id> {
+/// who deploys must have allowed: until then it counts as an installation anew, which the plan refuses in words. A system on a volume goes
+/// along as it is. Answers the servers.
+fn replaced(loaded: &mut Loaded, begun: &BTreeSet<Id>) -> BTreeSet<Id> {
     let wanted: HashMap<Id, Id> =
         loaded.instances.iter().filter_map(|i| Some((i.id, i.extra["replace"]["serverId"].as_i64()?))).collect();
     let mut broken = BTreeSet::new();
@@ -85,9 +86,17 @@ fn replaced(loaded: &mut Loaded) -> BTreeSet<Id> {
         if instance.deleted {
             continue;
         }
-        if !loaded.input.options.allow_data_loss {
+        let boots = |e: &&planner::StorageElement| {
+            let there = state.boot.as_ref().is_some_and(|b| e.state.iter().any(|s| s.objects.contains_key(&b.key)));
+            there && e.design.boot && e.design.groups.contains(&instance.group_id)
+        };
+        let kept = loaded.input.storage.elements.iter().any(|e| boots(&e)) && !begun.contains(&instance.id);
+        if !kept && !loaded.input.options.allow_data_loss {
             instance.reinstall = true;
             continue;
+        }
+        if kept {
+            loaded.input.storage.moving.insert(instance.id);
         }
         broken.insert(*server_id);
         instance.deployed = None;
@@ -115,17 +124,19 @@ async fn begun<C: ConnectionTrait>(
     let Some(first) = since.values().min() else { return Ok(BTreeSet::new()) };
     let rows = job::Entity::find()
         .select_only()
-        .columns([job::Column::Id, job::Column::InstanceId])
+        .columns([job::Column::Id, job::Column::InstanceId, job::Column::Payload])
         .filter(job::Column::InfrastructureId.eq(infrastructure_id))
         .filter(job::Column::Id.gt(*first))
         .filter(job::Column::Function.is_in([ServerInstall::NAME, ServerClean::NAME]))
         .filter(job::Column::StartedAt.is_not_null())
-        .into_tuple::<(i64, Option<i64>)>()
+        .into_tuple::<(i64, Option<i64>, Value)>()
         .all(db)
         .await?;
     Ok(rows
         .into_iter()
-        .filter_map(|(job, instance)| Some((job, instance?)))
+        // A move to another server writes a seed, and leaves the system as it is.
+        .filter(|(_, _, payload)| payload.pointer("/spec/storage/keep_system") != Some(&Value::Bool(true)))
+        .filter_map(|(job, instance, _)| Some((job, instance?)))
         .filter(|(job, instance)| since.get(instance).is_some_and(|since| job > since))
         .map(|(_, instance)| instance)
         .collect())

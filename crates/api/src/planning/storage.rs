@@ -7,9 +7,12 @@ use model::{
     Id,
     deploy::{DeployStatus, DeployType, ServiceStatus},
     job::JobSpec,
-    order::Order,
+    order::{Order, ServerInstall},
     secret::{Clear, Sealed},
-    storage::{BlockProtocol, Qos, ShareState, StorageBucketEnsure, StorageFacts, Technology},
+    storage::{
+        BlockProtocol, Chap, Qos, ShareState, StorageAccessEnsure, StorageBucketEnsure, StorageFacts, Technology,
+        initiator_instance, initiator_user,
+    },
 };
 use planner::{Affinity, ElementConfig, ElementKind, ElementState, Plan, StorageElement, StorageInput};
 use sea_orm::{
@@ -20,7 +23,7 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 use store::{
-    entity::{storage, storage_element as element, storage_snapshot},
+    entity::{server_instance, storage, storage_element as element, storage_snapshot},
     list::Revisioned,
 };
 
@@ -29,6 +32,9 @@ use crate::{context::whole, error::ApiError};
 
 /// Percent of a storage that may be promised where nobody says otherwise.
 pub const OVERCOMMIT: u32 = 100;
+
+/// Length of a CHAP secret.
+const CHAP_SECRET: usize = 16;
 
 /// Kind of a row.
 pub fn kind(row: &element::Model) -> ElementKind {
@@ -49,7 +55,7 @@ pub fn config(design: &Value) -> ElementConfig {
             _ => Affinity::SameStorage,
         },
         qos: qos(design["qoS"].as_str().unwrap_or_default()).ok().flatten(),
-        boot: false,
+        boot: design["boot"] == true,
     }
 }
 
@@ -110,6 +116,7 @@ pub async fn load<C: ConnectionTrait>(
         *others.entry(storage_id.unwrap_or(0)).or_default() += u64::try_from(bytes).unwrap_or(0);
     }
     let input = StorageInput {
+        moving: BTreeSet::new(),
         storages: storages.iter().map(|s| one(s, others.get(&s.id).copied().unwrap_or(0))).collect(),
         elements: rows
             .iter()
@@ -209,6 +216,84 @@ pub fn materialize(
         let sealed = sealer.reseal(secret, &site).map_err(ApiError::internal)?;
         job.payload["bucket"]["access_key"] = json!(key);
         job.payload["bucket"]["secret_key"] = json!(sealed);
+    }
+    Ok(())
+}
+
+/// Instances that are hosts of iSCSI volumes in these orders.
+fn initiators(jobs: &[JobSpec], storages: &[planner::Storage]) -> BTreeSet<Id> {
+    let mut all = BTreeSet::new();
+    for job in jobs.iter().filter(|j| asks_for_login(j, storages)) {
+        let hosts = job.payload["initiators"].as_array().into_iter().flatten();
+        all.extend(hosts.filter_map(|h| initiator_instance(h["iqn"].as_str()?)));
+    }
+    all
+}
+
+/// Whether hosts log in by name and secret where this job sets them.
+fn asks_for_login(job: &JobSpec, storages: &[planner::Storage]) -> bool {
+    job.function == StorageAccessEnsure::NAME && iscsi(storages, job.payload["storage_id"].as_i64())
+}
+
+fn iscsi(storages: &[planner::Storage], id: Option<Id>) -> bool {
+    storages.iter().any(|s| Some(s.id) == id && s.protocol.is_none_or(|p| p == BlockProtocol::Iscsi))
+}
+
+/// Secrets of initiators that a plan's orders name, sealed at rest: each instance has one for as long as it lives, and gets another when it
+/// goes to another server, because the old one may still know it.
+pub fn logins(
+    sealer: &Sealer,
+    jobs: &[JobSpec],
+    input: &StorageInput,
+    instances: &[server_instance::Model],
+) -> Result<BTreeMap<Id, Sealed>, ApiError> {
+    let mut wanted = initiators(jobs, &input.storages);
+    wanted.extend(jobs.iter().filter(|j| j.function == ServerInstall::NAME).filter_map(|j| j.refs.instance_id));
+    let mut all = BTreeMap::new();
+    for id in wanted {
+        let known = instances.iter().find(|i| i.id == id).and_then(|i| i.extra["chap"].as_str());
+        let sealed = match known.filter(|_| !input.moving.contains(&id)) {
+            Some(known) => Sealed(known.to_owned()),
+            // Arrays take 12 to 16 letters and digits.
+            None => {
+                let secret = Clear(crypto::token::random()[..CHAP_SECRET].to_owned());
+                sealer.seal(&secret).map_err(ApiError::internal)?
+            }
+        };
+        all.insert(id, sealed);
+    }
+    Ok(all)
+}
+
+/// Puts the logins of initiators into the orders, sealed for the site.
+pub fn log_in(
+    jobs: &mut [JobSpec],
+    logins: &BTreeMap<Id, Sealed>,
+    storages: &[planner::Storage],
+    sealer: &Sealer,
+    site_id: Id,
+) -> Result<(), ApiError> {
+    let site = sealer.for_site(site_id);
+    let mut sealed: BTreeMap<Id, Value> = BTreeMap::new();
+    for (id, secret) in logins {
+        let secret = sealer.reseal(secret, &site).map_err(ApiError::internal)?;
+        sealed.insert(*id, json!(Chap { username: initiator_user(*id), secret }));
+    }
+    for job in jobs.iter_mut() {
+        if asks_for_login(job, storages) {
+            for host in job.payload["initiators"].as_array_mut().into_iter().flatten() {
+                if let Some(chap) = host["iqn"].as_str().and_then(initiator_instance).and_then(|id| sealed.get(&id)) {
+                    host["chap"] = chap.clone();
+                }
+            }
+        } else if job.function == ServerInstall::NAME
+            && let Some(chap) = job.refs.instance_id.and_then(|id| sealed.get(&id))
+            && let Some(storage) = job.payload.pointer_mut("/spec/storage")
+            && let targets = storage["targets"].as_array().map_or(&[][..], Vec::as_slice)
+            && targets.iter().any(|t| iscsi(storages, t["storage_id"].as_i64()))
+        {
+            storage["chap"] = chap.clone();
+        }
     }
     Ok(())
 }

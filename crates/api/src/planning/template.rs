@@ -27,6 +27,8 @@ const LONGEST: i64 = 256 * 1024;
 const SSH_PORT: u16 = 22;
 /// Tags that say which disks are erased before an image is written.
 const ERASE: [(&str, Erase); 2] = [("erase-all-drives", Erase::All), ("keep-data-drives", Erase::First)];
+/// Tag of a template whose systems do not start from a volume on the network.
+const LOCAL_DISK_ONLY: &str = "local-disk-only";
 
 /// An asset without its content: an image's may be large.
 #[derive(FromQueryResult)]
@@ -199,6 +201,7 @@ impl Maker<'_> {
             files,
             ready,
             erase: ERASE.iter().find(|(tag, _)| tags.iter().any(|t| t == tag)).map(|(_, erase)| *erase),
+            local_disk_only: tags.iter().any(|t| t == LOCAL_DISK_ONLY),
             user_data: self.text("user-data"),
             meta_data: self.text("meta-data"),
         })

@@ -7,9 +7,9 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use model::{
-    agent::{AgentInventory, Done, Progress, Step, Task, TaskKind},
+    agent::{AgentInventory, Done, IscsiVolume, Progress, Step, Task, TaskKind},
     boot::BootSession,
-    template::InstallMethod,
+    template::{Erase, InstallMethod},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -20,28 +20,50 @@ use crate::{backend::Purpose, token};
 /// Seconds until an agent with nothing to do asks again.
 const RETRY_AFTER: u64 = 10;
 
+/// What steps call the disk of an attached volume.
+const VOLUME: &str = "volume";
+
 /// What the agent does in a session.
-pub fn task(session: &BootSession, http_base: &str, agent_base: &str) -> Task {
+/// `volume`: the one that an installation goes onto. An installation that shall go onto one never touches a local disk for want of it.
+pub fn task(session: &BootSession, http_base: &str, agent_base: &str, volume: Option<&IscsiVolume>) -> Task {
     let wait = Task { task: TaskKind::Wait, steps: Vec::new(), retry_after: Some(RETRY_AFTER) };
     let steps = match (session.task, &session.install) {
         (TaskKind::Discover, _) => vec![Step::Inventory, Step::Finish],
-        (TaskKind::Clean, _) => vec![Step::Wipe { disks: "all".into(), plan: session.clean.clone() }, Step::Finish],
+        (TaskKind::Clean, _) => {
+            vec![Step::Inventory, Step::Wipe { disks: "all".into(), plan: session.clean.clone() }, Step::Finish]
+        }
         (TaskKind::Install, Some(install)) if install.os.method == InstallMethod::Image => {
             let image = &install.os.image;
-            vec![
-                Step::Inventory,
-                Step::Wipe { disks: install.os.erase.unwrap_or_default().as_str().into(), plan: None },
-                Step::WriteImage {
-                    url: format!("{http_base}/images/{}", image.sha256),
-                    sha256: image.sha256.clone(),
-                    format: image.format.clone(),
-                    size: image.size,
-                    disk: "first".into(),
-                },
-                Step::Seed { url: format!("{agent_base}/seed/{}/", session.token) },
-                Step::Bootloader,
-                Step::Finish,
-            ]
+            let write = |disk: &str| Step::WriteImage {
+                url: format!("{http_base}/images/{}", image.sha256),
+                sha256: image.sha256.clone(),
+                format: image.format.clone(),
+                size: image.size,
+                disk: disk.into(),
+            };
+            let wipe = |disks: &str| Step::Wipe { disks: disks.into(), plan: None };
+            let seed = |disk| Step::Seed { url: format!("{agent_base}/seed/{}/", session.token), disk };
+            let erase = install.os.erase.unwrap_or_default();
+            match (install.storage.boot_volume(), volume) {
+                (None, _) => {
+                    let (wipe, write) = (wipe(erase.as_str()), write("first"));
+                    vec![Step::Inventory, wipe, write, seed(None), Step::Bootloader, Step::Finish]
+                }
+                (Some(_), None) => return wait,
+                (Some(_), Some(volume)) => {
+                    let mut steps = vec![Step::Inventory, Step::Attach { volume: volume.clone() }];
+                    if install.storage.keep_system {
+                        steps.extend([seed(Some(VOLUME.into())), Step::Finish]);
+                        return Task { task: session.task, steps, retry_after: None };
+                    }
+                    // Disks of the server are data drives here.
+                    if erase == Erase::All {
+                        steps.push(wipe(erase.as_str()));
+                    }
+                    steps.extend([wipe(VOLUME), write(VOLUME), seed(None), Step::Bootloader, Step::Finish]);
+                    steps
+                }
+            }
         }
         // An installation of nothing must not begin by wiping disks, nor one that another installer does.
         (TaskKind::Install | TaskKind::Wait, _) => return wait,
@@ -68,11 +90,7 @@ pub(super) async fn bound(
     let Some(Extension(Peer(certificate))) = peer else { return Err(HttpError::no_certificate()) };
     let session = session(state, presented, purpose).await?;
     if !state.directory.bind(&session, &certificate).await? {
-        tracing::warn!(
-            job_id = session.job_id,
-            server = session.server_id,
-            "a second machine comes with the token of a boot"
-        );
+        tracing::warn!(job_id = session.job_id, server = session.server_id, "a second machine comes with the token of a boot");
         return Err(HttpError::dead_token());
     }
     Ok(session)
@@ -100,7 +118,9 @@ pub(super) async fn get_task(
     headers: HeaderMap,
 ) -> Result<Json<Task>, HttpError> {
     let session = bearer(&state, &headers, peer, Purpose::Agent).await?;
-    Ok(Json(task(&session, &state.config.http_base, &state.config.agent_base)))
+    let on_volume = session.install.as_ref().is_some_and(|i| i.storage.boot_volume().is_some());
+    let volume = if on_volume { state.directory.install_volume(&session).await? } else { None };
+    Ok(Json(task(&session, &state.config.http_base, &state.config.agent_base, volume.as_ref())))
 }
 
 /// `POST /agent/v1/progress`.

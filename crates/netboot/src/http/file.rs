@@ -139,7 +139,8 @@ pub(super) async fn agent(
     let file = match file.as_str() {
         "vmlinuz" => "vmlinuz",
         "initrd" | "initrd.img" => "initrd",
-        _ => return Err(HttpError::not_found("no such file; there are vmlinuz and initrd")),
+        "iscsi" | "iscsi.img" => "iscsi",
+        _ => return Err(HttpError::not_found("no such file; there are vmlinuz, initrd and iscsi")),
     };
     let found = files.open(&state.config.boot_dir, format!("agent/{file}")).await;
     answer(found, false, &headers)

@@ -11,7 +11,7 @@ use model::{
 };
 
 use super::{HttpConfig, HttpState, error::HttpError, seed};
-use crate::{dhcp::hyphens, token};
+use crate::{dhcp::hyphens, san, token};
 
 /// Boots the local disk; if that fails the firmware goes on with its own order.
 const LOCAL_DISK: &str = "#!ipxe\nsanboot --no-describe --drive 0x80 || exit 0\n";
@@ -31,7 +31,7 @@ pub(super) async fn script(State(state): State<HttpState>, Path(mac): Path<Strin
         None => state.directory.discovery_session(&mac).await?.filter(|s| s.macs.contains(&mac)),
     };
     let text = match &session {
-        None => LOCAL_DISK.to_owned(),
+        None => own_system(&state, &mac).await?,
         Some(session) if !token::well_formed(&session.token) => {
             return Err(HttpError(StatusCode::SERVICE_UNAVAILABLE, "the boot session has no token yet".into()));
         }
@@ -52,6 +52,22 @@ pub(super) async fn script(State(state): State<HttpState>, Path(mac): Path<Strin
     Ok(([(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")], text).into_response())
 }
 
+/// The system that is installed: on the local disk, or on the volume that the server's instance boots from.
+async fn own_system(state: &HttpState, mac: &str) -> Result<String, HttpError> {
+    let view = state.directory.view().await?;
+    let Some(server) = view.server(mac).filter(|s| s.san.is_some()) else { return Ok(LOCAL_DISK.to_owned()) };
+    let again = format!("{}/boot/{}/script.ipxe", state.config.http_base, hyphens(mac));
+    let script = match state.directory.boot_volume(server).await {
+        Ok(volume) => san::script(&volume, &again),
+        Err(error) => Err(error.to_string()),
+    };
+    // Not an error that would let the firmware go on to a disk: what is on that is data at most.
+    Ok(script.unwrap_or_else(|why| {
+        tracing::warn!(server = server.name, why, "a server cannot boot from its volume");
+        format!("#!ipxe\necho The site cannot tell the way to the volume of this server, it is asked again in 15 s\nsleep 15\nchain --replace {again} || reboot\n")
+    }))
+}
+
 async fn agent_script(state: &HttpState, session: &BootSession, mac: &str) -> Result<String, HttpError> {
     // A machine that starts anew has a new key.
     state.directory.unbind(session).await?;
@@ -69,7 +85,15 @@ async fn agent_script(state: &HttpState, session: &BootSession, mac: &str) -> Re
         arguments.push(' ');
         arguments.extend(config.kernel_arguments.chars().map(|c| if c.is_control() { ' ' } else { c }));
     }
-    Ok(format!("#!ipxe\nkernel {base}/boot/agent/vmlinuz {arguments}\ninitrd {base}/boot/agent/initrd.img\nboot\n"))
+    // What logs in to targets is a file of its own: nobody else waits for it.
+    let on_volume = session.install.as_ref().is_some_and(|i| i.storage.boot_volume().is_some());
+    let (also, more) = match on_volume {
+        true => ("initrd=iscsi.img ", format!("initrd {base}/boot/agent/iscsi.img\n")),
+        false => ("", String::new()),
+    };
+    Ok(format!(
+        "#!ipxe\nkernel {base}/boot/agent/vmlinuz {also}{arguments}\ninitrd {base}/boot/agent/initrd.img\n{more}boot\n"
+    ))
 }
 
 /// Names of files in a script: whatever else is in them would be read as commands or settings.

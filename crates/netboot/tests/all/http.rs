@@ -9,7 +9,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use model::{
-    agent::TaskKind,
+    agent::{IscsiVolume, TaskKind},
     boot::{BootSession, InstallSpec},
     secret::Sealed,
     snapshot::{Fact, SiteServer},
@@ -61,6 +61,7 @@ fn session(task: TaskKind, user_data: Option<&str>) -> BootSession {
             files: Default::default(),
             ready: Default::default(),
             erase: Default::default(),
+            local_disk_only: false,
         },
         username: "admin".into(),
         password: Sealed("x".into()),
@@ -313,4 +314,72 @@ proptest::proptest! {
             assert!(!text.contains("kernel") && (status.as_u16() < 300 || status.is_client_error()));
         }
     }
+}
+
+fn volume() -> IscsiVolume {
+    IscsiVolume {
+        initiator: "iqn.2026-01.io.steelyard:instance-7".into(),
+        target: "iqn.2026-01.io.steelyard:sy-drive-3-7".into(),
+        lun: 1,
+        portals: vec![("10.9.0.1".into(), 3260)],
+        chap: Some(("instance-7".into(), "abcdef0123456789".into())),
+        wwn: None,
+    }
+}
+
+#[tokio::test]
+async fn an_instance_on_a_volume_boots_that_and_never_a_disk() {
+    let san = json!({"storage_id": 1, "key": "drive-3-7", "initiator_iqn": "iqn.2026-01.io.steelyard:instance-7"});
+    let Fact::Server(server) = server(true) else { unreachable!() };
+    let site = Site::new(vec![Fact::Server(SiteServer { san: Some(serde_json::from_value(san).unwrap()), ..server })]);
+    // Nobody knows the way yet: it asks again.
+    let (status, _, text) = site.get(SCRIPT, &[]).await;
+    assert_eq!(status, StatusCode::OK);
+    let again = "chain --replace http://site:8090/boot/52-54-00-00-00-01/script.ipxe";
+    assert!(text.contains(again) && text.contains("sleep 15") && !text.contains("sanboot"), "{text}");
+    site.memory.set_volume(volume());
+    let (_, headers, text) = site.get(SCRIPT, &[]).await;
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    assert!(text.contains("sanboot iscsi:10.9.0.1::3260:1:iqn.2026-01.io.steelyard:sy-drive-3-7 || "), "{text}");
+    assert!(text.contains("set initiator-iqn iqn.2026-01.io.steelyard:instance-7\n") && text.contains(again), "{text}");
+    assert!(!text.contains("0x80"), "{text}");
+    // A store out of order is an error, as always.
+    site.memory.set_broken(true);
+    assert!(site.get(SCRIPT, &[]).await.0.is_server_error());
+}
+
+#[tokio::test]
+async fn an_installation_on_a_volume_waits_for_it_and_leaves_disks_alone() {
+    let site = Site::new(vec![server(false)]);
+    let mut wanted = session(TaskKind::Install, None);
+    let install = wanted.install.as_mut().unwrap();
+    install.storage = serde_json::from_value(json!({
+        "initiator_iqn": "iqn.2026-01.io.steelyard:instance-7",
+        "targets": [{"storage_id": 1, "protocol": "iscsi", "volumes": ["drive-3-7"], "boot_volume": "drive-3-7"}],
+    }))
+    .unwrap();
+    install.os.erase = Some(model::template::Erase::First);
+    site.memory.add_session(wanted.clone());
+    let (_, _, text) = site.get(SCRIPT, &[]).await;
+    assert!(text.contains("initrd=iscsi.img initrd=initrd.img"), "{text}");
+    assert!(text.contains("/boot/agent/initrd.img\ninitrd http://site:8090/boot/agent/iscsi.img\nboot\n"), "{text}");
+    let bearer = format!("Bearer {}", token('a'));
+    let ask = async || {
+        let (status, _, text) = site.get("/agent/v1/task", &[(header::AUTHORIZATION, &bearer)]).await;
+        assert_eq!(status, StatusCode::OK);
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    assert_eq!(ask().await["task"], "wait", "without the volume nothing is written anywhere");
+    site.memory.set_volume(volume());
+    let task = ask().await;
+    let kinds: Vec<&str> = task["steps"].as_array().unwrap().iter().map(|s| s["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["inventory", "attach", "wipe", "write_image", "seed", "bootloader", "finish"]);
+    assert_eq!((&task["steps"][2]["disks"], &task["steps"][3]["disk"]), (&json!("volume"), &json!("volume")));
+    assert_eq!(task["steps"][1]["volume"]["chap"], json!(["instance-7", "abcdef0123456789"]));
+    // A system that is kept gets a new seed and nothing else.
+    wanted.install.as_mut().unwrap().storage.keep_system = true;
+    let steps = serde_json::to_value(netboot::http::task(&wanted, "h", "a", Some(&volume())).steps).unwrap();
+    let kinds: Vec<&str> = steps.as_array().unwrap().iter().map(|s| s["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["inventory", "attach", "seed", "finish"]);
+    assert_eq!(steps[2]["disk"], "volume");
 }

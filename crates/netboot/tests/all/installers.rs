@@ -63,6 +63,7 @@ fn session(method: InstallMethod, files: &[(&str, &str)]) -> BootSession {
             files: files.iter().map(|(name, t)| ((*name).to_owned(), text(t))).collect(),
             ready: ReadySignal::PowerOff,
             erase: None,
+            local_disk_only: false,
         },
         username: "admin".into(),
         password: Sealed("p<&'\"ss".into()),
@@ -220,7 +221,7 @@ async fn a_medium_is_served_under_the_token_alone() {
     let part = Request::get(&path).header(header::RANGE, "bytes=2-4").body(Body::empty()).unwrap();
     assert_eq!(site.send(part).await, (StatusCode::PARTIAL_CONTENT, "234".into()));
     // The agent is told nothing that erases disks.
-    assert_eq!(task(&session, BASE, "https://site:8491").task, TaskKind::Wait);
+    assert_eq!(task(&session, BASE, BASE, None).task, TaskKind::Wait);
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn an_image_erases_what_the_template_says() {
     let mut session = session(InstallMethod::Image, &[]);
     for (erase, word) in [(None, "all"), (Some(Erase::First), "first"), (Some(Erase::All), "all")] {
         session.install.as_mut().unwrap().os.erase = erase;
-        let steps = serde_json::to_value(task(&session, BASE, "https://site:8491").steps).unwrap();
+        let steps = serde_json::to_value(task(&session, BASE, BASE, None).steps).unwrap();
         assert_eq!(steps[1]["disks"], word);
     }
 }

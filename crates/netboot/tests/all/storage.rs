@@ -8,6 +8,10 @@ use netboot::render::SeedContext;
 use serde_json::json;
 
 fn user_data(storage: InstanceStorage) -> String {
+    user_data_with(storage, std::collections::BTreeMap::new())
+}
+
+fn user_data_with(storage: InstanceStorage, secrets: std::collections::BTreeMap<String, String>) -> String {
     let mut install: InstallSpec = serde_json::from_value(json!({
         "instance_id": 7, "hostname": "web-1", "username": "admin", "password": "x", "ssh_keys": ["ssh-ed25519 AAAA me"],
         "network_config": {"version": 2},
@@ -22,7 +26,6 @@ fn user_data(storage: InstanceStorage) -> String {
         "job_id": 5, "server_id": 1, "macs": [], "task": "install", "token": "t",
     }))
     .unwrap();
-    let secrets = std::collections::BTreeMap::new();
     let context = SeedContext {
         session: &session,
         install: &install,
@@ -55,6 +58,8 @@ fn a_system_logs_in_as_its_own_initiator_and_mounts_its_shares() {
     let text = user_data(InstanceStorage {
         initiator_iqn: initiator_iqn(7),
         initiator_nqn: initiator_nqn(7),
+        chap: None,
+        keep_system: false,
         targets: vec![
             target(BlockProtocol::Iscsi, vec![portal("iscsi", "10.9.0.1", 3260), portal("iscsi", "10.9.1.1", 3260)]),
             target(BlockProtocol::NvmeTcp, vec![portal("nvme_tcp", "10.9.0.3", 4420)]),
@@ -90,4 +95,30 @@ fn a_system_logs_in_as_its_own_initiator_and_mounts_its_shares() {
         assert!(text.lines().any(|l| l.replace("\", \"", "\",\"") == line), "{line}\n{text}");
     }
     assert!(!text.contains("nowhere"), "{text}");
+}
+
+#[test]
+fn a_login_reaches_the_initiator_and_nobody_else() {
+    let chap = serde_json::from_value(json!({"username": "instance-7", "secret": "sealed text"})).unwrap();
+    let storage = InstanceStorage {
+        initiator_iqn: initiator_iqn(7),
+        targets: vec![target(BlockProtocol::Iscsi, vec![portal("iscsi", "fd00::9", 3260)])],
+        chap: Some(chap),
+        ..InstanceStorage::default()
+    };
+    let secrets = [(netboot::san::CHAP_SECRET.to_owned(), "abcdef0123456789".to_owned())];
+    let text = user_data_with(storage.clone(), secrets.into());
+    let wanted = concat!(
+        "  - path: /etc/iscsi/iscsid.conf\n    append: true\n    permissions: \"0600\"\n    content: |\n      # Written by Steelyard.\n",
+        "      node.startup = automatic\n      node.session.auth.authmethod = CHAP\n      node.session.auth.username = instance-7\n",
+        "      node.session.auth.password = abcdef0123456789\n  - path: /etc/nvme/hostnqn\n",
+    );
+    assert!(text.contains(wanted), "{text}");
+    assert!(!text.contains("multipath") && !text.contains("sealed text"), "{text}");
+    assert!(text.contains("[fd00::9]:3260"), "{text}");
+    // Several paths are one disk to the system.
+    let portals = vec![portal("iscsi", "10.9.0.1", 3260), portal("iscsi", "10.9.1.1", 3260)];
+    let several = InstanceStorage { targets: vec![target(BlockProtocol::Iscsi, portals)], chap: None, ..storage };
+    let text = user_data(several);
+    assert!(text.contains("find_multipaths yes") && !text.contains("node.session.auth"), "{text}");
 }

@@ -50,6 +50,12 @@ impl JobFunction for ServerInstallFunction {
         }
         let answer = json!({"os": os.name, "image": os.image.sha256, "hostname": order.spec.hostname});
         let spec = install_storage::complete(&self.0, &ctx, order.spec).await?;
+        let on_volume = spec.storage.boot_volume().is_some();
+        if on_volume && !self.0.boot_dir.join("agent/iscsi").exists() {
+            return Err(JobError::fatal(
+                "the boot image of this site has no iSCSI initiator, so it cannot write to a volume; make it anew with scripts/agent-image.sh",
+            ));
+        }
         let followed = if spec.os.method == InstallMethod::Image {
             let work = Work { install: Some(spec), ..Work::of(TaskKind::Install) };
             follow(&self.0, &ctx, order.server_id, work).await?

@@ -75,7 +75,15 @@ pub(super) async fn finish<T: Serialize>(
     limit: Duration,
     work: impl Future<Output = Result<T, StorageError>>,
 ) -> Result<Outcome, JobError> {
-    let done = tokio::time::timeout(limit, work)
+    answer(&ended(limit, work).await?)
+}
+
+/// The work's end, or what went wrong.
+pub(super) async fn ended<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, JobError> {
+    tokio::time::timeout(limit, work)
         .await
         .map_err(|_| {
             let minutes = limit.as_secs() / 60;
@@ -83,7 +91,11 @@ pub(super) async fn finish<T: Serialize>(
                 "the storage did not finish within {minutes} minutes; look at its own list of tasks"
             ))
         })?
-        .map_err(storage_error)?;
+        .map_err(storage_error)
+}
+
+/// The order's answer.
+pub(super) fn answer<T: Serialize>(done: &T) -> Result<Outcome, JobError> {
     serde_json::to_value(done)
         .map(Outcome::Done)
         .map_err(|e| JobError::fatal(format!("the answer cannot be told: {e}")))

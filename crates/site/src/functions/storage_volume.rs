@@ -9,7 +9,7 @@ use model::{
     storage::{StorageAccessEnsure, StorageVolumeDelete, StorageVolumeEnsure},
 };
 
-use super::storage_array::{LONG, SHORT, Storage, finish};
+use super::storage_array::{LONG, SHORT, Storage, answer, ended};
 use crate::Site;
 
 pub(super) struct StorageVolumeEnsureFunction(pub(super) Arc<Site>);
@@ -25,7 +25,9 @@ impl JobFunction for StorageVolumeEnsureFunction {
         let storage = Storage::open(&self.0, order.storage_id)?;
         let part = storage.part(|a| a.block(), "volumes")?;
         ctx.progress(10, format!("making the volume {} on {}", order.volume.key, storage.name()));
-        finish(LONG, part.volume_ensure(&order.volume)).await
+        let made = ended(LONG, part.volume_ensure(&order.volume)).await?;
+        self.0.volume_seen(order.storage_id, &made).await?;
+        answer(&made)
     }
 }
 
@@ -42,7 +44,9 @@ impl JobFunction for StorageVolumeDeleteFunction {
         let storage = Storage::open(&self.0, order.storage_id)?;
         let part = storage.part(|a| a.block(), "volumes")?;
         ctx.progress(10, format!("removing the volume {} from {}", order.key, storage.name()));
-        finish(LONG, part.volume_delete(&order.key)).await
+        ended(LONG, part.volume_delete(&order.key)).await?;
+        self.0.volume_gone(order.storage_id, &order.key).await?;
+        answer(&())
     }
 }
 
@@ -60,6 +64,8 @@ impl JobFunction for StorageAccessEnsureFunction {
         let hosts = storage.hosts(&self.0, &order.initiators)?;
         let part = storage.part(|a| a.block(), "volumes")?;
         ctx.progress(10, format!("letting {} hosts use {} on {}", hosts.len(), order.key, storage.name()));
-        finish(SHORT, part.access_ensure(&order.key, &hosts)).await
+        let access = ended(SHORT, part.access_ensure(&order.key, &hosts)).await?;
+        self.0.volume_reached(order.storage_id, &access).await?;
+        answer(&access)
     }
 }

@@ -25,6 +25,7 @@ pub fn os(id: Id) -> OsInstall {
         files: Default::default(),
         ready: Default::default(),
         erase: Default::default(),
+        local_disk_only: false,
     }
 }
 

@@ -62,6 +62,27 @@ pub fn step(input: &mut PlanInput, words: &[&str]) -> bool {
         input.storage.storages.push(s);
         return true;
     }
+    if words[0] == "move" {
+        // As it is loaded once its server is broken.
+        let i = input.instances.iter_mut().find(|i| i.label == words[1]).unwrap();
+        let state = i.deployed.take().unwrap();
+        let broken = input.servers.iter_mut().find(|s| s.id == state.server_id).unwrap();
+        (broken.type_id, broken.available) = (0, false);
+        i.reserved_server_id = Some(state.server_id);
+        i.unfinished.insert(0, state);
+        input.storage.moving.insert(i.id);
+        return true;
+    }
+    if words[0] == "speaks" {
+        let s = input.storage.storages.iter_mut().find(|s| s.name == words[1]).unwrap();
+        s.protocol = BlockProtocol::parse(words[2]);
+        return true;
+    }
+    if words[0] == "local-only" {
+        let group = input.groups.iter_mut().find(|g| g.design.label == words[1]).unwrap();
+        group.design.os.as_mut().unwrap().local_disk_only = true;
+        return true;
+    }
     if words[0] == "maintenance" {
         let s = input.storage.storages.iter_mut().find(|s| s.name == words[1]).unwrap();
         s.in_maintenance = !s.in_maintenance;
@@ -92,7 +113,7 @@ pub fn step(input: &mut PlanInput, words: &[&str]) -> bool {
         "on" => e.design.storage_id = Some(number(2)),
         "via" => e.design.network_id = via,
         "apart" => e.design.affinity = Affinity::DifferentStorage,
-        "boot" => e.design.boot = true,
+        "boot" => e.design.boot = !e.design.boot,
         "half-done" => e.unfinished = e.state.iter().cloned().collect(),
         _ => e.deploy_type = DeployType::Delete,
     }

@@ -377,6 +377,7 @@ impl Rig {
                     files: Default::default(),
                     ready: Default::default(),
                     erase: Default::default(),
+                    local_disk_only: false,
                 },
                 username: "admin".into(),
                 password: self.global.sealer.seal(&Clear("pass".into())).unwrap(),
