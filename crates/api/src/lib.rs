@@ -7,6 +7,7 @@ pub mod contract;
 pub mod docs;
 pub mod error;
 pub mod facts;
+pub mod gpu;
 pub mod kinds;
 pub mod planning;
 pub mod router;

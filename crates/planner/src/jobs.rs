@@ -254,7 +254,8 @@ impl<'a> Dag<'a> {
             title: format!("Erase the disks of {}", self.server_name(server_id)),
             payload: &ServerClean { server_id, ..ServerClean::default() },
             depends_on: then,
-            timeout_seconds: 4 * 3600,
+            // Overwriting a large hard disk takes days.
+            timeout_seconds: 4 * 24 * 3600,
             target: self.server_target(server_id),
             refs: refs(member, server_id),
         });

@@ -63,6 +63,14 @@ enum Command {
         /// Id or label
         infrastructure: String,
     },
+    /// Check a cleaning certificate, without any server
+    VerifyCertificate {
+        /// The answer of `GET /servers/cleaning-certificates/ID` as a file; `-` for standard input
+        file: String,
+        /// Public key of the site (`statements.pub` in its data folder)
+        #[arg(long)]
+        key: Option<String>,
+    },
     /// Print a completion script
     Completions {
         /// Shell
@@ -127,6 +135,7 @@ async fn run(cli: Cli) -> Result<()> {
             print!("{}", serde_yaml_ng::to_string(&document)?);
             Ok(())
         }
+        Command::VerifyCertificate { file, key } => cli::certificate::verify(&file, key.as_deref()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "steelyard", &mut std::io::stdout());
             Ok(())

@@ -107,7 +107,7 @@ entities! {
         server_type_id: Option<i64>, status: String, status_reason: Option<String>, power: String, power_at: String, registration_profile_id: Option<i64>,
         ram_gb: i64, processor_count: i64, core_count: i64, disk_count: i64, gpu_count: i64, inventory: Json, tags: Json, comments: Option<String>,
         administration_state: String, dhcp_status: String, registered_at: Option<String>, allocated_at: Option<String>, rack: Option<String>, extra: Json,
-        cleanup_policy_id: Option<i64>, maintenance: Option<String>, bmc_next_password: Option<String>,
+        cleanup_policy_id: Option<i64>, maintenance: Option<String>, bmc_next_password: Option<String>, health: Option<String>, health_at: Option<String>, health_parts: Option<Json>,
     } unique(BmcAddress) index(SiteId Status, ServerTypeId, Serial);
     /// Network interfaces of servers, and the switch port behind each.
     server_interface = "server_interface" {
@@ -124,6 +124,7 @@ entities! {
     /// What was erased from a server, how, when, and how that was checked. It outlives its server.
     cleaning_certificate = "cleaning_certificate" {
         server_id: i64, site_id: i64, server_name: String, job_id: i64, finished_at: String, succeeded: bool, policy: Option<String>, method: String, reason: Option<String>, disks: Json,
+        steps: Option<Json>, signed: Option<Json>,
     } unique(JobId FinishedAt) index(ServerId);
     /// Machines that ask for an address or boot, and that nobody has registered.
     unknown_machine = "unknown_machine" {
@@ -162,9 +163,9 @@ entities! {
     ip_allocation = "ip_allocation" { subnet_id: i64, address: String, server_instance_id: Option<i64>, logical_network_id: Option<i64>, purpose: String } unique(SubnetId Address) index(ServerInstanceId);
     /// VLANs in use.
     vlan_allocation = "vlan_allocation" { fabric_id: i64, vlan: i64, logical_network_id: i64 } unique(FabricId Vlan) index(LogicalNetworkId);
-    /// Logical networks.
     /// InfiniBand partition keys in use.
     pkey_allocation = "pkey_allocation" { fabric_id: i64, pkey: i64, logical_network_id: i64 } unique(FabricId Pkey) index(LogicalNetworkId);
+    /// Logical networks.
     logical_network = "logical_network" {
         label: String, name: String, kind: String, fabric_id: i64, infrastructure_id: Option<i64>, service_status: String, deploy_type: String, deploy_status: String,
         profile_id: Option<i64>, profile_applied_at: Option<String>, design: Json, deployed: Json, allocation: Json, mtu: Option<i64>, annotations: Json,
@@ -197,9 +198,9 @@ entities! {
     } index(InfrastructureId, GroupId);
     /// Connections of groups to logical networks.
     network_connection = "network_connection" { group_id: i64, logical_network_id: i64, design: Json, deployed: Json } unique(GroupId LogicalNetworkId) index(LogicalNetworkId);
-    /// Storages: arrays and storage nodes.
     /// Rules about what passes between a group and a network; `body` has what they match.
     network_acl = "network_acl" { group_id: i64, logical_network_id: i64, rule_type: String, direction: String, sequence: i64, body: Json } unique(GroupId LogicalNetworkId RuleType Direction Sequence);
+    /// Storages: arrays and storage nodes.
     storage = "storage" {
         site_id: i64, name: String, driver: String, technologies: Json, protocol: Option<String>, status: String, operation_mode: String, address: String, port: Option<i64>,
         username: String, password: Option<String>, private_key: Option<String>, tls_fingerprint: Option<String>, fabric_id: Option<i64>, user_id: Option<i64>,
@@ -234,11 +235,11 @@ entities! {
     } index(InfrastructureId, SiteId, ServerId);
     /// Why and since when a user is suspended; `ended_at` closes one.
     user_suspension = "user_suspension" { user_id: i64, kind: String, public_comment: String, private_comment: Option<String>, ended_at: Option<String> } index(UserId);
-    /// Secrets for templates; the value is sealed.
     /// Users who may act on all infrastructures of another one.
     user_delegate = "user_delegate" { user_id: i64, delegate_id: i64 } unique(UserId DelegateId) index(DelegateId);
     /// Settings of the whole installation, by section.
     setting = "setting" { section: String, value: Json } unique(Section);
+    /// Secrets for templates; the value is sealed.
     secret = "secret" { name: String, user_id_owner: i64, usage: Option<String>, value: String } unique(UserIdOwner Name);
     /// Variables for templates.
     variable = "variable" { name: String, user_id_owner: i64, usage: Option<String>, value: Json } unique(UserIdOwner Name);

@@ -28,11 +28,17 @@ fn wire(c: &certificates::Model) -> Value {
         .map(|d| {
             json!({
                 "name": d["name"], "serialNumber": d["serial"], "model": d["model"], "sizeBytes": d["size"], "erased": d["erased"], "method": d["method"],
-                "verification": d["verified"], "error": d["error"],
+                "verification": d["verified"], "error": d["error"], "standard": d["standard"], "tried": d["tried"], "seconds": d["seconds"],
             })
         })
         .collect();
+    let signed = c
+        .signed
+        .as_ref()
+        .filter(|s| s.is_object())
+        .map(|s| json!({"statement": s["statement"], "publicKey": s["public_key"], "signature": s["signature"]}));
     json!({
+        "steps": c.steps.clone().filter(Value::is_array).unwrap_or_else(|| json!([])), "signed": signed,
         "id": c.id, "revision": c.revision, "serverId": c.server_id, "siteId": c.site_id, "serialNumber": c.server_name, "jobId": c.job_id, "finishedTimestamp": c.finished_at,
         "succeeded": c.succeeded, "cleanupPolicyLabel": c.policy, "eraseMethod": c.method, "reason": c.reason, "disks": disks, "links": [],
     })

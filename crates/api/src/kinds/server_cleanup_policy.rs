@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use model::{
     Id,
-    cleaning::{CleanPlan, WipeMethod},
+    bmc::HardwareInventory,
+    cleaning::{CleanPlan, FirmwareSteps, KnownDisk, RaidRules, WipeMethod},
+    raid::RaidLevel,
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter,
@@ -44,10 +46,12 @@ const SETTINGS: &[&str] = &[
     "eraseMethod",
     "keepDiskSerialNumbers",
     "keepDiskTypes",
+    "eraseFallbackMethods",
+    "clearTpm",
+    "resetBios",
+    "resetSecureBootKeys",
+    "resetBmcSettings",
 ];
-
-/// Settings that are kept for clients, and that no cleaning carries out: the answer says so.
-const NOT_DONE: &[&str] = &["recreateRaid", "resetRaidControllers", "disableEmbeddedNics"];
 
 fn on(settings: &Value, name: &str) -> bool {
     settings[name].as_bool().unwrap_or_else(|| whole(&settings[name]).is_some_and(|n| n != 0))
@@ -56,14 +60,14 @@ fn on(settings: &Value, name: &str) -> bool {
 fn wire(p: &policies::Model) -> Value {
     let mut all = json!({
         "id": p.id, "revision": p.revision, "label": p.label, "createdTimestamp": p.created_at, "updatedTimestamp": p.updated_at, "eraseMethod": WipeMethod::Auto.as_str(),
-        "keepDiskSerialNumbers": [], "keepDiskTypes": [], "skipRaidActions": [], "links": [],
+        "keepDiskSerialNumbers": [], "keepDiskTypes": [], "eraseFallbackMethods": [], "skipRaidActions": [], "clearTpm": false, "resetBios": false,
+        "resetSecureBootKeys": false, "resetBmcSettings": false, "settingsNotCarriedOut": [], "links": [],
     });
     for name in SETTINGS {
         if let Some(value) = p.settings.get(name).filter(|v| !v.is_null()) {
             all[*name] = value.clone();
         }
     }
-    all["settingsNotCarriedOut"] = NOT_DONE.iter().filter(|n| on(&p.settings, n)).copied().collect();
     all
 }
 
@@ -93,16 +97,55 @@ fn cleaning(p: &policies::Model) -> Cleaning {
         let list = p.settings[name].as_array().into_iter().flatten();
         list.filter_map(Value::as_str).map(str::to_owned).collect()
     };
+    let level = |name: &str| p.settings[name].as_str().and_then(RaidLevel::parse).unwrap_or_default();
+    let (reset, recreate) = (on(&p.settings, "resetRaidControllers"), on(&p.settings, "recreateRaid"));
+    let skipped = words("skipRaidActions").iter().any(|w| w == "cleanup");
+    let raid = ((reset || recreate) && !skipped).then(|| RaidRules {
+        reset,
+        recreate,
+        one: level("raidOneDrive"),
+        two: level("raidTwoDrives"),
+        even: level("raidEvenNumberMoreThanTwoDrives"),
+        odd: level("raidOddNumberMoreThanOneDrive"),
+    });
     Cleaning {
         plan: CleanPlan {
             method: p.settings["eraseMethod"].as_str().and_then(WipeMethod::parse).unwrap_or_default(),
+            fallbacks: words("eraseFallbackMethods").iter().filter_map(|w| WipeMethod::parse(w)).collect(),
             keep: words("keepDiskSerialNumbers"),
             keep_media: words("keepDiskTypes"),
             policy: Some(p.label.clone()),
+            firmware: FirmwareSteps {
+                raid,
+                clear_tpm: on(&p.settings, "clearTpm"),
+                reset_bios: on(&p.settings, "resetBios"),
+                reset_secure_boot_keys: on(&p.settings, "resetSecureBootKeys"),
+                reset_bmc: on(&p.settings, "resetBmcSettings"),
+                disable_embedded_nics: on(&p.settings, "disableEmbeddedNics"),
+            },
             ..CleanPlan::default()
         },
         by_hand: !on(&p.settings, "cleanupDrivesForOobEnabledServer"),
     }
+}
+
+/// The disks of a server: what the boot image has seen, and what its BMC tells beyond that. No other is touched.
+fn disks(s: &server::Model) -> Vec<KnownDisk> {
+    let source = |name: &str| -> Vec<model::bmc::Disk> {
+        let given = serde_json::from_value::<HardwareInventory>(s.inventory["sources"][name].clone());
+        given.map(|i| i.disks).unwrap_or_default()
+    };
+    let known =
+        |seen: bool| move |d: model::bmc::Disk| KnownDisk { name: d.name, serial: d.serial, size_gb: d.size_gb, seen };
+    let mut all: Vec<KnownDisk> = source("inBand").into_iter().map(known(true)).collect();
+    // Without a look from inside, nobody knows under which names the boot image will find them.
+    if all.is_empty() {
+        return all;
+    }
+    let beyond = source("bmc").into_iter().map(known(false)).filter(|d| d.serial.is_some());
+    let beyond: Vec<KnownDisk> = beyond.filter(|d| all.iter().all(|a| a.serial != d.serial)).collect();
+    all.extend(beyond);
+    all
 }
 
 /// How servers are cleaned: by their own policy, else that of their registration profile, else that of their site. Without any, every disk
@@ -141,7 +184,11 @@ pub async fn of_servers<C: ConnectionTrait>(db: &C, ids: &BTreeSet<Id>) -> Resul
         .into_iter()
         .map(|p| (p.id, p))
         .collect();
-    let of = |s: &server::Model| choice(s).and_then(|id| found.get(&id)).map(cleaning).unwrap_or_default();
+    let of = |s: &server::Model| {
+        let mut how = choice(s).and_then(|id| found.get(&id)).map(cleaning).unwrap_or_default();
+        how.plan.disks = disks(s);
+        how
+    };
     Ok(servers.iter().map(|s| (s.id, of(s))).collect())
 }
 
@@ -167,6 +214,14 @@ fn settings(ctx: &Ctx, before: &Value) -> Result<Value, ApiError> {
         return Err(ApiError::field(
             "keepDiskTypes",
             "leaves every disk alone: a server would be handed on with the data of its last tenant",
+        ));
+    }
+    let keeps = |name: &str| all[name].as_array().is_some_and(|l| !l.is_empty());
+    let skipped = all["skipRaidActions"].as_array().into_iter().flatten().any(|w| w == "cleanup");
+    if on(&all, "resetRaidControllers") && !skipped && (keeps("keepDiskSerialNumbers") || keeps("keepDiskTypes")) {
+        return Err(ApiError::field(
+            "resetRaidControllers",
+            "deletes the volumes of all disks, also of those that are to be left alone; do without one of the two",
         ));
     }
     Ok(all)

@@ -363,7 +363,12 @@ async fn servers<C: ConnectionTrait>(
     let whole = |id: &Id| !broken.contains_key(id);
     let dirty = freed.difference(&erased).copied().filter(whole).collect::<BTreeSet<Id>>();
     let clean = freed.intersection(&erased).copied().filter(whole).collect::<BTreeSet<Id>>();
-    give_back(txn, &clean, ServerStatus::Available, None).await?;
+    let ill = crate::gpu::ill(txn, &clean).await?;
+    let well = clean.iter().copied().filter(|id| !ill.contains_key(id)).collect::<BTreeSet<Id>>();
+    for (id, why) in &ill {
+        give_back(txn, &BTreeSet::from([*id]), ServerStatus::Unavailable, Some(why)).await?;
+    }
+    give_back(txn, &well, ServerStatus::Available, None).await?;
     give_back(txn, &dirty, ServerStatus::CleaningRequired, Some("its disks were not erased when it was given back"))
         .await?;
     Ok(freed)

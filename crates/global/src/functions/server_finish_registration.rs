@@ -65,8 +65,11 @@ impl JobFunction for ServerFinishRegistration {
         let policy = site.map_or(Value::Null, |s| s.config["serverPolicy"].clone());
         let may = |name: &str| policy[name].as_bool() != Some(false);
         let kind = type_of(&txn, &inventory, may("automaticallyAllocateServerTypes")).await?;
+        let ill = api::gpu::trouble(&found.inventory, kind.as_ref().map_or(0, |k| k.gpu_count));
         let (status, reason) = if used {
             (ServerStatus::Used, None)
+        } else if let Some(why) = ill {
+            (ServerStatus::Unavailable, Some(why))
         } else if kind.is_none() {
             let words =
                 "no server type fits, and its site does not make new ones; set its server type, then make it available";

@@ -3,8 +3,16 @@
 use api::facts;
 use crypto::Sealer;
 use engine::entity::job;
-use model::{Id, cleaning::ErasedDisk, order::ServerClean, server::ServerStatus};
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
+use model::{
+    Id,
+    cleaning::{ErasedDisk, SignedStatement, StepResult},
+    order::ServerClean,
+    server::ServerStatus,
+};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect,
+};
 use serde_json::json;
 use store::{
     Database,
@@ -30,7 +38,15 @@ pub(super) async fn certificate(db: &Database, job: &job::Model, succeeded: bool
     };
     let order: ServerClean = serde_json::from_value(job.payload.clone()).unwrap_or_default();
     let disks: Vec<ErasedDisk> = serde_json::from_value(job.response["erased"].clone()).unwrap_or_default();
+    let steps: Vec<StepResult> = serde_json::from_value(job.response["steps"].clone()).unwrap_or_default();
+    let signed: Option<SignedStatement> = serde_json::from_value(job.response["signed"].clone()).ok();
+    let signed = match signed {
+        Some(s) => sound(&txn, &server, s).await?,
+        None => None,
+    };
     let mut row = certificates::new();
+    row.steps = Set(Some(serde_json::to_value(&steps).unwrap_or_default()));
+    row.signed = Set(signed.and_then(|s| serde_json::to_value(s).ok()));
     row.server_id = Set(server_id);
     row.site_id = Set(server.site_id);
     row.server_name = Set(facts::server_name(&server));
@@ -54,6 +70,8 @@ pub(super) async fn certificate(db: &Database, job: &job::Model, succeeded: bool
         let check = d.verified.as_ref().map_or_else(String::new, |v| format!("; {v}"));
         format!("{disk}: {}{check}", d.error.as_ref().unwrap_or(&d.method))
     });
+    let beside = steps.iter().map(|s| format!("{}: {}", s.what, s.words));
+    let list = list.chain(beside);
     let new = NewEvent {
         kind: "server.cleaning_certificate".into(),
         severity: if succeeded { "info" } else { "warning" }.into(),
@@ -69,6 +87,37 @@ pub(super) async fn certificate(db: &Database, job: &job::Model, succeeded: bool
     event::append(&txn, new).await?;
     txn.commit().await?;
     Ok(())
+}
+
+/// A statement whose signature holds. The first key of a site counts; another one is told of, because a site's key does not change by
+/// itself.
+async fn sound<C: ConnectionTrait>(
+    txn: &C,
+    server: &server::Model,
+    signed: SignedStatement,
+) -> Result<Option<SignedStatement>, RecordError> {
+    if !crypto::signature::verify(&signed.public_key, signed.statement.as_bytes(), &signed.signature) {
+        tracing::warn!(server = server.id, "the signature of a cleaning does not hold");
+        return Ok(None);
+    }
+    let before = certificates::Entity::find()
+        .filter(certificates::Column::SiteId.eq(server.site_id))
+        .filter(certificates::Column::Signed.is_not_null())
+        .order_by_desc(certificates::Column::Id)
+        .one(txn)
+        .await?
+        .and_then(|c| c.signed?.get("public_key")?.as_str().map(str::to_owned));
+    if let Some(old) = before.filter(|k| *k != signed.public_key) {
+        let title = "A site signs cleanings with another key than before".to_owned();
+        let message = format!(
+            "Key {old} was used until now, {} is used for server {}. That is so after a site was set up anew; else somebody speaks in its place.",
+            signed.public_key,
+            facts::server_name(server)
+        );
+        let site = Some(("site", server.site_id));
+        super::site_event(txn, server.site_id, site, "site.statement_key", "warning", title, message).await?;
+    }
+    Ok(Some(signed))
 }
 
 /// Erased, the server is available; else it waits for another try, and says why. A cleaning other than the newest is not heard.
@@ -87,17 +136,24 @@ pub(super) async fn ended(
     if !newest || !waits.contains(&found.status.as_str()) {
         return Ok(());
     }
+    let ids = std::collections::BTreeSet::from([server_id]);
+    let ill = match failure {
+        None => api::gpu::ill(&txn, &ids).await?.remove(&server_id),
+        Some(_) => None,
+    };
     let next = match failure {
         Some(_) => ServerStatus::CleaningRequired,
+        None if ill.is_some() => ServerStatus::Unavailable,
         None if found.server_type_id.is_some() => ServerStatus::Available,
         None => ServerStatus::Unavailable,
     };
-    if found.status == next.as_str() && found.status_reason.as_deref() == failure {
+    let reason = failure.or(ill.as_deref());
+    if found.status == next.as_str() && found.status_reason.as_deref() == reason {
         return Ok(());
     }
     let mut row = found.edit();
     row.status = Set(next.as_str().into());
-    row.status_reason = Set(failure.map(str::to_owned));
+    row.status_reason = Set(reason.map(str::to_owned));
     if failure.is_none() {
         let mut extra = found.extra.clone();
         if let Some(map) = extra.as_object_mut() {
@@ -110,9 +166,10 @@ pub(super) async fn ended(
     let name = facts::server_name(&after);
     let (kind, severity, title) = match failure {
         Some(_) => ("server.cleaning_failed", "warning", format!("Server {name} was not cleaned")),
+        None if ill.is_some() => ("server.gpu", "warning", format!("Server {name} was cleaned and is not handed on")),
         None => ("server.cleaned", "success", format!("Server {name} was cleaned and is {}", next.as_str())),
     };
-    server_event(&txn, &after, kind, severity, title, failure.unwrap_or_default().to_owned(), false).await?;
+    server_event(&txn, &after, kind, severity, title, reason.unwrap_or_default().to_owned(), false).await?;
     txn.commit().await?;
     Ok(())
 }

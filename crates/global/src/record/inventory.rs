@@ -176,9 +176,47 @@ pub(super) async fn record(
     }
     cabling::of_server(&txn, &after, &counts.nics).await?;
     tell_changes(&txn, &found, &after).await?;
+    hold_back(&txn, &after).await?;
     facts::server(&txn, sealer, server_id).await?;
     txn.commit().await?;
     Ok(())
+}
+
+/// What the boot image has seen of the accelerators, before the disks were erased.
+pub(super) async fn gpus(db: &Database, sealer: &Sealer, server_id: Id, told: &Value) -> Result<(), RecordError> {
+    if !told.is_array() {
+        return Ok(());
+    }
+    let txn = db.begin().await?;
+    let Some(found) = server::Entity::find_by_id(server_id).lock_exclusive().one(&txn).await? else { return Ok(()) };
+    // Without a look from inside there is nothing to hold it against, and a part of one would be taken for the whole.
+    if !found.inventory["sources"]["inBand"].is_object() || found.inventory["sources"]["inBand"]["gpus"] == *told {
+        return Ok(());
+    }
+    let mut document = found.inventory.clone();
+    document["sources"]["inBand"]["gpus"] = told.clone();
+    let mut row = found.edit();
+    row.inventory = Set(document);
+    let after = cas(&txn, &found, row).await?.ok_or_else(|| RecordError::Busy(format!("server {server_id}")))?;
+    hold_back(&txn, &after).await?;
+    facts::server(&txn, sealer, server_id).await?;
+    txn.commit().await?;
+    Ok(())
+}
+
+/// A server whose accelerators are not well is not handed to anybody, as long as nobody has it.
+async fn hold_back<C: ConnectionTrait>(txn: &C, row: &server::Model) -> Result<(), RecordError> {
+    if row.status != ServerStatus::Available.as_str() {
+        return Ok(());
+    }
+    let ill = api::gpu::ill(txn, &std::collections::BTreeSet::from([row.id])).await?.remove(&row.id);
+    let Some(why) = ill else { return Ok(()) };
+    let mut edit = row.edit();
+    edit.status = Set(ServerStatus::Unavailable.as_str().into());
+    edit.status_reason = Set(Some(why.clone()));
+    let after = cas(txn, row, edit).await?.ok_or_else(|| RecordError::Busy(format!("server {}", row.id)))?;
+    let title = format!("Server {} is not handed on", facts::server_name(&after));
+    server_event(txn, &after, "server.gpu", "warning", title, why, false).await
 }
 
 /// Hardware that changed since the last time is worth a person's attention.

@@ -128,6 +128,7 @@ pub async fn result(db: &Database, sealer: &Sealer, job: &job::Model) -> Result<
             }
             None if job.function == ServerClean::NAME => {
                 cleaning::certificate(db, job, true).await?;
+                inventory::gpus(db, sealer, server_id, &job.response["gpus"]).await?;
                 // A cleaned server is left switched off.
                 observed::power(&db.write, server_id, None, "off").await?;
                 cleaning::ended(db, sealer, server_id, job.group_id, None).await?;

@@ -135,6 +135,26 @@ pub static KINDS: &[Kind] = &[
         )
     },
     kind(
+        "cleanup-policy",
+        "Cleanup policies of servers",
+        "/servers/cleanup-policies",
+        &["label"],
+        &[("ID", "/id"), ("LABEL", "/label"), ("METHOD", "/eraseMethod"), ("UPDATED", "/updatedTimestamp")],
+    ),
+    kind(
+        "cleaning-certificate",
+        "Certificates of what was erased; `verify-certificate` checks one",
+        "/servers/cleaning-certificates",
+        &["serialNumber"],
+        &[
+            ("ID", "/id"),
+            ("SERVER", "/serialNumber"),
+            ("ERASED", "/succeeded"),
+            ("POLICY", "/cleanupPolicyLabel"),
+            ("FINISHED", "/finishedTimestamp"),
+        ],
+    ),
+    kind(
         "server-type",
         "Server types",
         "/server-types",

@@ -1,6 +1,7 @@
 //! The user's and the administrator's command line: thin commands over the REST interface.
 
 pub mod apply;
+pub mod certificate;
 pub mod kinds;
 pub mod output;
 pub mod profile;
