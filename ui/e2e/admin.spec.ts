@@ -98,7 +98,7 @@ test('an OS template is made with its texts, and shows what becomes of them', as
   const name = unique('preseed');
   await login(page, 'admin', '/templates');
   await page.getByRole('button', { name: 'Add template' }).click();
-  await dialog(page).getByLabel('Name', { exact: true }).fill(name);
+  await dialog(page).getByRole('textbox', { name: /^Name/ }).fill(name);
   await dialog(page).getByLabel('Operating system').fill('Debian');
   await dialog(page).getByLabel('Version').fill('12');
   await noSeriousViolation(page);
@@ -107,7 +107,7 @@ test('an OS template is made with its texts, and shows what becomes of them', as
   await page.getByRole('link', { name }).click();
   const file = async (file: string, more: () => Promise<void>) => {
     await page.getByRole('button', { name: 'Add file' }).click();
-    await dialog(page).getByLabel('Name', { exact: true }).fill(file);
+    await dialog(page).getByRole('textbox', { name: /^Name/ }).fill(file);
     await more();
     await dialog(page).getByRole('button', { name: 'Add', exact: true }).click();
     await expect(page.getByRole('table', { name: 'Files' }).getByText(file, { exact: true }).first()).toBeVisible();

@@ -70,15 +70,15 @@ test('a group through its life: suspended, started, its firmware asked about, it
   await expect(status(page)).toHaveText('Active', { timeout: 60_000 });
 
   // Its owner is asked before the firmware of a server in use is touched: later, then yes.
-  const image = await firmware('BIOS', '98.1');
+  const image = await firmware('BIOS', '88.1');
   try {
-    await baseline(page, unique('asked'), '98.1', image);
+    await baseline(page, unique('asked'), '88.1', image);
     await call(page, 'POST', `/servers/${first.serverId}/firmware/actions/update-info`);
     const bios = async () => (await call<{ data: { id: number; type: string; firmwareVersion: string }[] }>(page, 'GET', `/servers/${first.serverId}/firmware/components?limit=100`)).data.find((c) => /bios/i.test(c.type));
     await expect.poll(async () => (await bios())?.firmwareVersion ?? '', { timeout: 60_000 }).not.toBe('');
-    await call(page, 'POST', `/servers/${first.serverId}/firmware/components/${(await bios())?.id}/actions/upgrade`, { componentFirmwareNewVersion: '98.1', rebootRequired: true });
+    await call(page, 'POST', `/servers/${first.serverId}/firmware/components/${(await bios())?.id}/actions/upgrade`, { componentFirmwareNewVersion: '88.1', rebootRequired: true });
     await page.getByRole('button', { name: 'Look…' }).click();
-    await expect(dialog(page).getByRole('table', { name: 'Updates' })).toContainText('98.1');
+    await expect(dialog(page).getByRole('table', { name: 'Updates' })).toContainText('88.1');
     await noSeriousViolation(page);
     await shot(page, 'firmware-question');
     await dialog(page).getByRole('button', { name: /^Later: / }).click();
@@ -88,7 +88,7 @@ test('a group through its life: suspended, started, its firmware asked about, it
     await dialog(page).getByRole('button', { name: /^Update: / }).click();
     await dialog(page).getByRole('button', { name: 'Update', exact: true }).click();
     await expect(page.getByText('Agreed', { exact: true })).toBeVisible();
-    await expect.poll(async () => (await bios())?.firmwareVersion, { timeout: 90_000 }).toBe('98.1');
+    await expect.poll(async () => (await bios())?.firmwareVersion, { timeout: 90_000 }).toBe('88.1');
   } finally {
     image.close();
   }
@@ -127,10 +127,10 @@ test('a group through its life: suspended, started, its firmware asked about, it
 test('a campaign brings free servers to a baseline: one first, then the others, live', async ({ page }) => {
   test.setTimeout(240_000);
   await login(page, 'admin', '/firmware');
-  const image = await firmware('BIOS', '97.4');
+  const image = await firmware('BIOS', '87.4');
   const name = unique('wave');
   try {
-    const wanted = await baseline(page, name, '97.4', image);
+    const wanted = await baseline(page, name, '87.4', image);
     const free = (await call<{ data: { serverId: number; vendor?: string | null }[] }>(page, 'GET', '/servers?filter.serverStatus=available&limit=100')).data;
     const label = unique('three');
     // A tag keeps the campaign to three of them: the others have nothing that the policy lets be updated.

@@ -5,7 +5,7 @@ import { ago, when, words } from './format';
 const COLOURS: Record<string, string> = {
   active: 'green', available: 'green', on: 'green', returned_success: 'green', success: 'green', connected: 'green', up: 'green', registered: 'green',
   ordered: 'steel', used: 'steel', running: 'steel', ongoing: 'steel', registering: 'steel', not_called: 'gray', off: 'gray', draft: 'gray', skipped: 'gray',
-  thrown_error_retrying: 'amber', warning: 'amber', cleaning: 'amber', updating: 'amber', thrown_error_silenced: 'amber', unavailable: 'amber', suspended: 'amber', stopped: 'gray', cleaning_required: 'amber', updating_firmware: 'amber', pending_registration: 'amber', registration_incomplete: 'amber', used_registering: 'steel', used_diagnostics: 'steel', pending: 'amber', paused: 'amber', done: 'green', ready: 'green', removed_from_rack: 'gray', decommissioned: 'gray', deleting: 'amber', unknown: 'gray',
+  thrown_error_retrying: 'amber', warning: 'amber', cleaning: 'amber', thrown_error_silenced: 'amber', unavailable: 'amber', suspended: 'amber', stopped: 'gray', cleaning_required: 'amber', updating_firmware: 'amber', pending_registration: 'amber', registration_incomplete: 'amber', used_registering: 'steel', used_diagnostics: 'steel', pending: 'amber', paused: 'amber', done: 'green', ready: 'green', finished: 'green', aborted: 'gray', updating: 'steel', asked: 'amber', waiting: 'gray', removed_from_rack: 'gray', decommissioned: 'gray', deleting: 'amber', unknown: 'gray',
   thrown_error: 'red', error: 'red', critical: 'red', failed: 'red', defective: 'red', deleted: 'red', down: 'red', offline: 'red',
 };
 const TEXT: Record<string, string> = {

@@ -53,8 +53,10 @@ export function BulkActions({ servers, done }: { servers: Server[]; done: () => 
   );
 }
 
-function BulkDialog({ act, servers, close }: { act: Act; servers: Server[]; close: () => void }) {
+function BulkDialog({ act, servers: now, close }: { act: Act; servers: Server[]; close: () => void }) {
   const client = useQueryClient();
+  // As they were when it was asked for: what it does to them must not change whom it is about.
+  const [servers] = useState(now);
   const [values, setValues] = useState<Values>({});
   const [over, setOver] = useState<number | null>(null);
   const [refused, setRefused] = useState<{ server: Server; why: string }[]>([]);

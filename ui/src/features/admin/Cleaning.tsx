@@ -68,7 +68,7 @@ export function Certificates() {
     { id: 'policy', title: 'Policy', width: 'minmax(130px, 1fr)', cell: (c) => c.cleanupPolicyLabel || 'none' },
     { id: 'site', title: 'Site', width: 'minmax(110px, 1fr)', cell: (c) => siteName(c.siteId) },
     { id: 'when', title: 'Finished', width: '140px', cell: (c) => <Ago at={c.finishedTimestamp} /> },
-    { id: 'open', title: '', width: '90px', cell: (c) => <Button size="compact-sm" variant="light" aria-label={`Certificate of ${c.serialNumber}`} onClick={() => show(c)}>Show</Button> },
+    { id: 'open', title: '', width: '90px', cell: (c) => <Button size="compact-sm" variant="light" aria-label={`Show certificate of ${c.serialNumber}`} onClick={() => show(c)}>Show</Button> },
   ];
   return (
     <Page title="Cleaning" sub={SUB} tabs={TABS}>
@@ -90,8 +90,8 @@ export function CertificateDialog({ of: c, site, close }: { of: CleaningCertific
               {c.disks.map((d) => (
                 <Table.Tr key={d.name}>
                   <Table.Td>{d.name}{d.model && <Text size="xs" c="dimmed">{d.model}</Text>}</Table.Td>
-                  <Table.Td className="mono">{d.serialNumber || '–'}</Table.Td>
-                  <Table.Td className="num">{bytes(d.sizeBytes)}</Table.Td>
+                  <Table.Td className="mono" style={{ whiteSpace: 'nowrap' }}>{d.serialNumber || '–'}</Table.Td>
+                  <Table.Td className="num" style={{ whiteSpace: 'nowrap' }}>{bytes(d.sizeBytes)}</Table.Td>
                   <Table.Td>{d.erased ? <Status value="success" label="Erased" /> : d.error ? <span className="bad">{d.error}</span> : <Status value="skipped" label="Kept" />}</Table.Td>
                   <Table.Td>{d.method ? method(d.method) : '–'}</Table.Td>
                   <Table.Td>{d.verification || '–'}</Table.Td>

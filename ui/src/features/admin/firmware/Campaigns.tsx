@@ -117,13 +117,16 @@ export function CampaignDetail() {
       }
     >
       {c.reason && <Alert color={c.status === 'paused' ? 'amber' : 'steel'} mb="md" p="xs" title={c.status === 'paused' ? 'It waits for somebody' : undefined}>{c.reason}</Alert>}
-      <div className="panel pad" style={{ marginBottom: 16 }}><Bar of={c} /></div>
+      <div className="panel pad" style={{ marginBottom: 16 }}>
+        <Bar of={c} />
+        <Group gap="md" mt="xs" role="status">{Object.entries(c.serverCounts).filter(([, n]) => n > 0).map(([state, n]) => <Text key={state} size="sm" className={/failed/.test(state) ? 'bad' : undefined}><b className="num">{n}</b> {state === 'asked' ? 'wait for their owners' : words(state).toLowerCase()}</Text>)}</Group>
+      </div>
       {waves.map((wave) => {
         const of = servers.filter((s) => s.wave === wave);
         return (
           <section key={wave} className="panel pad" style={{ marginBottom: 16 }}>
-            <Title order={2} mb="xs">Wave {wave} <Text component="span" size="sm" c="dimmed">{plural(of.length, 'server')}{wave === 1 ? ', to see whether it goes well' : ''}</Text></Title>
-            <Table aria-label={`Wave ${wave}`}>
+            <Title order={2} mb="xs">Wave {wave} <Text component="span" size="sm" c="dimmed">{plural(of.length, 'server')}{wave === 1 && waves.length > 1 ? ', to see whether it goes well' : ''}{wave > c.wave ? ' · not begun' : ` · ${of.filter((s) => /^(done|skipped|failed)/.test(s.status)).length} over`}</Text></Title>
+            <Table layout="fixed" aria-label={`Wave ${wave}`}>
               <Table.Tbody>
                 {of.slice(0, 300).map((s) => (
                   <Table.Tr key={s.serverId}>

@@ -11,6 +11,8 @@ import { elementKeys, elementOf, type GroupDoc, isGroup, isStore, type Key, link
 import { addGroup, addNetwork, addOwnDrive, addStore, pickedKeys, select, selectLink, shownDoc, togglePick, useDesigner } from '../model/store';
 import { useProblems } from '../problems';
 
+/** Behind the name of what a group has, where there is little room. */
+const SHORT: Record<StoreKind, string> = { drive: 'shared drive', own: 'own drive', share: 'share', bucket: 'bucket' };
 const STORES: { kind: StoreKind; label: string; sizeGb: number; text: string }[] = [
   { kind: 'drive', label: 'drive', sizeGb: 100, text: 'A block device for several servers' },
   { kind: 'share', label: 'share', sizeGb: 100, text: 'Files over NFS' },
@@ -188,7 +190,7 @@ const Row = memo(function Row({ id }: { id: Key }) {
               <UnstyledButton className="sy-row" onClick={() => select(key)}>
                 <span className="sy-dim">↳</span>
                 <span className="sy-row-label">{stores[key]?.label}</span>
-                <span className="sy-dim">{stores[key] && STORE_WORDS[stores[key].kind].toLowerCase()}</span>
+                <span className="sy-dim">{stores[key] && SHORT[stores[key].kind]}</span>
               </UnstyledButton>
             </li>
           ))}
