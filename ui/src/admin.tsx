@@ -82,7 +82,7 @@ const router = createRouter({
       createRoute({
         getParentRoute: () => shell,
         path: '/servers',
-        validateSearch: (s: Record<string, unknown>): ServerSearch => ({ q: text(s.q), status: text(s.status), power: text(s.power), sort: text(s.sort), type: Number(s.type) || undefined, site: Number(s.site) || undefined }),
+        validateSearch: (s: Record<string, unknown>): ServerSearch => ({ q: text(s.q), status: text(s.status), power: text(s.power), health: text(s.health), sort: text(s.sort), type: Number(s.type) || undefined, site: Number(s.site) || undefined }),
         component: lazyRouteComponent(() => import('./features/admin/Servers'), 'Servers'),
       }),
       page('/servers/register', lazyRouteComponent(() => import('./features/admin/Register'), 'Register')),

@@ -114,7 +114,11 @@ export type Server = Sure<'Server', 'serverId' | 'revision' | 'siteId' | 'datace
   tlsFingerprint?: string | null;
   /** Another certificate than the known one that the BMC shows since. */
   tlsFingerprintShown?: string | null;
-  bmcError?: string | null;
+  bmcError?: { message: string; since?: string | null } | null;
+  /** How the hardware is, since when that is known, and the parts that are not well. */
+  health?: 'unknown' | 'ok' | 'warning' | 'critical' | null;
+  healthTimestamp?: string | null;
+  healthProblems?: { part: string; health: string }[] | null;
   maintenance?: boolean | null;
   maintenanceReason?: string | null;
   inventoryDifferences?: { part: string; outOfBand?: string | null; inBand?: string | null }[] | null;

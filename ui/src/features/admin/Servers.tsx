@@ -12,6 +12,7 @@ import { BulkActions } from './Bulk';
 import { type Column, DataTable, NoRows, useColumns } from './DataTable';
 import { useList } from './list';
 import { Page } from './Page';
+import { Health } from './server/Health';
 
 export const SERVER_TABS = [{ to: '/servers', label: 'Registered' }, { to: '/servers/unknown', label: 'Unknown machines' }, { to: '/servers/types', label: 'Server types' }];
 
@@ -20,6 +21,7 @@ export interface ServerSearch {
   status?: string;
   type?: number;
   power?: string;
+  health?: string;
   site?: number;
   sort?: string;
 }
@@ -45,12 +47,13 @@ export function Servers() {
   const sites = useQuery(sitesQuery);
   const siteName = useSiteNames();
   const [picked, pick] = useState<ReadonlyMap<string | number, Server>>(new Map());
-  const list = useList<Server>('/servers', { 'filter.siteId': search.site, search: search.q, 'filter.serverStatus': search.status, 'filter.serverTypeId': search.type, 'filter.powerStatus': search.power, sortBy: search.sort ?? 'serverId:ASC' }, { kind: KIND });
+  const list = useList<Server>('/servers', { 'filter.siteId': search.site, search: search.q, 'filter.serverStatus': search.status, 'filter.serverTypeId': search.type, 'filter.powerStatus': search.power, 'filter.health': search.health, sortBy: search.sort ?? 'serverId:ASC' }, { kind: KIND });
   const name = (id: number | null | undefined) => types.data?.data.find((t) => t.id === id)?.name ?? (id ? `type ${id}` : '–');
   const all: Column<Server>[] = [
     { id: 'serial', title: 'Serial', width: 'minmax(130px, 1.2fr)', sort: 'serialNumber', cell: (s) => <Link to="/servers/$id" params={{ id: String(s.serverId) }} className="link mono">{s.serialNumber || `server ${s.serverId}`}</Link> },
     { id: 'status', title: 'State', width: '140px', sort: 'serverStatus', cell: (s) => <Status value={s.serverStatus} /> },
     { id: 'power', title: 'Power', width: '90px', sort: 'powerStatus', cell: (s) => <Status value={s.powerStatus} /> },
+    { id: 'health', title: 'Health', width: '130px', sort: 'health', cell: (s) => <Health of={s.health} /> },
     { id: 'type', title: 'Type', width: 'minmax(120px, 1fr)', cell: (s) => name(s.serverTypeId) },
     { id: 'model', title: 'Model', width: 'minmax(170px, 1.3fr)', sort: 'model', cell: (s) => [s.vendor, s.model].filter(Boolean).join(' ') || '–' },
     { id: 'site', title: 'Site', width: 'minmax(100px, 0.8fr)', has: () => (sites.data?.data.length ?? 0) > 1, cell: (s) => siteName(s.siteId) },
@@ -60,7 +63,7 @@ export function Servers() {
     { id: 'tags', title: 'Tags', width: 'minmax(90px, 0.7fr)', has: (s) => Boolean(s.tags?.length), cell: (s) => s.tags?.map((t) => <Badge key={t} variant="light" color="gray" mr={4}>{t}</Badge>) },
   ];
   const { shown, menu } = useColumns('servers', all, ['serial', 'status']);
-  const filtered = Boolean(search.q || search.status || search.type || search.power || search.site);
+  const filtered = Boolean(search.q || search.status || search.type || search.power || search.health || search.site);
   // What is chosen is shown as it is now, also where the list has moved on since.
   const fresh = new Map(list.rows.map((s) => [s.serverId, s]));
   const chosen = [...picked.values()].map((s) => fresh.get(s.serverId) ?? s);
@@ -75,9 +78,10 @@ export function Servers() {
         <TextInput aria-label="Search servers" placeholder="Serial, address, model" leftSection={<IconSearch size={16} />} w={220} value={text} onChange={(e) => setText(e.currentTarget.value)} />
         <Select aria-label="State" placeholder="Any state" clearable clearButtonProps={{ 'aria-label': 'Any state' }} w={150} data={STATES.map((v) => ({ value: v, label: words(v) }))} value={search.status ?? null} onChange={(v) => change({ status: v ?? undefined })} />
         <Select aria-label="Type" placeholder="Any type" clearable clearButtonProps={{ 'aria-label': 'Any type' }} w={150} data={(types.data?.data ?? []).map((t) => ({ value: String(t.id), label: t.name }))} value={search.type ? String(search.type) : null} onChange={(v) => change({ type: v ? Number(v) : undefined })} />
+        <Select aria-label="Health" placeholder="Any health" clearable clearButtonProps={{ 'aria-label': 'Any health' }} w={130} data={['ok', 'warning', 'critical'].map((v) => ({ value: v, label: v === 'ok' ? 'Healthy' : words(v) }))} value={search.health ?? null} onChange={(v) => change({ health: v ?? undefined })} />
         <Select aria-label="Power" placeholder="Any power" clearable clearButtonProps={{ 'aria-label': 'Any power' }} w={130} data={['on', 'off', 'unknown'].map((v) => ({ value: v, label: words(v) }))} value={search.power ?? null} onChange={(v) => change({ power: v ?? undefined })} />
         {(sites.data?.data.length ?? 0) > 1 && <Select aria-label="Site" placeholder="Any site" clearable clearButtonProps={{ 'aria-label': 'Any site' }} w={150} data={sites.data?.data.map((s) => ({ value: String(s.id), label: s.name }))} value={search.site ? String(search.site) : null} onChange={(v) => change({ site: v ? Number(v) : undefined })} />}
-        {filtered && <Button variant="subtle" onClick={() => { setText(''); change({ q: undefined, status: undefined, type: undefined, power: undefined, site: undefined }); }}>Clear filters</Button>}
+        {filtered && <Button variant="subtle" onClick={() => { setText(''); change({ q: undefined, status: undefined, type: undefined, power: undefined, health: undefined, site: undefined }); }}>Clear filters</Button>}
         <Group gap="xs" ml="auto">
           {chosen.length > 0 && <BulkActions servers={chosen} done={() => pick(new Map())} />}
           {menu}

@@ -18,6 +18,13 @@ import { nameOf } from './actions';
 function useAsked<T>(server: Server, what: string) {
   return useQuery({ queryKey: ['bmc', server.serverId, what], staleTime: 60_000, retry: false, refetchOnWindowFocus: false, queryFn: () => api.get<T>(`/servers/${server.serverId}/${what}`) });
 }
+/** Sensors answer from the site's last reading; who asks again wants them read now. */
+function useReadings(server: Server) {
+  const [now, again] = useState(false);
+  const q = useQuery({ queryKey: ['bmc', server.serverId, 'sensors', now], staleTime: 60_000, retry: false, refetchOnWindowFocus: false, queryFn: () => api.get<Readings>(`/servers/${server.serverId}/sensors`, now ? { now: 'true' } : undefined) });
+  const at = Date.parse(q.data?.read_at ?? '');
+  return { isFetching: q.isFetching, error: q.error, data: q.data, dataUpdatedAt: Number.isNaN(at) ? q.dataUpdatedAt : at, refetch: () => (now ? void q.refetch() : again(true)) };
+}
 function Asked({ q, title, tools, children }: { q: { isFetching: boolean; error: unknown; data: unknown; refetch: () => unknown; dataUpdatedAt: number }; title: string; tools?: ReactNode; children: ReactNode }) {
   return (
     <section className="panel pad">
@@ -43,12 +50,14 @@ interface Readings {
   temperatures: Reading[];
   fans: Reading[];
   power_watts?: number | null;
+  problems?: { part: string; health: string }[] | null;
+  read_at?: string | null;
 }
 const HEALTH: Record<string, string> = { ok: 'success', warning: 'warning', critical: 'critical' };
 const health = (h: string) => <Status value={HEALTH[h.toLowerCase()] ?? 'unknown'} label={words(h)} />;
 
 export function Sensors({ server }: { server: Server }) {
-  const q = useAsked<Readings>(server, 'sensors');
+  const q = useReadings(server);
   const rows = (list: Reading[], unit: string) => (
     <Table aria-label={unit === '°C' ? 'Temperatures' : 'Fans'}>
       <Table.Tbody>
@@ -62,6 +71,7 @@ export function Sensors({ server }: { server: Server }) {
       {d && (
         <>
           <Group mb="md">{health(d.health)}{typeof d.power_watts === 'number' && <Text size="sm">takes <b className="num">{count(Math.round(d.power_watts))} W</b></Text>}</Group>
+          {Boolean(d.problems?.length) && <Alert color="amber" mb="md" p="xs">{d.problems?.map((p) => `${p.part}: ${p.health}`).join(', ')}</Alert>}
           <SimpleGrid cols={{ base: 1, md: 2 }}>
             <div><Title order={3} mb="xs">Temperatures</Title>{d.temperatures.length ? rows(d.temperatures, '°C') : <Text size="sm" c="dimmed">None is told.</Text>}</div>
             <div><Title order={3} mb="xs">Fans</Title>{d.fans.length ? rows(d.fans, 'rpm') : <Text size="sm" c="dimmed">None is told.</Text>}</div>

@@ -13,6 +13,7 @@ import type { LiveMessage } from '../../../live/stream';
 import { useRefreshOn } from '../../../live/use';
 import { CertificateDialog } from '../Cleaning';
 import { Facts, Page } from '../Page';
+import { Health } from './Health';
 import { Bios, EventLog, Firmware, Sensors } from './Hardware';
 import { BootOrder } from './BootOrder';
 import { TypeMatch } from './TypeMatch';
@@ -33,13 +34,18 @@ export function ServerDetail() {
   return (
     <Page
       title={nameOf(s)}
-      sub={<Group gap={8}><Link to="/servers" className="link">Servers</Link> · {[s.vendor, s.model].filter(Boolean).join(' ')} · {siteName(s.siteId)} <Status value={s.serverStatus} /> <Status value={s.powerStatus} label={`Power ${s.powerStatus}`} />{s.maintenance && <Status value="warning" label="In maintenance" />}</Group>}
+      sub={<Group gap={8}><Link to="/servers" className="link">Servers</Link> · {[s.vendor, s.model].filter(Boolean).join(' ')} · {siteName(s.siteId)} <Status value={s.serverStatus} /> <Status value={s.powerStatus} label={`Power ${s.powerStatus}`} /> <Health of={s.health} />{s.maintenance && <Status value="warning" label="In maintenance" />}</Group>}
       tools={<><RegisterAgain server={s} /><PowerMenu server={s} /><MoreMenu server={s} /></>}
     >
       {waitsForLogin(s) && <Alert color="amber" mb="md" p="sm" title="Waiting for credentials"><Text size="sm" mb="xs">Nobody has given the login of its BMC yet, and no default login fits its serial number, its MAC address or its site.</Text><WaitingLogin server={s} /></Alert>}
       {s.serverStatusReason && !waitsForLogin(s) && <Alert color={s.serverStatus === 'registering' ? 'steel' : 'amber'} mb="md" p="xs">{s.serverStatusReason}</Alert>}
       {s.maintenanceReason && <Alert color="amber" mb="md" p="xs" title="In maintenance">{s.maintenanceReason}</Alert>}
-      {s.bmcError && <Alert color="red" mb="md" p="xs" title="The BMC">{s.bmcError}</Alert>}
+      {s.bmcError && <Alert color="red" mb="md" p="xs" title="The BMC cannot be reached">{s.bmcError.message}{s.bmcError.since && <> (since <Ago at={s.bmcError.since} />)</>}</Alert>}
+      {(s.health === 'warning' || s.health === 'critical') && (
+        <Alert color={s.health === 'critical' ? 'red' : 'amber'} mb="md" p="xs" title={s.health === 'critical' ? 'Something has failed' : 'Something needs a look'}>
+          {s.healthProblems?.length ? s.healthProblems.map((p) => `${p.part}: ${p.health}`).join(', ') : 'The BMC says so, and names no part.'}{s.healthTimestamp && <> (told <Ago at={s.healthTimestamp} />)</>}
+        </Alert>
+      )}
       <Differences server={s} />
       <Tabs defaultValue="overview" keepMounted={false}>
         <Tabs.List mb="md">
