@@ -22,7 +22,15 @@ export interface CleanupPolicy {
   revision?: number;
   label: string;
   cleanupDrivesForOobEnabledServer: number;
+  recreateRaid?: number;
+  resetRaidControllers?: number;
+  disableEmbeddedNics?: number;
   eraseMethod?: string;
+  eraseFallbackMethods?: string[];
+  clearTpm?: boolean;
+  resetBios?: boolean;
+  resetSecureBootKeys?: boolean;
+  resetBmcSettings?: boolean;
   keepDiskSerialNumbers?: string[];
   keepDiskTypes?: string[];
   updatedTimestamp: string;
@@ -36,6 +44,10 @@ export interface CleanedDisk {
   method: string;
   verification?: string | null;
   error?: string | null;
+  /** `purge` or `clear` (IEEE 2883). */
+  standard?: string | null;
+  tried?: string[] | null;
+  seconds?: number | null;
 }
 export interface CleaningCertificate {
   id: number;
@@ -49,6 +61,9 @@ export interface CleaningCertificate {
   eraseMethod: string;
   reason?: string | null;
   disks: CleanedDisk[];
+  /** What was done beside the disks. */
+  steps?: { what: string; done: boolean; words: string }[];
+  signed?: { statement: string; publicKey: string; signature: string } | null;
 }
 export interface UnknownMachine {
   id: number;

@@ -14,18 +14,29 @@ import { Facts, Page } from './Page';
 
 const TABS = [{ to: '/cleaning', label: 'Policies' }, { to: '/cleaning/certificates', label: 'Certificates' }];
 const SUB = 'What is erased when a server is given back, how, and the proof of it.';
-const METHODS: Record<string, string> = { auto: 'The quickest that holds', discard: 'Discard', nvme_format: 'NVMe format', secure_erase: 'ATA secure erase', overwrite: 'Overwrite' };
+const METHODS: Record<string, string> = { auto: 'The best that holds', crypto_erase: 'Crypto erase', secure_erase: "The disk's own erasure", nvme_format: 'NVMe format', discard: 'Discard', overwrite: 'Overwrite' };
 const method = (name: string) => METHODS[name] ?? words(name);
 const TYPES: Record<string, string> = { hdd: 'Hard disks', ssd: 'SSDs', nvme: 'NVMe drives' };
-/** Settings of the interface for RAID, which policies made here leave as they are. */
+/** What a new policy says of RAID where nobody says otherwise. */
 const RAID = { recreateRaid: 0, resetRaidControllers: 0, disableEmbeddedNics: 0, raidOneDrive: 'RAID0', raidTwoDrives: 'RAID1', raidEvenNumberMoreThanTwoDrives: 'RAID10', raidOddNumberMoreThanOneDrive: 'RAID5', skipRaidActions: [] };
+
+/** Switches that the interface counts as numbers. */
+const SWITCHES = ['cleanupDrivesForOobEnabledServer', 'resetRaidControllers', 'recreateRaid', 'disableEmbeddedNics'] as const;
 
 const FIELDS: Field[] = [
   { name: 'label', label: 'Label', required: true },
   { name: 'cleanupDrivesForOobEnabledServer', label: 'Clean at once', kind: 'switch', help: 'Off: a server that is given back waits until a person has it cleaned.' },
   { name: 'eraseMethod', label: 'Method', kind: 'select', required: true, options: Object.entries(METHODS).map(([value, label]) => ({ value, label })), help: 'A disk that cannot be erased by it keeps the server from becoming available.' },
+  { name: 'eraseFallbackMethods', label: 'Otherwise by', kind: 'choices', options: Object.entries(METHODS).filter(([value]) => value !== 'auto').map(([value, label]) => ({ value, label })), help: 'Tried in this order on a disk that cannot do the method.' },
   { name: 'keepDiskTypes', label: 'Keep these', kind: 'choices', options: Object.entries(TYPES).map(([value, label]) => ({ value, label })), help: 'They are not erased, for whoever gets the server next.' },
   { name: 'keepDiskSerialNumbers', label: 'Keep the disks with these serial numbers', kind: 'words' },
+  { name: 'resetRaidControllers', label: 'Delete RAID volumes', kind: 'switch' },
+  { name: 'recreateRaid', label: 'Make one RAID volume of all drives of a controller', kind: 'switch', help: 'Before the disks are erased, so that every drive is reached.' },
+  { name: 'clearTpm', label: 'Clear the TPM', kind: 'switch', help: 'A server whose TPM cannot be cleared does not become available.' },
+  { name: 'resetBios', label: 'Firmware settings as from the factory', kind: 'switch' },
+  { name: 'resetSecureBootKeys', label: 'Secure boot keys as from the factory', kind: 'switch' },
+  { name: 'resetBmcSettings', label: 'BMC settings as from the factory', kind: 'switch', help: 'Its address and accounts stay.' },
+  { name: 'disableEmbeddedNics', label: 'Switch network interfaces of the board off', kind: 'switch' },
 ];
 
 export function Policies() {
@@ -47,8 +58,8 @@ export function Policies() {
           { id: 'changed', title: 'Changed', width: '150px', cell: (p) => <Ago at={p.updatedTimestamp} /> },
         ]}
         fields={() => FIELDS}
-        values={(p) => (p ? { ...p, cleanupDrivesForOobEnabledServer: Boolean(p.cleanupDrivesForOobEnabledServer), eraseMethod: p.eraseMethod ?? 'auto' } : { cleanupDrivesForOobEnabledServer: true, eraseMethod: 'auto' })}
-        body={(values, row) => ({ ...(row ? {} : RAID), ...values, cleanupDrivesForOobEnabledServer: values.cleanupDrivesForOobEnabledServer ? 1 : 0 })}
+        values={(p) => (p ? { ...p, ...Object.fromEntries(SWITCHES.map((n) => [n, Boolean(p[n])])), eraseMethod: p.eraseMethod ?? 'auto' } : { cleanupDrivesForOobEnabledServer: true, eraseMethod: 'auto' })}
+        body={(values, row) => ({ ...(row ? {} : RAID), ...values, ...Object.fromEntries(SWITCHES.map((n) => [n, values[n] ? 1 : 0])) })}
         removeText="Servers, profiles and sites that use it must be given another one first."
         empty="Without one, every disk of a server that is given back is erased at once, by the quickest method that holds."
       />
@@ -93,7 +104,7 @@ export function CertificateDialog({ of: c, site, close }: { of: CleaningCertific
                   <Table.Td className="mono" style={{ whiteSpace: 'nowrap' }}>{d.serialNumber || '–'}</Table.Td>
                   <Table.Td className="num" style={{ whiteSpace: 'nowrap' }}>{bytes(d.sizeBytes)}</Table.Td>
                   <Table.Td>{d.erased ? <Status value="success" label="Erased" /> : d.error ? <span className="bad">{d.error}</span> : <Status value="skipped" label="Kept" />}</Table.Td>
-                  <Table.Td>{d.method ? method(d.method) : '–'}</Table.Td>
+                  <Table.Td>{d.method ? method(d.method) : '–'}{d.standard && <Text size="xs" c="dimmed">{d.standard}{d.tried?.length ? `, after: ${d.tried.join('; ')}` : ''}</Text>}</Table.Td>
                   <Table.Td>{d.verification || '–'}</Table.Td>
                 </Table.Tr>
               ))}
@@ -101,6 +112,20 @@ export function CertificateDialog({ of: c, site, close }: { of: CleaningCertific
           </Table>
         </Table.ScrollContainer>
         {!c.disks.length && <Text size="sm" c="dimmed">No disk was seen.</Text>}
+        {!!c.steps?.length && (
+          <Table aria-label="Beside the disks">
+            <Table.Tbody>
+              {c.steps.map((s) => (
+                <Table.Tr key={s.what}>
+                  <Table.Td>{s.what}</Table.Td>
+                  <Table.Td><Status value={s.done ? 'success' : 'skipped'} label={s.done ? 'Done' : 'Not done'} /></Table.Td>
+                  <Table.Td>{s.words}</Table.Td>
+                </Table.Tr>
+              ))}
+            </Table.Tbody>
+          </Table>
+        )}
+        <Text size="sm" c="dimmed">{c.signed ? <>Signed by the site with key <span className="mono">{c.signed.publicKey}</span>. To check it without this server: <span className="mono">steelyard verify-certificate</span>.</> : 'Not signed.'}</Text>
         <Group justify="flex-end" className="no-print">
           <Button variant="default" leftSection={<IconPrinter size={16} />} onClick={() => window.print()}>Print</Button>
           <Button onClick={close}>Close</Button>
