@@ -63,6 +63,10 @@ pub struct YardConfig {
     pub bmc_base: Ipv4Addr,
     /// TCP port of the BMCs; 0 gives each a free one. Default 8443.
     pub bmc_port: u16,
+    /// TCP port of SSH at all BMCs, for their serial consoles; 0 (default) takes a free one, which Redfish tells.
+    pub ssh_port: u16,
+    /// TCP port of VNC at those BMCs that have it; 0 (default) takes a free one, which Redfish tells.
+    pub vnc_port: u16,
     /// Factory user of the BMCs. Default `root`.
     pub bmc_user: String,
     /// Factory password of the BMCs; a change is kept per server. Default `calvin-yard`.
@@ -136,6 +140,8 @@ impl Default for YardConfig {
             boot_modes: vec![BootMode::PxeUefi, BootMode::PxeUefi, BootMode::HttpUefi, BootMode::BiosPxe],
             bmc_base: Ipv4Addr::new(127, 32, 0, 1),
             bmc_port: 8443,
+            ssh_port: 0,
+            vnc_port: 0,
             bmc_user: "root".into(),
             bmc_password: "calvin-yard".into(),
             switch_base: Ipv4Addr::new(127, 31, 0, 1),

@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod bmc;
 pub mod config;
+pub mod console;
 pub mod dataplane;
 pub mod events;
 pub mod fault;
@@ -155,6 +156,7 @@ async fn listen(world: &Arc<World>, services: &tokio_util::task::TaskTracker) ->
         let rest = Arc::new(storage::Rest { world: world.clone(), array: array.clone() });
         services.spawn(httpd::serve(listener, rest, world.shutdown.clone()));
     }
+    console::listen(world, services).await?;
     let listener = httpd::bind("admin API", world.config.admin_listen).await?;
     let admin = listener.local_addr().map_err(|error| YardError::Listen(format!("admin API: {error}")))?;
     let (router, shutdown) = (admin::router(world.clone()), world.shutdown.clone());

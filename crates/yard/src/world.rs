@@ -38,6 +38,8 @@ pub struct World {
     pub faults: Faults,
     /// Events and counters.
     pub events: Events,
+    /// Where the consoles of BMCs listen.
+    pub console_ports: std::sync::OnceLock<crate::console::Ports>,
     /// HTTP client of all servers.
     pub http: reqwest::Client,
     /// Ends everything.
@@ -132,6 +134,7 @@ impl World {
             relays,
             faults,
             events: Events::default(),
+            console_ports: std::sync::OnceLock::new(),
             http,
             shutdown,
             tasks: TaskTracker::new(),

@@ -12,10 +12,11 @@ pub mod os;
 pub mod power;
 pub mod secure;
 pub mod tftp;
+pub mod tty;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
 };
 
 use rustls::ServerConfig;
@@ -140,6 +141,10 @@ pub struct State {
     pub stage_since: String,
     /// Console of the last boot.
     pub log: VecDeque<String>,
+    /// The serial port.
+    pub tty: tty::Tty,
+    /// Viewers of the screen.
+    pub vnc_sessions: u32,
     /// Sessions of the BMC by token.
     pub sessions: BTreeMap<String, crate::bmc::Session>,
     /// The BMC resets and does not answer until then.
@@ -164,6 +169,8 @@ pub struct Server {
     pub tls: OnceLock<Arc<ServerConfig>>,
     /// Port on which the BMC listens.
     pub bmc_port: OnceLock<u16>,
+    /// Somebody has the serial port.
+    pub console_taken: AtomicBool,
 }
 
 impl Kept {
@@ -205,6 +212,8 @@ impl Server {
             stage,
             stage_since: crate::events::now(),
             log: VecDeque::new(),
+            tty: tty::Tty::default(),
+            vnc_sessions: 0,
             sessions: BTreeMap::new(),
             bmc_down_until: None,
             boots: 0,
@@ -213,7 +222,7 @@ impl Server {
             delivering: false,
             event_number: 0,
         };
-        Self { spec, state: Mutex::new(state), tls: OnceLock::new(), bmc_port: OnceLock::new() }
+        Self { spec, state: Mutex::new(state), tls: OnceLock::new(), bmc_port: OnceLock::new(), console_taken: AtomicBool::new(false) }
     }
 
     /// Looks at or changes the state; never held over an await.
@@ -248,7 +257,9 @@ impl State {
         if self.log.len() == LOG_LINES {
             self.log.pop_front();
         }
-        self.log.push_back(format!("{} {}", chrono::Utc::now().format("%H:%M:%S%.3f"), line.into()));
+        let line = line.into();
+        self.tty_line(&line);
+        self.log.push_back(format!("{} {line}", chrono::Utc::now().format("%H:%M:%S%.3f")));
     }
 
     /// A line in the system event log.

@@ -27,6 +27,7 @@ pub fn start(world: &Arc<World>, server: &Arc<Server>, why: &str) {
         state.kept.os = None;
         state.generation += 1;
         state.log.clear();
+        state.tty.reset();
         state.enter(Stage::Post);
         state.sel("OK", format!("System power state: {why}"));
         (state.generation, state.task.clone())
