@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::bmc::{BootTarget, HardwareInventory, PowerAction, PowerState};
+use model::{
+    bmc::{BootTarget, HardwareInventory, PowerAction, PowerState},
+    firmware::AfterPowerLoss,
+};
 
-use crate::{Access, BmcError, Boot, Identify, Inventory, Ipmi, Power, Redfish};
+use crate::{Access, BmcError, Boot, Identify, Inventory, Ipmi, Power, PowerLoss, Redfish};
 
 /// The protocol of a BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +102,16 @@ impl Power for Driver {
     }
     fn address(&self) -> String {
         either!(self, d => Power::address(d.as_ref()))
+    }
+}
+
+#[async_trait]
+impl PowerLoss for Driver {
+    async fn after_power_loss(&self) -> Result<Option<AfterPowerLoss>, BmcError> {
+        either!(self, d => d.after_power_loss().await)
+    }
+    async fn set_after_power_loss(&self, wanted: AfterPowerLoss) -> Result<(), BmcError> {
+        either!(self, d => d.set_after_power_loss(wanted).await)
     }
 }
 

@@ -8,7 +8,10 @@ mod wire;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::bmc::{BootTarget, HardwareInventory, PowerAction, PowerState};
+use model::{
+    bmc::{BootTarget, HardwareInventory, PowerAction, PowerState},
+    firmware::AfterPowerLoss,
+};
 use tokio::{
     net::UdpSocket,
     sync::Mutex,
@@ -16,7 +19,7 @@ use tokio::{
 };
 
 use self::wire::{Exchange, Keys, Packet, Suite};
-use crate::{Access, BmcError, Boot, Identify, Inventory, Power};
+use crate::{Access, BmcError, Boot, Identify, Inventory, Power, PowerLoss};
 
 /// Port of RMCP.
 const PORT: u16 = 623;
@@ -397,6 +400,42 @@ impl Power for Ipmi {
 
     fn address(&self) -> String {
         Ipmi::address(self)
+    }
+}
+
+/// Bits 6 and 5 of the current power state in the chassis status (IPMI 2.0, 28.2).
+#[async_trait]
+impl PowerLoss for Ipmi {
+    async fn after_power_loss(&self) -> Result<Option<AfterPowerLoss>, BmcError> {
+        let status = self.command("chassis status", CHASSIS, 0x01, &[]).await?;
+        Ok(match status.first().map(|s| s >> 5 & 3) {
+            Some(0) => Some(AfterPowerLoss::StayOff),
+            Some(1) => Some(AfterPowerLoss::LastState),
+            Some(2) => Some(AfterPowerLoss::Start),
+            _ => None,
+        })
+    }
+
+    /// Set Power Restore Policy (IPMI 2.0, 28.8).
+    async fn set_after_power_loss(&self, wanted: AfterPowerLoss) -> Result<(), BmcError> {
+        if self.after_power_loss().await? == Some(wanted) {
+            return Ok(());
+        }
+        let policy = match wanted {
+            AfterPowerLoss::StayOff => 0,
+            AfterPowerLoss::LastState => 1,
+            AfterPowerLoss::Start => 2,
+        };
+        self.command("power restore policy", CHASSIS, 0x06, &[policy]).await?;
+        match self.after_power_loss().await? {
+            Some(now) if now == wanted => Ok(()),
+            found => Err(BmcError::NoEffect {
+                address: Ipmi::address(self),
+                what: format!("after a loss of power it was to be {wanted:?}"),
+                found: format!("{found:?}"),
+                seconds: 0,
+            }),
+        }
     }
 }
 

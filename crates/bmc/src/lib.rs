@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use model::{
     bmc::{BootTarget, HardwareInventory, PowerAction, PowerState},
+    firmware::AfterPowerLoss,
     secret::Clear,
 };
 use serde_json::Value;
@@ -72,6 +73,15 @@ pub trait Power: Send + Sync {
     }
     /// Its address, for messages.
     fn address(&self) -> String;
+}
+
+/// What becomes of a server when power comes back.
+#[async_trait]
+pub trait PowerLoss: Send + Sync {
+    /// What it is set to; `None` when the BMC does not say.
+    async fn after_power_loss(&self) -> Result<Option<AfterPowerLoss>, BmcError>;
+    /// Changes it. Read back.
+    async fn set_after_power_loss(&self, wanted: AfterPowerLoss) -> Result<(), BmcError>;
 }
 
 /// Boot source.

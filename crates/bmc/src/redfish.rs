@@ -9,6 +9,7 @@ mod log;
 mod manager;
 mod media;
 mod power;
+mod power_loss;
 mod raid;
 mod sensors;
 mod settings;

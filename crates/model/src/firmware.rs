@@ -141,6 +141,9 @@ pub struct BiosSettings {
 pub struct ServerSensors {
     /// The server.
     pub server_id: Id,
+    /// The last reading will do when it is no older than this. Absent: read now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_seconds: Option<u32>,
 }
 
 /// One sensor.
@@ -166,6 +169,12 @@ pub struct Sensors {
     /// Watts drawn by the whole server.
     #[serde(default)]
     pub power_watts: Option<f64>,
+    /// Parts that are not well.
+    #[serde(default)]
+    pub problems: Vec<crate::health::Problem>,
+    /// When it was read (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<String>,
 }
 
 /// `server.event_log`: the hardware's event log. Returns `{"entries": [LogEntry]}`.
@@ -226,6 +235,25 @@ pub enum BmcAction {
     },
     /// Take the image out of the virtual drive.
     EjectMedia,
+    /// Read what becomes of the server when power comes back after a loss.
+    AfterPowerLoss,
+    /// Change that.
+    SetAfterPowerLoss {
+        /// What it shall do.
+        wanted: AfterPowerLoss,
+    },
+}
+
+/// What a server does when power comes back after a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterPowerLoss {
+    /// It stays off.
+    StayOff,
+    /// It is as it was before.
+    LastState,
+    /// It starts.
+    Start,
 }
 
 /// Answer of the boot order.

@@ -33,6 +33,8 @@ routes! {
     "enableServerSyslog" => syslog,
     "resetServerToFactoryDefaults" => factory,
     "ejectServerVirtualMedia" => eject,
+    "getServerPowerPolicy" => power_policy,
+    "updateServerPowerPolicy" => set_power_policy,
 }
 
 /// How long a caller waits for a BMC.
@@ -250,4 +252,22 @@ async fn eject(ctx: Ctx) -> Result<Reply, ApiError> {
     let (of, name) = ours(&ctx, "given another medium").await?;
     let title = format!("Take the image out of the virtual drive of {name}");
     Ok(Reply::Json(act(&ctx, &of, BmcAction::EjectMedia, title, 180).await?))
+}
+
+async fn power_policy(ctx: Ctx) -> Result<Reply, ApiError> {
+    let of = find(&ctx, &ctx.app.db().read).await?;
+    let payload = serde_json::to_value(ServerBmc { server_id: of.id, action: BmcAction::AfterPowerLoss })?;
+    let title = format!("Read what {} does after a loss of power", facts::server_name(&of));
+    let answer = ask_and_wait(&ctx, &of, ServerBmc::NAME, title, payload, 120).await?;
+    answer.map(Reply::Json).ok_or_else(|| silent(&of))
+}
+
+/// It changes nothing about a running system, so that a server in use may be given it too.
+async fn set_power_policy(ctx: Ctx) -> Result<Reply, ApiError> {
+    let wanted = ctx.body.get("afterPowerLoss").cloned().unwrap_or_default();
+    let wanted = serde_json::from_value(wanted)
+        .map_err(|_| ApiError::field("afterPowerLoss", "is one of stay_off, last_state, start"))?;
+    let (of, name) = ours(&ctx, "told what to do after a loss of power").await?;
+    let title = format!("Tell {name} what to do after a loss of power");
+    Ok(Reply::Json(act(&ctx, &of, BmcAction::SetAfterPowerLoss { wanted }, title, 180).await?))
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use engine::{Created, NewGroup};
 use model::{
     Id,
+    firmware::{AfterPowerLoss, BmcAction, ServerBmc},
     job::{JobRefs, JobSpec, RetryPolicy, Target},
     order::{Order, ServerDiscover, ServerInventory, ServerRotateCredentials},
     secret::{Clear, Sealed},
@@ -117,6 +118,8 @@ pub struct Extent {
     pub in_band: bool,
     /// Gives the BMC a password of its own.
     pub rotate: bool,
+    /// Says what the server shall do when power comes back after a loss.
+    pub after_power_loss: Option<AfterPowerLoss>,
 }
 
 /// What a server's registration does: what its profile says, unless somebody uses the machine: then its BMC is read and nothing else.
@@ -133,6 +136,7 @@ pub async fn extent<C: ConnectionTrait>(db: &C, row: &server::Model, held: bool)
     Ok(Extent {
         in_band: settings["alwaysDiscoverInterfacesWithBDK"].as_bool() != Some(false),
         rotate: settings["registerCredentials"] == "random" && !ipmi,
+        after_power_loss: serde_json::from_value(settings["afterPowerLoss"].clone()).ok(),
     })
 }
 
@@ -175,6 +179,12 @@ pub async fn start(
         let title = format!("Boot {name} into discovery");
         jobs.push(job("discover", ServerDiscover::NAME, title, site, payload, 1800, last));
         last = "discover";
+    }
+    if let Some(wanted) = extent.after_power_loss {
+        let payload = ServerBmc { server_id: row.id, action: BmcAction::SetAfterPowerLoss { wanted } };
+        let title = format!("Tell {name} what to do after a loss of power");
+        jobs.push(job("power-policy", ServerBmc::NAME, title, site, serde_json::to_value(payload)?, 180, last));
+        last = "power-policy";
     }
     if extent.rotate {
         // Last of what the site does: the jobs before it log in with the password that the site knows.

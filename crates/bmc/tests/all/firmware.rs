@@ -4,9 +4,9 @@
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use bmc::{
-    Access, BiosSettings, BmcError, BootOrder, FirmwareUpdate, Power, Progress, Redfish, Reporting, UpdateImage,
+    Access, BiosSettings, BmcError, BootOrder, FirmwareUpdate, Power, PowerLoss, Progress, Redfish, Reporting, UpdateImage,
 };
-use model::{bmc::PowerAction, firmware::Component, secret::Clear};
+use model::{bmc::PowerAction, firmware::{AfterPowerLoss, Component}, secret::Clear};
 use serde_json::json;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 use yard::{Yard, YardConfig};
@@ -184,6 +184,10 @@ async fn settings_order_and_reporting_on_every_model() {
         assert_eq!(driver.boot_order().await.unwrap().order, other);
         let short = driver.set_boot_order(&other[1..]).await.unwrap_err();
         assert!(short.to_string().contains("name each of"), "{short}");
+
+        assert_eq!(driver.after_power_loss().await.unwrap(), Some(AfterPowerLoss::LastState));
+        driver.set_after_power_loss(AfterPowerLoss::Start).await.unwrap();
+        assert_eq!(driver.after_power_loss().await.unwrap(), Some(AfterPowerLoss::Start), "{model}");
 
         assert!(driver.enable_snmp().await.unwrap());
         assert!(!driver.enable_snmp().await.unwrap(), "it is on already");

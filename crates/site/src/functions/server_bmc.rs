@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bmc::{BmcReset, BootOrder, Power, Reporting, VirtualMedia};
+use bmc::{BmcReset, BootOrder, Power, PowerLoss, Reporting, VirtualMedia};
 use engine::{JobContext, JobError, JobFunction, Outcome};
 use model::{
     bmc::PowerAction,
@@ -15,6 +15,8 @@ use serde_json::json;
 use super::guard::{Touch, permitted};
 use crate::{Site, entity::bmc_work, equipment::job_error, session::now};
 
+/// When a BMC is looked at after it was put back to factory settings.
+const AFTER_RESET: Duration = Duration::from_secs(60);
 /// Longest time that a BMC takes to come back.
 const BACK: i64 = 10 * 60;
 
@@ -28,7 +30,7 @@ impl JobFunction for ServerBmcFunction {
 
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerBmc = ctx.payload()?;
-        let reads = order.action == BmcAction::BootOrder;
+        let reads = matches!(order.action, BmcAction::BootOrder | BmcAction::AfterPowerLoss);
         let server = if reads {
             self.0.server(order.server_id)?
         } else {
@@ -60,7 +62,10 @@ impl JobFunction for ServerBmcFunction {
                         server.name
                     )));
                 }
-                json!({"reset": redfish()?.factory_reset().await.map_err(job_error)?})
+                let reset = redfish()?.factory_reset().await.map_err(job_error)?;
+                // What it was asked to tell may be gone with the rest.
+                self.0.watch.look_in(server.id, AFTER_RESET);
+                json!({"reset": reset})
             }
             BmcAction::BootOrder => {
                 let found = redfish()?.boot_order().await.map_err(job_error)?;
@@ -71,6 +76,13 @@ impl JobFunction for ServerBmcFunction {
                 bmc.set_boot_order(&order).await.map_err(job_error)?;
                 let found = bmc.boot_order().await.map_err(job_error)?;
                 serde_json::to_value(found).map_err(JobError::fatal)?
+            }
+            BmcAction::AfterPowerLoss => {
+                json!({"afterPowerLoss": driver.after_power_loss().await.map_err(job_error)?})
+            }
+            BmcAction::SetAfterPowerLoss { wanted } => {
+                driver.set_after_power_loss(wanted).await.map_err(job_error)?;
+                json!({"afterPowerLoss": wanted})
             }
             BmcAction::EjectMedia => {
                 redfish()?.eject().await.map_err(job_error)?;
@@ -94,6 +106,7 @@ impl ServerBmcFunction {
         match driver.power().await {
             Ok(power) => {
                 self.0.end_bmc_work(ctx.id()).await?;
+                self.0.watch.look_in(server_id, Duration::ZERO);
                 Ok(Outcome::Done(json!({"power": power})))
             }
             Err(e) if now() - work.since > BACK => {

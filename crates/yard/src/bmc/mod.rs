@@ -86,6 +86,10 @@ pub struct Media {
     pub write_protected: bool,
 }
 
+fn last_state() -> String {
+    "LastState".into()
+}
+
 /// What a BMC keeps, also over its own reset.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct BmcState {
@@ -99,6 +103,9 @@ pub struct BmcState {
     pub indicator: String,
     /// Asset tag.
     pub asset_tag: String,
+    /// What is done when power comes back: `AlwaysOn`, `AlwaysOff` or `LastState`.
+    #[serde(default = "last_state")]
+    pub power_restore: String,
     /// Resets so far.
     pub resets: u64,
     /// Versions of parts that were written since the factory, by part.
@@ -177,6 +184,7 @@ impl BmcState {
             sel: Vec::new(),
             indicator: "Off".into(),
             asset_tag: String::new(),
+            power_restore: last_state(),
             resets: 0,
             firmware: BTreeMap::new(),
             staged: BTreeMap::new(),

@@ -256,6 +256,7 @@ fn show(bmc: &Bmc, base: &str) -> Value {
         "AssetTag": kept.bmc.asset_tag, "UUID": spec.uuid.to_string(),
         "HostName": kept.os.map(|os| os.hostname).unwrap_or_default(),
         "PowerState": if kept.on { "On" } else { "Off" }, "IndicatorLED": kept.bmc.indicator,
+        "PowerRestorePolicy": kept.bmc.power_restore,
         "LocationIndicatorActive": kept.bmc.indicator != "Off", "BiosVersion": super::update::version(bmc, "BIOS"), "Bios": {"@odata.id": format!("{base}/Bios")}, "SecureBoot": {"@odata.id": format!("{base}/SecureBoot")},
         "BootProgress": {"LastState": progress}, "Boot": boot_view,
         "ProcessorSummary": {"Count": model.sockets, "CoreCount": model.sockets as u32 * model.cores,
@@ -297,10 +298,11 @@ fn listed(name: &str, value: &Value, list: &[&str]) -> Result<String, Fault> {
 
 fn patch(bmc: &Bmc, request: &Incomer) -> Answer {
     let (mut boot, mut order) = bmc.server.with(|state| (state.kept.boot.clone(), state.kept.boot_order.clone()));
-    let (mut indicator, mut asset) = (None, None);
+    let (mut indicator, mut asset, mut restore) = (None, None, None);
     for (name, value) in &body(request)? {
         match name.as_str() {
             "AssetTag" => asset = Some(text(name, value)?),
+            "PowerRestorePolicy" => restore = Some(listed(name, value, &["AlwaysOn", "AlwaysOff", "LastState"])?),
             "IndicatorLED" => indicator = Some(listed(name, value, &["Off", "Lit", "Blinking"])?),
             "LocationIndicatorActive" => {
                 let on = value.as_bool().ok_or_else(|| Fault::kind(name))?;
@@ -321,6 +323,9 @@ fn patch(bmc: &Bmc, request: &Incomer) -> Answer {
         }
         if let Some(asset) = asset {
             state.kept.bmc.asset_tag = asset;
+        }
+        if let Some(restore) = restore {
+            state.kept.bmc.power_restore = restore;
         }
     });
     bmc.done()
