@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""A site at scale, on the simulated datacenter: registration, rest, a large deploy, and a crash in the middle of it.
+"""A site at scale, on the simulated datacenter: registration, rest, changes of power that BMCs tell of, a large deploy, and a crash in
+the middle of it.
 
-    python3 bench/scale.py --binary target/release/steelyard --servers 1000 --deploy 500 --crash
+    python3 bench/scale.py --binary target/release/steelyard --servers 10000 --deploy 500 --rest 60 --changes 200 --crash
 
 Starts the three parts as processes on loopback, stops them by itself, leaves nothing behind (unless --keep), and prints
 one line a phase: seconds, and for each process resident memory (current and highest) and the CPU seconds it used.
 """
-import argparse, json, os, shutil, signal, subprocess, sys, tempfile, time, urllib.error, urllib.request
+import argparse, json, os, random, shutil, signal, subprocess, sys, tempfile, time, urllib.error, urllib.request
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -71,7 +72,8 @@ def phase(title, seconds, pids, before=None):
     for name, (rss, peak, cpu) in now.items():
         used = cpu - (before or {}).get(name, (0, 0, 0))[2]
         parts.append(f"{name} {rss:.0f} MiB (highest {peak:.0f}), {used:.1f} s CPU")
-    print(f"{title:<44} {seconds:8.1f} s   " + "; ".join(parts), flush=True)
+    load = os.getloadavg()[0]
+    print(f"{title:<44} {seconds:8.1f} s   " + "; ".join(parts) + f"   (load {load:.1f})", flush=True)
     return now
 
 
@@ -83,6 +85,37 @@ def wait(what, limit, ready, step=0.5):
         time.sleep(step)
 
 
+def yard(port, method, path):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", b"" if method == "POST" else None, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def subscribed(port):
+    lines = yard(port, "GET", "/metrics").splitlines()
+    return next(int(l.split()[1]) for l in lines if l.startswith("yard_servers_subscribed "))
+
+
+def changes(api, port, count, limit):
+    """Seconds from a change of power at a server until the interface tells of it, for `count` servers one after the other."""
+    total = api.call("GET", "/servers?limit=1")["meta"]["totalItems"]
+    times, lost = [], 0
+    for n in random.sample(range(total), min(count, total)):
+        server = api.call("GET", f"/servers?limit=1&page={n + 1}&sortBy=serverId:ASC")["data"][0]
+        wanted = "off" if server["powerStatus"] == "on" else "on"
+        began = time.monotonic()
+        yard(port, "POST", f"/servers/{server['serialNumber']}/power-{wanted}")
+        while api.call("GET", f"/servers/{server['serverId']}")["powerStatus"] != wanted:
+            if time.monotonic() - began > limit:
+                lost += 1
+                break
+            time.sleep(0.005)
+        else:
+            times.append(time.monotonic() - began)
+        yard(port, "POST", f"/servers/{server['serialNumber']}/power-{'on' if wanted == 'off' else 'off'}")
+    return sorted(times), lost
+
+
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--binary", default="target/release/steelyard")
@@ -90,6 +123,7 @@ def main():
     ask.add_argument("--deploy", type=int, default=200, help="instances of one deploy")
     ask.add_argument("--port", type=int, default=19500)
     ask.add_argument("--rest", type=int, default=30, help="seconds of rest that are measured")
+    ask.add_argument("--changes", type=int, default=200, help="changes of power that are timed")
     ask.add_argument("--crash", action="store_true", help="kill -9 the Site Controller when half is installed")
     ask.add_argument("--limit", type=int, default=1800, help="seconds for each phase")
     ask.add_argument("--keep", action="store_true", help="keep the folder with data and logs")
@@ -111,6 +145,9 @@ def main():
         children = subprocess.run(["pgrep", "-P", str(up.pid), "-a"], capture_output=True, text=True).stdout
         pids = {l.split()[2]: int(l.split()[0]) for l in children.splitlines()}
         now = phase(f"{o.servers} servers registered", time.monotonic() - began, pids)
+        telling = time.monotonic()
+        wait("all BMCs tell of themselves", o.limit, lambda: subscribed(o.port + 5) >= o.servers)
+        now = phase("all BMCs tell of themselves", time.monotonic() - telling, pids, now)
         time.sleep(10)  # what was still to be written is written
         now = phase("  (settling)", 10, pids, now)
         time.sleep(o.rest)
@@ -137,6 +174,12 @@ def main():
         wait("the Site Controller", 60, lambda: any(s["id"] == site and s["connected"] for s in api.call("GET", "/overview")["sites"]), 0.2)
         pids = {name: p.pid for name, p in parts.running.items()}
         now = phase("all parts started again", time.monotonic() - began, pids)
+        if o.changes:
+            began = time.monotonic()
+            times, lost = changes(api, o.port + 5, o.changes, 120)
+            now = phase(f"{o.changes} changes of power, one by one", time.monotonic() - began, pids, now)
+            at = lambda share: times[min(len(times) - 1, int(len(times) * share))] * 1000
+            print(f"    seen in the interface after: median {at(0.5):.0f} ms, 99 of 100 {at(0.99):.0f} ms, longest {at(1):.0f} ms; {lost} not within 120 s")
 
         label, left = f"scale-{int(time.time())}", o.deploy
         infrastructure = api.call("POST", "/infrastructures", {"label": label, "siteId": site})["id"]

@@ -188,6 +188,7 @@ pub async fn settings<C: ConnectionTrait>(txn: &C, site_id: Id) -> Result<(), Fa
         ntp_servers: words("NTPServers"),
         power_poll_seconds: None,
         circuits: circuits(&row.config),
+        sensor_poll_seconds: None,
     };
     put(txn, site_id, "settings/site", Fact::Settings(settings)).await
 }
@@ -198,7 +199,6 @@ pub fn circuits(config: &Value) -> BTreeMap<String, Ipv4Addr> {
     let entries = map.into_iter().flatten();
     entries.filter_map(|(circuit, a)| Some((circuit.trim().to_owned(), a.as_str()?.trim().parse().ok()?))).collect()
 }
-        sensor_poll_seconds: None,
 
 /// The site that a subnet serves machines of: its tag `dhcp-site`.
 pub fn dhcp_site(tags: &Value) -> Option<Id> {

@@ -280,6 +280,19 @@ pub fn for_machines(identity: &Identity) -> Result<ServerConfig, CryptoError> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
+/// A server for devices: they look at no authority, and many speak TLS 1.2 alone.
+pub fn for_devices(identity: &Identity) -> Result<ServerConfig, CryptoError> {
+    let (chain, key) = parts(identity)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| CryptoError::bad("TLS server", e))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|e| CryptoError::bad("TLS server", e))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 
 #[derive(Debug)]
 struct Machines {

@@ -108,6 +108,23 @@ pub enum Observed {
         /// The server.
         server_id: Id,
     },
+    /// The hardware of a server is in another health than before.
+    Health {
+        /// The server.
+        server_id: Id,
+        /// How it is.
+        health: crate::health::ServerHealth,
+    },
+    /// The BMC of a server told of something that a person may want to read.
+    HardwareLog {
+        /// The server.
+        server_id: Id,
+        /// What it told, oldest first.
+        entries: Vec<crate::health::HardwareEvent>,
+        /// Further ones that were passed over, because there were too many.
+        #[serde(default)]
+        dropped: u64,
+    },
 }
 
 /// First words of a site on each connection.

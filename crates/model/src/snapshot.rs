@@ -124,6 +124,9 @@ pub struct SiteSettings {
     /// Seconds between two looks at the same server's power.
     #[serde(default)]
     pub power_poll_seconds: Option<u32>,
+    /// Seconds between two readings of the same server's sensors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensor_poll_seconds: Option<u32>,
     /// Fixed addresses by the relay's circuit id (option 82): whoever asks from that port gets that address.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub circuits: BTreeMap<String, Ipv4Addr>,

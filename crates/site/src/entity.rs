@@ -253,6 +253,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             create_table(backend, volume::Entity),
             create_index(backend, lease::Entity, false, &[lease::Column::Mac]),
             create_index(backend, server_mac::Entity, false, &[server_mac::Column::ServerId]),
+            create_table(backend, bmc_subscription::Entity),
             create_index(backend, boot_session::Entity, true, &[boot_session::Column::TokenHash]),
         ]
     },

@@ -8,6 +8,7 @@ use std::{
 
 use bmc::Driver;
 use engine::JobError;
+use futures::StreamExt;
 use model::{
     Id,
     bmc::BmcEndpoint,
@@ -26,6 +27,11 @@ use crate::{Site, power::observe};
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection that nobody used for this long is given up, with its session at the BMC.
 const IDLE: Duration = Duration::from_mins(5);
+/// The same while there are more than [`MANY`].
+const IDLE_OF_MANY: Duration = Duration::from_secs(10);
+const MANY: usize = 256;
+/// Sessions that are ended at the same time, at most.
+const CLOSING: usize = 32;
 
 struct Open {
     endpoint: BmcEndpoint,
@@ -207,23 +213,30 @@ impl Site {
         }
     }
 
-    /// Gives up connections that nobody uses.
-    pub(crate) async fn close_idle(&self) {
+    /// Gives up connections that nobody uses. Their sessions are ended in the background: a BMC may be silent.
+    pub(crate) fn close_idle(&self) {
         let idle: Vec<Arc<Driver>> = {
             let mut open = locked(&self.equipment.bmcs);
-            let old: Vec<Id> = open.iter().filter(|(_, o)| o.used.elapsed() > IDLE).map(|(id, _)| *id).collect();
+            let idle = if open.len() > MANY { IDLE_OF_MANY } else { IDLE };
+            // One that a job or a look still works with stays.
+            let unused = |o: &Open| o.used.elapsed() > idle && Arc::strong_count(&o.driver) == 1;
+            let old: Vec<Id> = open.iter().filter(|(_, o)| unused(o)).map(|(id, _)| *id).collect();
             let replaced = std::mem::take(&mut *locked(&self.equipment.replaced));
             old.iter().filter_map(|id| open.remove(id)).map(|o| o.driver).chain(replaced).collect()
         };
         locked(&self.equipment.switches).retain(|id, _| self.facts.network_device(*id).is_some());
         locked(&self.equipment.storages).retain(|id, _| self.facts.storage(*id).is_some());
-        for driver in idle {
-            driver.close().await;
+        if !idle.is_empty() {
+            tokio::spawn(async move {
+                futures::stream::iter(idle)
+                    .for_each_concurrent(CLOSING, |driver| async move { driver.close().await })
+                    .await;
+            });
         }
     }
 }
 
-fn driver(endpoint: &BmcEndpoint, password: Clear) -> Result<Driver, JobError> {
+pub(crate) fn driver(endpoint: &BmcEndpoint, password: Clear) -> Result<Driver, JobError> {
     let (kind, address) = bmc::Kind::of(&endpoint.address);
     let access = bmc::Access {
         address: address.to_owned(),

@@ -1,7 +1,7 @@
 //! What the site knows, kept in its store and, indexed, in memory.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -24,6 +24,8 @@ struct Known {
     all: HashMap<String, Fact>,
     /// MAC addresses that BMCs told of their servers.
     found_macs: HashMap<Id, Vec<String>>,
+    /// The server that each of those was told for last.
+    mac_owner: HashMap<String, Id>,
     view: Arc<SiteView>,
 }
 
@@ -89,6 +91,7 @@ impl Facts {
             }
         }
         for row in server_mac::Entity::find().all(&db.read).await? {
+            known.mac_owner.insert(row.mac.clone(), row.server_id);
             known.found_macs.entry(row.server_id).or_default().push(row.mac);
         }
         for fact in known.all.values().cloned().collect::<Vec<_>>() {
@@ -117,10 +120,13 @@ impl Facts {
         })
     }
 
-    pub(crate) fn servers(&self) -> Vec<SiteServer> {
-        self.read(|k| {
-            k.all.values().filter_map(|f| if let Fact::Server(s) = f { Some(s.clone()) } else { None }).collect()
-        })
+    /// Servers whose BMC may be asked.
+    pub(crate) fn watched(&self) -> HashSet<Id> {
+        let watched = |f: &Fact| match f {
+            Fact::Server(s) if s.bmc.is_some() => Some(s.id),
+            _ => None,
+        };
+        self.read(|k| k.all.values().filter_map(watched).collect())
     }
 
     pub(crate) fn network_device(&self, id: Id) -> Option<SiteNetworkDevice> {
@@ -202,14 +208,21 @@ impl Facts {
         txn.commit().await?;
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mut changed = vec![server_id];
-        for (id, others) in &mut known.found_macs {
-            let before = others.len();
-            others.retain(|mac| !macs.contains(mac));
-            if others.len() != before {
-                changed.push(*id);
+        let known = &mut *known;
+        for mac in macs {
+            let before = known.mac_owner.insert(mac.clone(), server_id).filter(|before| *before != server_id);
+            if let Some(before) = before
+                && let Some(theirs) = known.found_macs.get_mut(&before)
+            {
+                theirs.retain(|m| m != mac);
+                changed.push(before);
             }
         }
-        known.found_macs.insert(server_id, macs.to_vec());
+        for old in known.found_macs.insert(server_id, macs.to_vec()).into_iter().flatten() {
+            if !macs.contains(&old) && known.mac_owner.get(&old) == Some(&server_id) {
+                known.mac_owner.remove(&old);
+            }
+        }
         for id in changed {
             known.show_server(id);
         }

@@ -20,6 +20,7 @@ mod power;
 mod san;
 mod session;
 mod strangers;
+mod watch;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -61,6 +62,13 @@ pub(crate) struct Site {
     /// Boot files.
     pub(crate) boot_dir: std::path::PathBuf,
     pub(crate) membership: membership::Keeper,
+    pub(crate) watch: watch::Watch,
+    /// Where BMCs send their events, if anywhere.
+    pub(crate) events: Option<watch::events::EventsPlace>,
+    /// Room for listening at BMCs that send none.
+    pub(crate) streams: Arc<tokio::sync::Semaphore>,
+    /// Times of looking, as configured.
+    pub(crate) pace: watch::Pace,
 }
 
 /// A Site Controller that runs.
@@ -96,6 +104,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
     let db = open(&config.data_dir.join("site.db")).await?;
     let images_dir = config.data_dir.join("images");
     std::fs::create_dir_all(&images_dir)?;
+    let (events, event_listener) = watch::events::open(&config, &sealer)?.unzip();
     let site = Arc::new(Site {
         facts: facts::Facts::load(&db).await?,
         queue: Queue::new(db.clone()),
@@ -104,6 +113,10 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         strangers: strangers::Strangers::default(),
         consoles: console::Consoles::default(),
         images: image::Images::new(images_dir.clone()),
+        watch: watch::Watch::default(),
+        events,
+        streams: watch::streams(),
+        pace: watch::Pace::new(config.power_poll_seconds, config.sensor_poll_seconds),
         http_base: config.http_base()?,
         xorriso: config.xorriso.clone(),
         db: db.clone(),
@@ -200,7 +213,16 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         }
     });
     tasks.spawn(absence::note(site.clone(), shutdown.clone()));
-    tasks.spawn(power::watch(site.clone(), shutdown.clone()));
+    if let Some(listener) = event_listener {
+        let identity = crypto::Identity::load_or_create(&config.data_dir, "events")?;
+        let (of, stop) = (site.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            if let Err(error) = watch::events::serve(of, listener, identity, stop).await {
+                tracing::error!(%error, "the place for events of BMCs ended");
+            }
+        });
+    }
+    tasks.spawn(watch::run(site.clone(), shutdown.clone()));
     tasks.spawn(image::keep(site.clone(), shutdown.clone()));
     tasks.spawn(session::sweep(site.clone(), shutdown.clone()));
     tasks.spawn(strangers::tell(site.clone(), shutdown.clone()));

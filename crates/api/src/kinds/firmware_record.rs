@@ -6,6 +6,7 @@ use engine::entity::job;
 use model::{
     Id,
     firmware::{Inventory, Sensors, ServerFirmwareUpdate, Updated},
+    health::{HealthState, Problem, ServerHealth},
     server::{By, ServerStatus},
 };
 use sea_orm::{
@@ -135,7 +136,7 @@ async fn part_of_job<C: ConnectionTrait>(
     Ok(part.map(|p| (order, p)))
 }
 
-async fn tell(
+pub(super) async fn tell(
     txn: &DatabaseTransaction,
     of: &server::Model,
     kind: &str,
@@ -288,39 +289,16 @@ async fn back(
     Ok(())
 }
 
-/// The health that sensors told, and an event when it has changed. The revision stays: it is nobody's edit.
+/// The health that sensors told.
 pub async fn sensors(app: &App, server_id: Id, response: &Value) -> Result<(), ApiError> {
     let Ok(found) = serde_json::from_value::<Sensors>(response.clone()) else { return Ok(()) };
-    let txn = app.db().begin().await?;
-    let Some(of) = server::Entity::find_by_id(server_id).lock_exclusive().one(&txn).await? else { return Ok(()) };
-    let before = of.extra["health"]["status"].as_str().unwrap_or("unknown").to_owned();
-    let bad: Vec<String> = found
-        .temperatures
-        .iter()
-        .chain(&found.fans)
-        .filter(|s| matches!(s.health.as_str(), "warning" | "critical"))
-        .map(|s| format!("{} is {} ({})", s.name, s.health, s.value))
-        .collect();
-    let mut extra = of.extra.as_object().cloned().unwrap_or_default();
-    extra.insert(
-        "health".into(),
-        json!({"status": found.health, "at": time::now(), "powerWatts": found.power_watts, "reasons": bad}),
-    );
-    server::Entity::update_many()
-        .col_expr(server::Column::Extra, Expr::value(Value::Object(extra)))
-        .filter(server::Column::Id.eq(server_id))
-        .exec(&txn)
-        .await?;
-    // The first word that all is well is no news.
-    if before != found.health && !(before == "unknown" && found.health == "ok") && found.health != "unknown" {
-        let severity = match found.health.as_str() {
-            "ok" => "success",
-            "critical" => "important",
-            _ => "warning",
-        };
-        let title = format!("Health of server {}: {} (was {before})", facts::server_name(&of), found.health);
-        tell(&txn, &of, "server.health", severity, title, bad.join("; ")).await?;
+    let mut problems = found.problems;
+    // A site that is older than its Global Controller tells them with their readings alone.
+    if problems.is_empty() {
+        let all = found.temperatures.iter().chain(&found.fans);
+        let all = all.map(|s| Problem { part: s.name.clone(), health: HealthState::parse(&s.health) });
+        problems = all.filter(|p| p.health.is_bad()).collect();
     }
-    txn.commit().await?;
-    Ok(())
+    let health = ServerHealth { state: HealthState::parse(&found.health), problems };
+    super::server_health::heard(app, None, server_id, &health).await
 }

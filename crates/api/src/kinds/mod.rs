@@ -69,6 +69,7 @@ pub mod server_instance;
 pub mod server_instance_group;
 pub mod server_instance_group_action;
 pub mod server_instance_interface;
+pub mod server_health;
 pub mod server_interface_action;
 pub mod server_maintenance;
 pub mod server_power;

@@ -23,7 +23,10 @@ routes! {
 
 async fn sensors(ctx: Ctx) -> Result<Reply, ApiError> {
     let of = find(&ctx, &ctx.app.db().read).await?;
-    let payload = serde_json::to_value(ServerSensors { server_id: of.id })?;
+    // The site's last reading will do, however old it is (it says so itself), unless a fresh one is asked for.
+    let now = ctx.query.iter().any(|(name, value)| name == "now" && matches!(value.as_str(), "true" | "1"));
+    let payload = ServerSensors { server_id: of.id, max_age_seconds: (!now).then_some(u32::MAX) };
+    let payload = serde_json::to_value(payload)?;
     let title = format!("Read the sensors of {}", facts::server_name(&of));
     let answer = ask_and_wait(&ctx, &of, ServerSensors::NAME, title, payload, 120).await?;
     answer.map(Reply::Json).ok_or_else(|| silent(&of))

@@ -8,6 +8,7 @@ use model::{
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
+use super::server_health;
 use store::entity::{
     infrastructure, network_device, network_device_port, server, server_instance, server_instance_group,
     server_interface, site,
@@ -24,6 +25,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("bmcMacAddress", "bmc_mac"),
     ("powerStatus", "power"),
     ("powerStatusLastUpdateTimestamp", "power_at"),
+    ("healthTimestamp", "health_at"),
     ("serverDhcpStatus", "dhcp_status"),
     ("ramGbytes", "ram_gb"),
     ("processorCoreCount", "core_count"),
@@ -233,8 +235,11 @@ impl Related {
             "rackName": s.rack, "rackPositionUpperUnit": note("rackPositionUpperUnit"), "rackPositionLowerUnit": note("rackPositionLowerUnit"), "inventoryId": note("inventoryId"),
             "jobInfo": note("jobInfo"), "interfaces": interfaces, "disks": disks, "storageControllers": [], "tags": s.tags, "allocationInfo": self.allocation(s.id), "links": [],
         });
-        if let (Some(state), Value::Object(hardware)) = (state.as_object_mut(), hardware) {
-            state.extend(hardware);
+        let health = server_health::wire(s);
+        for part in [hardware, health] {
+            if let (Some(state), Value::Object(part)) = (state.as_object_mut(), part) {
+                state.extend(part);
+            }
         }
         state
     }

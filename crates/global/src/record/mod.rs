@@ -49,6 +49,13 @@ pub enum RecordError {
 }
 
 /// Records what sites report.
+impl RecordError {
+    /// From what the rows of the interface say.
+    fn rows(e: api::ApiError) -> Self {
+        Self::Busy(e.message)
+    }
+}
+
 #[derive(Clone)]
 pub struct Recorder {
     app: App,

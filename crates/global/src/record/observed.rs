@@ -1,6 +1,6 @@
 //! What a site sees without having been asked.
 
-use api::{App, facts};
+use api::{App, facts, kinds::server_health};
 use crypto::Sealer;
 use model::{
     Id,
@@ -45,6 +45,12 @@ pub(super) async fn record(app: &App, site_id: Id, observation: Observation) -> 
             _ => Ok(()),
         },
         Observed::UnknownMachine { mac, address, circuit_id, vendor_class } => {
+        Observed::Health { server_id, health } => {
+            server_health::heard(app, Some(site_id), server_id, &health).await.map_err(RecordError::rows)
+        }
+        Observed::HardwareLog { server_id, entries, dropped } => {
+            server_health::log(app, site_id, server_id, &entries, dropped).await.map_err(RecordError::rows)
+        }
             let seen = stranger::Seen { mac, address, circuit_id, vendor_class };
             stranger::record(app, site_id, seen, &observation.at).await
         }

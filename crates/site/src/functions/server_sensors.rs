@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bmc::{EventLog, Reading, Sensors};
+use bmc::{EventLog, Sensors};
 use engine::{JobContext, JobError, JobFunction, Outcome};
 use model::{
-    firmware::{self, Sensor, ServerEventLog, ServerSensors},
+    firmware::{self, ServerEventLog, ServerSensors},
     order::Order,
 };
 use serde_json::json;
 
 use super::guard::{Touch, permitted};
-use crate::{Site, equipment::job_error};
+use crate::{Site, equipment::job_error, watch::look::reading};
 
 /// Entries that are told, the newest.
 const ENTRIES: usize = 500;
@@ -20,9 +20,9 @@ const ENTRIES: usize = 500;
 pub(super) struct ServerSensorsFunction(pub(super) Arc<Site>);
 pub(super) struct ServerEventLogFunction(pub(super) Arc<Site>);
 
-fn sensors(list: Vec<Reading>) -> Vec<Sensor> {
-    let one = |r: Reading| Sensor { name: r.name, value: r.value, health: r.health.as_str().to_owned() };
-    list.into_iter().map(one).collect()
+/// Whether a time is no longer ago than that.
+fn young(at: &str, most_seconds: u32) -> bool {
+    store::time::millis_between(at, &store::time::now()).is_some_and(|age| age <= i64::from(most_seconds) * 1000)
 }
 
 #[async_trait]
@@ -33,15 +33,17 @@ impl JobFunction for ServerSensorsFunction {
 
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let order: ServerSensors = ctx.payload()?;
+        if let Some(most) = order.max_age_seconds
+            && let Some(last) = self.0.watch.reading(order.server_id)
+            && last.read_at.as_ref().is_some_and(|at| young(at, most))
+        {
+            return Ok(Outcome::Done(serde_json::to_value(last.as_ref()).map_err(JobError::fatal)?));
+        }
         let driver = self.0.bmc(&self.0.server(order.server_id)?)?;
         ctx.progress(20, "reading the sensors");
         let found = driver.redfish().map_err(job_error)?.sensors().await.map_err(job_error)?;
-        let answer = firmware::Sensors {
-            health: found.health.as_str().to_owned(),
-            temperatures: sensors(found.temperatures),
-            fans: sensors(found.fans),
-            power_watts: found.power_watts,
-        };
+        let answer = reading(found);
+        self.0.watch.note_reading(order.server_id, &answer);
         Ok(Outcome::Done(serde_json::to_value(answer).map_err(JobError::fatal)?))
     }
 }

@@ -437,7 +437,7 @@ async fn images_settings_sensors_and_logs() {
     let job = rig.order(&ServerBios { server_id: 1, set: [("NoSuch".to_owned(), json!(1))].into() }, None).await;
     rig.bad(job, "none of that name").await;
 
-    let sensors: Sensors = rig.done(&ServerSensors { server_id: 1 }).await;
+    let sensors: Sensors = rig.done(&ServerSensors { server_id: 1, max_age_seconds: None }).await;
     assert!(sensors.health == "ok" && !sensors.temperatures.is_empty() && sensors.power_watts.is_some(), "{sensors:?}");
     let log: Value = rig.done(&ServerEventLog { server_id: 1, clear: true }).await;
     assert!(!log["entries"].as_array().unwrap().is_empty());
