@@ -45,14 +45,14 @@ pub(super) async fn record(app: &App, site_id: Id, observation: Observation) -> 
             _ => Ok(()),
         },
         Observed::UnknownMachine { mac, address, circuit_id, vendor_class } => {
+            let seen = stranger::Seen { mac, address, circuit_id, vendor_class };
+            stranger::record(app, site_id, seen, &observation.at).await
+        }
         Observed::Health { server_id, health } => {
             server_health::heard(app, Some(site_id), server_id, &health).await.map_err(RecordError::rows)
         }
         Observed::HardwareLog { server_id, entries, dropped } => {
             server_health::log(app, site_id, server_id, &entries, dropped).await.map_err(RecordError::rows)
-        }
-            let seen = stranger::Seen { mac, address, circuit_id, vendor_class };
-            stranger::record(app, site_id, seen, &observation.at).await
         }
         Observed::OsUp { server_id } => {
             let txn = db.begin().await?;
