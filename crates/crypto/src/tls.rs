@@ -280,6 +280,7 @@ pub fn for_machines(identity: &Identity) -> Result<ServerConfig, CryptoError> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
+
 /// A server for devices: they look at no authority, and many speak TLS 1.2 alone.
 pub fn for_devices(identity: &Identity) -> Result<ServerConfig, CryptoError> {
     let (chain, key) = parts(identity)?;
@@ -292,7 +293,6 @@ pub fn for_devices(identity: &Identity) -> Result<ServerConfig, CryptoError> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
-
 
 #[derive(Debug)]
 struct Machines {
