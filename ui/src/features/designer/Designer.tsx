@@ -173,13 +173,17 @@ export function Designer({ id }: { id: number }) {
     onError: (e) => toastError('Not discarded', e),
   });
 
+  // The same object while nothing in it changes: hundreds of cards and rows hang on it.
+  const opened = infra.data;
+  const around = useMemo(() => ({ infrastructure: opened as Infrastructure, catalogue, view, live: deploy.live, openConnect: setConnectFrom, openAdd: () => setAddOpen(true) }), [opened, catalogue, view, deploy.live]);
+
   if (infra.error || failure) return <div style={{ padding: 24 }}><ErrorCard error={infra.error ?? failure} what="The design could not be opened" retry={() => { void infra.refetch(); setAttempt((n) => n + 1); }} /></div>;
   if (!infra.data || !loaded) return <div style={{ padding: 24 }}><Loading rows={8} /></div>;
   const infrastructure = infra.data;
   const why = ongoing ? 'A deploy is running' : errors ? `${plural(errors, 'problem')} to solve first` : empty && infrastructure.serviceStatus === 'ordered' ? 'Draw something first' : undefined;
 
   return (
-    <DesignerProvider value={{ infrastructure, catalogue, view, live: deploy.live, openConnect: setConnectFrom, openAdd: () => setAddOpen(true) }}>
+    <DesignerProvider value={around}>
       <div className="sy-designer">
         <header className="sy-bar">
           <Group gap="sm" wrap="nowrap" style={{ minWidth: 0 }}>

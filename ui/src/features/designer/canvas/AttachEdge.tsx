@@ -3,13 +3,15 @@ import { memo } from 'react';
 import { useShallow } from 'zustand/react/shallow';
 import type { Key } from '../model/doc';
 import { CARD, STORE } from '../model/layout';
-import { shownDoc, useDesigner } from '../model/store';
+import { shownDoc, useDesigner, useDragging } from '../model/store';
 
 /** Storage that a group has: from the bottom of its card to the top of the storage. */
 export const AttachEdge = memo(function AttachEdge({ id, source, target }: EdgeProps) {
+  const from = useDragging((d) => d.at[source]);
+  const to = useDragging((d) => d.at[target]);
   const ends = useDesigner(
     useShallow((s) => {
-      const place = (key: Key) => s.dragging[key] ?? shownDoc(s).positions[key];
+      const place = (key: Key) => (key === source ? from : to) ?? shownDoc(s).positions[key];
       const card = place(source);
       const store = place(target);
       if (!card || !store) return null;

@@ -8,9 +8,10 @@ import { defaultNetwork } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { isGroup, isStore, linkKey, type Position, STORE_WORDS } from '../model/doc';
 import { CARD, RAIL, railWidth, STORE } from '../model/layout';
-import { connectToNew, move, NOWHERE, pick, pickedKeys, select, selectLink, shownDoc, useDesigner } from '../model/store';
+import { connectToNew, move, NOWHERE, pick, pickedKeys, select, selectLink, shownDoc, useDesigner, useDragging } from '../model/store';
 import { connectAndTell } from '../tell';
 import { AttachEdge } from './AttachEdge';
+import { Cables, MANY } from './Cables';
 import { DropEdge } from './DropEdge';
 import { GroupNode } from './GroupNode';
 import { NetworkNode } from './NetworkNode';
@@ -31,16 +32,16 @@ export function Canvas() {
   const link = useDesigner((s) => s.link);
   const locked = useDesigner((s) => s.locked);
   const flow = useReactFlow();
-  const dragged = useDesigner((s) => s.dragging);
+  const dragged = useDragging((d) => d.at);
 
   // A node that did not change stays the same object: only what changed is drawn again.
   const kept = useRef(new Map<string, Node>());
-  const nodes = useMemo<Node[]>(() => {
+  const placed = useMemo<Node[]>(() => {
     const width = railWidth(doc);
     const picked = new Set(pickedKeys({ selection, picked: several }));
     const next = new Map<string, Node>();
     const make = (id: string, type: string, label: string, w: number, h: number) => {
-      const position = dragged[id] ?? doc.positions[id];
+      const position = doc.positions[id];
       const before = kept.current.get(id);
       const ariaLabel = `${type === 'servers' ? 'Server group' : type === 'store' ? STORE_WORDS[doc.stores[id].kind] : 'Network'} ${label}. Press C to connect, Enter for its settings, Delete to remove.`;
       const same = before && before.position === position && before.selected === picked.has(id) && before.width === w && before.draggable === !locked && before.ariaLabel === ariaLabel;
@@ -51,8 +52,10 @@ export function Canvas() {
     for (const [id, s] of Object.entries(doc.stores)) make(id, 'store', s.label, STORE.width, STORE.height);
     kept.current = next;
     return [...next.values()];
-  }, [doc, selection, several, dragged, locked]);
+  }, [doc, selection, several, locked]);
+  const nodes = useMemo(() => (dragged === NOWHERE ? placed : placed.map((n) => (dragged[n.id] ? { ...n, position: dragged[n.id] } : n))), [placed, dragged]);
   const { links, groups, networks, stores } = doc;
+  const many = Object.keys(links).length > MANY;
   const cables = useRef(new Map<string, Edge>());
   const edges = useMemo<Edge[]>(() => {
     const next = new Map<string, Edge>();
@@ -60,19 +63,19 @@ export function Canvas() {
       const before = cables.current.get(edge.id);
       next.set(edge.id, before && before.selected === edge.selected && before.ariaLabel === edge.ariaLabel ? before : edge);
     };
-    for (const [id, l] of Object.entries(links))
+    for (const [id, l] of many ? Object.entries(links).filter(([id]) => id === link) : Object.entries(links))
       make({ id, source: l.group, target: l.network, sourceHandle: 'port', targetHandle: 'rail', type: 'drop', selected: link === id, focusable: true, ariaLabel: `Connection of ${groups[l.group]?.label} to ${networks[l.network]?.label}, ${l.tagged ? 'tagged' : 'untagged'}` });
     for (const [id, s] of Object.entries(stores)) for (const g of s.hosts) if (groups[g]) make({ id: `${g}>${id}`, source: g, target: id, sourceHandle: 'storage', targetHandle: 'in', type: 'attach', focusable: false });
     cables.current = next;
     return [...next.values()];
-  }, [links, groups, networks, stores, link]);
+  }, [links, groups, networks, stores, link, many]);
 
   const onNodesChange = useCallback(
     (changes: NodeChange[]) => {
       const ended: Record<string, Position> = {};
       const under: Record<string, Position> = {};
       const chosen = new Map<string, boolean>();
-      const { dragging } = useDesigner.getState();
+      const dragging = useDragging.getState().at;
       for (const change of changes) {
         if (change.type === 'position' && change.position) {
           // Rails only go up and down: their line spans the drawing.
@@ -89,9 +92,9 @@ export function Canvas() {
       if (Object.keys(ended).length) {
         const at = useDesigner.getState().doc.positions;
         const real = Object.fromEntries(Object.entries(ended).filter(([k, p]) => at[k] && (at[k].x !== p.x || at[k].y !== p.y)));
-        useDesigner.setState({ dragging: NOWHERE });
         if (Object.keys(real).length) move(real);
-      } else if (Object.keys(under).length) useDesigner.setState({ dragging: { ...dragging, ...under } });
+        useDragging.setState({ at: NOWHERE });
+      } else if (Object.keys(under).length) useDragging.setState({ at: { ...dragging, ...under } });
     },
     [],
   );
@@ -169,6 +172,7 @@ export function Canvas() {
       proOptions={{ hideAttribution: false }}
       ariaLabelConfig={{ 'node.a11yDescription.default': 'Press Enter to select. Arrow keys move. C connects. Delete removes.' }}
     >
+      {many && <Cables />}
       <Background variant={BackgroundVariant.Dots} gap={24} size={1.6} color="var(--sy-dot)" />
       {count > 8 && <MiniMap pannable zoomable ariaLabel="Small map of the design" nodeColor={(n) => (n.type !== 'network' ? 'var(--mantine-color-steel-4)' : 'var(--mantine-color-gray-4)')} nodeBorderRadius={6} />}
       <Controls showInteractive={false} />

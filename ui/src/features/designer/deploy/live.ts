@@ -68,6 +68,8 @@ export function useJobs(groupId: number | undefined, running: boolean) {
   });
 }
 
+const NOTHING: ReadonlyMap<Key, GroupLive> = new Map();
+
 /** The newest deploy of an infrastructure, with its jobs and what they mean for each card. */
 export function useDeploy(infrastructureId: number, ongoing: boolean, ids: Readonly<Record<Key, number>>) {
   const groups = useQuery({
@@ -88,8 +90,8 @@ export function useDeploy(infrastructureId: number, ongoing: boolean, ids: Reado
     },
   });
   const live = useMemo(() => {
+    if (!ongoing || !jobs.data) return NOTHING;
     const out = new Map<Key, GroupLive>();
-    if (!ongoing || !jobs.data) return out;
     const keys = new Map(Object.entries(ids).filter(([k]) => k.startsWith('g:')).map(([k, id]) => [id, k]));
     const owner = new Map((instances.data ?? []).map((i) => [i.id, keys.get(i.groupId)]));
     const buckets = new Map<Key, Job[]>();

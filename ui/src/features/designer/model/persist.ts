@@ -12,6 +12,7 @@ const get = useDesigner.getState;
 const set = useDesigner.setState;
 const DEBOUNCE_MS = 400;
 const LAYOUT_DEBOUNCE_MS = 1500;
+const HISTORY_DEBOUNCE_MS = 700;
 
 /** Every page of a list. */
 export async function listAll<T>(path: string, query: Record<string, string | number> = {}): Promise<T[]> {
@@ -117,6 +118,21 @@ async function fetchDesign(id: number): Promise<Snapshot> {
   return out;
 }
 
+/** What did not change stays the same object, so that only what did is drawn again. */
+function kept<T extends object>(next: Readonly<Record<string, T>>, before: Readonly<Record<string, T>>): Record<string, T> {
+  return Object.fromEntries(Object.entries(next).map(([key, value]) => [key, before[key] && JSON.stringify(before[key]) === JSON.stringify(value) ? before[key] : value]));
+}
+function whole<T extends object>(next: Readonly<Record<string, T>>, before: Readonly<Record<string, T>>): Readonly<Record<string, T>> {
+  const out = kept(next, before);
+  const keys = Object.keys(out);
+  return keys.length === Object.keys(before).length && keys.every((k) => out[k] === before[k]) ? before : out;
+}
+function shared(s: Snapshot, before: { saved: Doc; facts: Readonly<Record<Key, Facts>> } | undefined): Snapshot {
+  if (!before) return s;
+  const { saved } = before;
+  return { ...s, facts: kept(s.facts, before.facts), doc: { ...s.doc, groups: whole(s.doc.groups, saved.groups), networks: whole(s.doc.networks, saved.networks), links: whole(s.doc.links, saved.links), stores: whole(s.doc.stores, saved.stores) } };
+}
+
 const historyKey = (id: number) => `steelyard.designer.${id}`;
 
 /** Loads the draft; undo of this browser tab survives a reload if the server's design is still the one we left. */
@@ -133,9 +149,10 @@ export async function load(id: number) {
     }
     set({ infrastructureId: id, loaded: false, doc: EMPTY, saved: EMPTY, facts: {}, selection: null, link: null, problems: [], ...history });
   }
-  const snapshot = await fetchDesign(id);
+  const snapshot = shared(await fetchDesign(id), fresh ? undefined : get());
   if (get().infrastructureId !== id) return;
-  const ids = { ...get().ids, ...snapshot.ids };
+  const known = get().ids;
+  const ids = Object.entries(snapshot.ids).every(([key, value]) => known[key] === value) ? known : { ...known, ...snapshot.ids };
   if (!fresh && (difference(get().saved, get().doc).length > 0 || get().saving === 'saving')) {
     // Unsaved strokes stay; only what the server says beside the design is refreshed.
     set({ facts: snapshot.facts, ids });
@@ -343,15 +360,24 @@ async function saveLayout() {
 export function startAutosave(): () => void {
   let saveTimer: ReturnType<typeof setTimeout> | undefined;
   let layoutTimer: ReturnType<typeof setTimeout> | undefined;
+  let historyTimer: ReturnType<typeof setTimeout> | undefined;
+  const keepHistory = () => {
+    clearTimeout(historyTimer);
+    historyTimer = undefined;
+    const state = get();
+    if (!state.loaded) return;
+    try {
+      sessionStorage.setItem(historyKey(state.infrastructureId), JSON.stringify({ past: state.past.slice(-50), future: state.future.slice(-50), ids: state.ids }));
+    } catch {
+      // Storage full or refused: undo then lives as long as the page.
+    }
+  };
+  const leave = () => historyTimer !== undefined && keepHistory();
+  window.addEventListener('pagehide', leave);
   const stop = useDesigner.subscribe((state, before) => {
     if (!state.loaded) return;
-    if (state.past !== before.past || state.ids !== before.ids) {
-      try {
-        sessionStorage.setItem(historyKey(state.infrastructureId), JSON.stringify({ past: state.past.slice(-50), future: state.future.slice(-50), ids: state.ids }));
-      } catch {
-        // Storage full or refused: undo then lives as long as the page.
-      }
-    }
+    // Written once the hand rests: a large design is megabytes, and strokes come fast.
+    if (state.past !== before.past || state.ids !== before.ids) historyTimer ??= setTimeout(keepHistory, HISTORY_DEBOUNCE_MS);
     if (state.doc === before.doc || !before.loaded) return;
     if (difference(state.saved, state.doc).length) {
       clearTimeout(saveTimer);
@@ -366,6 +392,8 @@ export function startAutosave(): () => void {
     stop();
     clearTimeout(saveTimer);
     clearTimeout(layoutTimer);
+    leave();
+    window.removeEventListener('pagehide', leave);
     const state = get();
     if (state.loaded && difference(state.saved, state.doc).length) void save();
     if (state.loaded && !state.locked) void saveLayout();

@@ -46,8 +46,6 @@ export interface DesignerState {
   /** What is drawn in place of the design, for looking only: what runs now. */
   shown: Doc | null;
   conflict: Conflict | null;
-  /** Positions under the hand: here until the drag ends, then one step of undo. */
-  dragging: Doc['positions'];
   locked: boolean;
   loaded: boolean;
 }
@@ -56,8 +54,10 @@ export const NOWHERE: Doc['positions'] = {};
 
 export const useDesigner = create<DesignerState>(() => ({
   infrastructureId: 0, doc: EMPTY, saved: EMPTY, ids: {}, facts: {}, past: [], future: [], selection: null, picked: [], link: null,
-  rules: DEFAULT_RULES, problems: [], shortages: [], storeKinds: [], saving: 'idle', shown: null, conflict: null, dragging: NOWHERE, locked: false, loaded: false,
+  rules: DEFAULT_RULES, problems: [], shortages: [], storeKinds: [], saving: 'idle', shown: null, conflict: null, locked: false, loaded: false,
 }));
+/** Positions under the hand until the drag ends, then one step of undo. Apart from the rest: it changes with every frame, and few are concerned. */
+export const useDragging = create<{ at: Doc['positions'] }>(() => ({ at: NOWHERE }));
 const get = useDesigner.getState;
 const set = useDesigner.setState;
 
