@@ -6,8 +6,8 @@ use sea_orm::{ActiveModelTrait, ActiveValue::Set};
 use serde_json::{Value, json};
 use store::entity;
 
-/// Streams have no end to wait for.
-const WITHOUT_END: &[&str] = &["streamEvents"];
+/// Streams and WebSockets have no end to wait for.
+const WITHOUT_END: &[&str] = &["streamEvents", "openServerConsole", "openServerInstanceConsole"];
 
 /// One of each, made through the interface.
 async fn one_of_each(rig: &Rig) {

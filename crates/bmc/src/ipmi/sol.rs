@@ -217,9 +217,29 @@ impl Session {
         let _ = self.transmit(wire::IPMI, &message).await;
     }
 
+    /// Whether the console is still that of this session: the word that ends it ends anybody's.
+    async fn holds(&mut self) -> bool {
+        self.order(0x4b, &[SOL, 1]).await;
+        let (end, number) = (Instant::now() + RETRY, self.message);
+        let mut buffer = [0u8; 2048];
+        while let Ok(Ok(length)) = timeout_at(end, self.socket.recv(&mut buffer)).await {
+            let found = buffer.get(..length).and_then(|b| wire::unpack(b, Some(&self.keys)));
+            let Some(packet) = found.filter(|p| p.kind == wire::IPMI && p.session == self.console) else { continue };
+            if let Some((_, 0x4b, n, data)) = wire::read(&packet.payload)
+                && n == number
+            {
+                // One that does not know the question has no second session for it either.
+                return data.first() != Some(&0) || part::<4>(data, 1) == Some(self.bmc);
+            }
+        }
+        true
+    }
+
     async fn deactivate(&mut self) {
-        self.order(0x49, &[SOL, 1, 0, 0, 0, 0]).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        if self.holds().await {
+            self.order(0x49, &[SOL, 1, 0, 0, 0, 0]).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn end(&mut self) {

@@ -16,7 +16,7 @@ use model::{
 };
 
 /// Ends the simulator with the test.
-struct Sim(std::process::Child);
+pub struct Sim(std::process::Child);
 
 impl Drop for Sim {
     fn drop(&mut self) {
@@ -25,7 +25,8 @@ impl Drop for Sim {
     }
 }
 
-fn start(dir: &Path) -> Option<(Sim, u16)> {
+/// Starts one; `serial` is where the server's serial port is, over TCP.
+pub fn start(dir: &Path, serial_port: Option<u16>) -> Option<(Sim, u16)> {
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let serial = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let at = dir.display();
@@ -37,8 +38,9 @@ fn start(dir: &Path) -> Option<(Sim, u16)> {
     std::fs::write(dir.join("boot"), "default").unwrap();
     let auths =
         ["callback", "user", "operator", "admin"].map(|l| format!("    allowed_auths_{l} none md2 md5 straight\n"));
+    let sol = serial_port.map_or(String::new(), |port| format!("  sol \"tcp:127.0.0.1:{port}\" 115200\n"));
     let lan = format!(
-        "name \"sim\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {port}\n    priv_limit admin\n{}    guid a123456789abcdefa123456789abcdef\n  endlan\n  chassis_control \"{at}/chassis.sh 0x20\"\n  serial 15 127.0.0.1 {serial} codec VM\n  startcmd \"sleep 1\"\n  startnow false\n  user 1 true \"\" \"test\" user 10 none md2 md5 straight\n  user 2 true \"ipmiusr\" \"test\" admin 10 none md2 md5 straight\n",
+        "name \"sim\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {port}\n    priv_limit admin\n{}    guid a123456789abcdefa123456789abcdef\n  endlan\n  chassis_control \"{at}/chassis.sh 0x20\"\n{sol}  serial 15 127.0.0.1 {serial} codec VM\n  startcmd \"sleep 1\"\n  startnow false\n  user 1 true \"\" \"test\" user 10 none md2 md5 straight\n  user 2 true \"ipmiusr\" \"test\" admin 10 none md2 md5 straight\n",
         auths.concat()
     );
     std::fs::write(dir.join("lan.conf"), lan).unwrap();
@@ -59,7 +61,7 @@ fn start(dir: &Path) -> Option<(Sim, u16)> {
 #[tokio::test]
 async fn power_boot_and_led_of_an_independent_bmc() {
     let dir = tempfile::tempdir().unwrap();
-    let Some((_sim, port)) = start(dir.path()) else {
+    let Some((_sim, port)) = start(dir.path(), None) else {
         eprintln!("skipped: ipmi_sim is not installed (apt-get install openipmi)");
         return;
     };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed preparation is a failed test")]
 
 mod events;
+mod console;
 mod firmware;
 mod ipmi_sim;
 mod trees;
