@@ -70,6 +70,23 @@ pub(crate) async fn read_at(file: &Arc<File>, at: u64, size: usize) -> io::Resul
     Ok(Bytes::from_owner(buffer))
 }
 
+/// Has a part of a file in memory before the system sends it by itself. It is taken to be there when its ends are.
+pub(crate) async fn warm(file: &Arc<File>, from: u64, until: u64) {
+    let away = |at: u64| {
+        let mut byte = [0];
+        rustix::io::preadv2(&**file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT) == Err(Errno::AGAIN)
+    };
+    if away(from) || away(until.saturating_sub(1)) {
+        let file = file.clone();
+        // What is wrong with it shows when it is sent.
+        let _ = spawn_blocking(move || {
+            let mut buffer = Buffer::of(usize::try_from(until - from).unwrap_or(0));
+            file.read_exact_at(&mut buffer.0, from)
+        })
+        .await;
+    }
+}
+
 /// A regular file with its length.
 #[derive(Clone, Debug)]
 pub struct OpenFile {

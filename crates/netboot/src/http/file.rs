@@ -21,6 +21,7 @@ use tokio::task::spawn_blocking;
 use super::{
     HttpState,
     agent::session,
+    connection::Segment,
     error::HttpError,
     range::{self, ByteRange},
 };
@@ -224,12 +225,15 @@ fn answer(
             return finish(response, Body::empty());
         }
     };
-    let body = match content {
+    response = response.header(header::CONTENT_LENGTH, count);
+    match content {
         // It ends within the file, whose length was known as a `usize`.
-        Content::Kept(bytes) => Body::from(bytes.slice(first as usize..(first + count) as usize)),
-        Content::Disk(file, _) => Body::from_stream(read(file, first, count)),
-    };
-    finish(response.header(header::CONTENT_LENGTH, count), body)
+        Content::Kept(bytes) => finish(response, Body::from(bytes.slice(first as usize..(first + count) as usize))),
+        Content::Disk(file, _) => {
+            let segment = Segment { file: file.clone(), first, count };
+            finish(response.extension(segment), Body::from_stream(read(file, first, count)))
+        }
+    }
 }
 
 /// A part of a file in chunks.

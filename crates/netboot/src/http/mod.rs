@@ -1,6 +1,7 @@
 //! What the site serves over HTTP: boot scripts and files, images, the agent's API, seeds.
 
 mod agent;
+mod connection;
 mod error;
 mod file;
 mod machine;
@@ -15,13 +16,11 @@ use axum::{
     extract::{DefaultBodyLimit, FromRef},
     http::StatusCode,
     routing::{get, post},
-    serve::ListenerExt,
 };
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
 pub use agent::task;
+pub use connection::serve;
 pub use machine::{Peer, serve_agents};
 
 use crate::backend::{Directory, SessionEvents};
@@ -79,7 +78,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/media/{token}/{file}", get(file::medium))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_DEADLINE))
-        .with_state(state)
+        .with_state(Shared { http: state, files: Arc::default() })
 }
 
 /// What the agent in the boot image asks for. Every request needs a [`Peer`] as extension, which [`serve_agents`] adds.
@@ -92,18 +91,5 @@ pub fn agent_router(state: HttpState) -> Router {
         .route("/seed/{token}/{file}", get(seed::agent_seed))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_DEADLINE))
-        .with_state(Shared { http: state, files: Arc::default() })
-}
-
-/// Serve on a listener until shutdown; requests that run get 5 s to end.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
-    let listener = listener.tap_io(|connection| {
-        // Answers are small or end in a part of a packet: neither waits for the client's acknowledgement.
-        let _ = connection.set_nodelay(true);
-    });
-    let graceful = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    tokio::select! {
-        result = graceful => result,
-        () = async { shutdown.cancelled().await; tokio::time::sleep(Duration::from_secs(5)).await } => Ok(()),
-    }
+        .with_state(state)
 }
