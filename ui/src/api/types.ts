@@ -51,6 +51,8 @@ export interface LogicalNetwork {
   lastAppliedLogicalNetworkProfileId?: number | null;
   config: { revision: number; deployType: DeployType; deployStatus: DeployStatus; mtu?: number | null };
   vlan?: { vlans: NetworkAllocation[]; vlanAllocationStrategies?: { kind: string; vlanId?: number | null }[] } | null;
+  /** Of a network of InfiniBand: its partition key. */
+  pkey?: { pkeys: { pkey: number }[] } | null;
   ipv4?: { subnets: NetworkAllocation[]; subnetAllocationStrategies?: { kind: string; prefixLength?: number | null; subnetPoolIds?: number[] }[] } | null;
 }
 export interface GroupConnection {

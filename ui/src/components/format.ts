@@ -49,3 +49,8 @@ export function bytes(n: number | null | undefined): string {
   }
   return `${v >= 100 || at === 0 || Number.isInteger(v) ? Math.round(v) : v.toFixed(1)} ${units[at]}`;
 }
+
+/** A partition key of InfiniBand as its tools write it. */
+export const partitionKey = (key: number) => `0x${key.toString(16).padStart(4, '0')}`;
+/** The partition of a network of InfiniBand. */
+export const partition = (of: { pkeys: { pkey: number }[] } | null | undefined) => (of?.pkeys[0] ? `Partition ${partitionKey(of.pkeys[0].pkey)}` : 'partition key at deploy');

@@ -1,6 +1,7 @@
-import { IconAlertTriangle, IconNetwork, IconWorld } from '@tabler/icons-react';
+import { IconAlertTriangle, IconInfinity, IconNetwork, IconWorld } from '@tabler/icons-react';
 import { Handle, type NodeProps, Position } from '@xyflow/react';
 import { memo } from 'react';
+import { partition } from '../../../components/format';
 import { useDesignerContext } from '../context';
 import { AS_IS, diffOfNetwork, SIGN } from '../model/diff';
 import { railWidth } from '../model/layout';
@@ -23,6 +24,7 @@ export const NetworkNode = memo(function NetworkNode({ id, selected }: NodeProps
   if (!network) return null;
   const diff = looking ? AS_IS : diffOfNetwork(network, facts);
   const vlan = facts?.network?.vlan?.vlans?.[0]?.vlanId;
+  const infiniband = Boolean(facts?.network?.pkey);
   const subnet = facts?.network?.ipv4?.subnets?.[0];
   const classes = ['sy-rail', selected && 'is-selected', `is-${diff.mark}`, view === 'diff' && diff.mark === 'same' && 'is-dim', target && (target.effect === 'no' ? 'target-no' : 'target-ok')].filter(Boolean).join(' ');
   return (
@@ -31,10 +33,10 @@ export const NetworkNode = memo(function NetworkNode({ id, selected }: NodeProps
         <line x1="24" y1="4" x2="100%" y2="4" stroke={style.colour} strokeWidth="4" strokeDasharray={style.dash} strokeLinecap="round" />
       </svg>
       <div className="sy-pill">
-        {network.shared ? <IconWorld size={18} aria-hidden /> : <IconNetwork size={18} aria-hidden />}
+        {infiniband ? <IconInfinity size={18} aria-label="InfiniBand" /> : network.shared ? <IconWorld size={18} aria-hidden /> : <IconNetwork size={18} aria-hidden />}
         <div>
           <strong title={network.label}>{network.label}</strong>
-          <small className="num">{vlan ? `VLAN ${vlan}${subnet?.networkAddress ? ` · ${subnet.networkAddress}/${subnet.prefixLength}` : ''}` : network.addresses.kind === 'none' ? 'VLAN at deploy, no addresses' : 'VLAN and subnet at deploy'}</small>
+          <small className="num">{infiniband ? partition(facts?.network?.pkey) : vlan ? `VLAN ${vlan}${subnet?.networkAddress ? ` · ${subnet.networkAddress}/${subnet.prefixLength}` : ''}` : network.addresses.kind === 'none' ? 'VLAN at deploy, no addresses' : 'VLAN and subnet at deploy'}</small>
         </div>
         {problems.length > 0 && (
           <span className="sy-badge warn" title={problems.map((p) => p.message).join(' ')}>

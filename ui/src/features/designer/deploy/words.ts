@@ -1,5 +1,5 @@
 /** A plan in words: ids become names, structures become short sentences. */
-import { plural, words } from '../../../components/format';
+import { partitionKey, plural, words } from '../../../components/format';
 
 export interface Names {
   network: (id: number) => string;
@@ -19,13 +19,13 @@ const num = (value: unknown) => Number(value);
 const nothing = (value: unknown) => value === null || value === undefined || value === '' || (Array.isArray(value) && !value.length) || (typeof value === 'object' && !Array.isArray(value) && !Object.keys(value as object).length);
 
 const TITLES: Record<string, string> = {
-  ipv4Strategies: 'IPv4', vlanStrategy: 'VLAN', vlan: 'VLAN taken', subnets: 'Subnet taken', serverTypeId: 'Server type', osTemplateId: 'Operating system', serverId: 'Server',
+  ipv4Strategies: 'IPv4', vlanStrategy: 'VLAN', vlan: 'VLAN taken', pkeyStrategy: 'Partition key', pkey: 'Partition key taken', partitions: 'InfiniBand partitions', subnets: 'Subnet taken', serverTypeId: 'Server type', osTemplateId: 'Operating system', serverId: 'Server',
   instanceCount: 'Servers', mtu: 'MTU', networkConfig: 'Network configuration', unfinishedDeploy: 'Left by an unfinished deploy', username: 'User', variables: 'Variables', ports: 'Switch ports', sizeGib: 'Size', hosts: 'Attached to', instances: 'Used by', storageId: 'Storage', qos: 'Speed',
 };
 export const fieldTitle = (field: string) => TITLES[field] ?? words(field.replace(/([a-z])([A-Z])/g, '$1 $2').toLowerCase());
 
 function strategy(s: Row, names: Names): string {
-  if (s.kind === 'manual') return s.vlan !== undefined ? `VLAN ${String(s.vlan)}, chosen by hand` : 'chosen by hand';
+  if (s.kind === 'manual') return s.pkey !== undefined ? `${partitionKey(Number(s.pkey))}, chosen by hand` : s.vlan !== undefined ? `VLAN ${String(s.vlan)}, chosen by hand` : 'chosen by hand';
   const pools = Array.isArray(s.pool_ids) ? s.pool_ids.map((p) => names.pool(num(p))) : [];
   return s.prefix_len === undefined ? 'automatic' : `/${String(s.prefix_len)} from ${pools.length ? pools.join(', ') : 'any pool'}`;
 }
@@ -56,6 +56,7 @@ export function describe(field: string, value: unknown, names: Names): string[] 
     case 'ipv4Strategies':
       return rows(value).map((s) => strategy(s, names));
     case 'vlanStrategy':
+    case 'pkeyStrategy':
       return [strategy(value as Row, names)];
     case 'serverTypeId':
       return [names.type(num(value))];
@@ -84,7 +85,7 @@ export function describe(field: string, value: unknown, names: Names): string[] 
 }
 
 /** Wishes before what was taken for them. */
-const ORDER = ['label', 'instanceCount', 'serverTypeId', 'osTemplateId', 'serverId', 'username', 'vlanStrategy', 'vlan', 'ipv4Strategies', 'subnets', 'addresses', 'connections', 'ports', 'sizeGib', 'storageId', 'hosts', 'instances'];
+const ORDER = ['label', 'instanceCount', 'serverTypeId', 'osTemplateId', 'serverId', 'username', 'vlanStrategy', 'vlan', 'pkeyStrategy', 'pkey', 'partitions', 'ipv4Strategies', 'subnets', 'addresses', 'connections', 'ports', 'sizeGib', 'storageId', 'hosts', 'instances'];
 export const inOrder = (a: { field: string }, b: { field: string }) => (ORDER.indexOf(a.field) + 1 || 99) - (ORDER.indexOf(b.field) + 1 || 99);
 
 /** A field of a change that says no more than the row's title is left out. */
@@ -102,6 +103,7 @@ export function listings(allocations: readonly Row[], names: Names): Listing[] {
   const text = (value: unknown) => (value === null || value === undefined || value === '' ? '–' : String(value));
   const all: Listing[] = [
     { title: 'Servers', columns: ['For', 'Server'], rows: of('server').map((a) => [names.instance(num(a.serverInstanceId)), names.server(num(a.serverId))]) },
+    { title: 'Partition keys', columns: ['Network', 'Key'], rows: of('pkey').map((a) => [names.network(num(a.logicalNetworkId)), partitionKey(num(a.pkey))]) },
     { title: 'VLANs', columns: ['Network', 'VLAN'], rows: of('vlan').map((a) => [names.network(num(a.logicalNetworkId)), text(a.vlanId)]) },
     { title: 'Subnets', columns: ['Network', 'Subnet', 'Gateway', 'From pool'], rows: of('subnet').map((a) => [names.network(num(a.logicalNetworkId)), text(a.subnet), text(a.gateway), a.subnetPoolId ? names.pool(num(a.subnetPoolId)) : 'chosen by hand']) },
     { title: 'Addresses', columns: ['For', 'Network', 'Address'], rows: of('address').map((a) => [names.instance(num(a.serverInstanceId)), names.network(num(a.logicalNetworkId)), text(a.address)]) },

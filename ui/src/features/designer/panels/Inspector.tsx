@@ -1,7 +1,7 @@
 import { ActionIcon, Button, Group, NumberInput, Select, Slider, Stack, Switch, Tabs, Text, Title, Tooltip } from '@mantine/core';
 import { IconCopy, IconPlugConnected, IconServerBolt, IconTrash, IconX } from '@tabler/icons-react';
 import type { ServerInstance } from '../../../api/types';
-import { plural } from '../../../components/format';
+import { partition, plural } from '../../../components/format';
 import { osName, typeName, useAvailability } from '../catalogue';
 import { useDesignerContext } from '../context';
 import { diffOf } from '../model/diff';
@@ -185,10 +185,10 @@ function NetworkInspector({ id }: { id: Key }) {
             Run by the site; it can be connected, not changed.
           </Text>
         )}
-        {!network.shared && <AddressChoice id={id} />}
+        {!network.shared && !facts?.pkey && <AddressChoice id={id} />}
         <dl className="sy-facts">
-          <dt>VLAN</dt>
-          <dd className="num">{facts?.vlan?.vlans?.[0]?.vlanId ?? 'chosen at deploy'}</dd>
+          <dt>{facts?.pkey ? 'InfiniBand' : 'VLAN'}</dt>
+          <dd className="num">{facts?.pkey ? partition(facts.pkey) : (facts?.vlan?.vlans?.[0]?.vlanId ?? 'chosen at deploy')}</dd>
           <dt>Subnet</dt>
           <dd className="num mono">{subnet?.networkAddress ? `${subnet.networkAddress}/${subnet.prefixLength}` : network.addresses.kind === 'none' ? 'none' : 'chosen at deploy'}</dd>
         </dl>
