@@ -160,7 +160,7 @@ function Connections({ id }: { id: Key }) {
         Connect
       </Button>
       {isGroup(id) && kinds.includes('own') && (
-        <Button variant="light" leftSection={<IconServerBolt size={16} />} disabled={locked || doc.groups[id].deleted} onClick={() => addOwnDrive(id, 100)}>
+        <Button variant="light" leftSection={<IconServerBolt size={16} />} disabled={locked || doc.groups[id]?.deleted} onClick={() => addOwnDrive(id, 100)}>
           Drive for each server
         </Button>
       )}

@@ -28,8 +28,9 @@ export function Outline({ addOpen, setAddOpen }: { addOpen: boolean; setAddOpen:
   const free = catalogue.shared.filter((n) => !Object.values(doc.networks).some((d) => d.shared && d.label === n.label));
   // The group that is selected, or the only one that there is.
   const target = useDesigner((s) => {
-    const groups = Object.keys(s.doc.groups).filter((k) => !s.doc.groups[k].deleted);
-    return pickedKeys(s).find((k) => groups.includes(k)) ?? s.doc.stores[s.selection ?? '']?.hosts[0] ?? (groups.length === 1 ? groups[0] : null);
+    const { groups: all, stores } = shownDoc(s);
+    const groups = Object.keys(all).filter((k) => !all[k].deleted);
+    return [...pickedKeys(s), stores[s.selection ?? '']?.hosts[0]].find((k) => k && groups.includes(k)) ?? (groups.length === 1 ? groups[0] : null);
   });
   const OwnIcon = STORE_ICONS.own;
   const template = catalogue.templates[0]?.id ?? null;
