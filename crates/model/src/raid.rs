@@ -131,11 +131,29 @@ pub struct NewVolume {
     pub bytes: Option<u64>,
 }
 
-/// `server.raid`: read the RAID controllers. Returns `{"controllers": [`[`RaidController`]`]}`.
+/// What is done to the volumes of one controller, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RaidWork {
+    /// Id of the controller.
+    pub controller: String,
+    /// Ids of volumes that go.
+    pub delete: Vec<String>,
+    /// Volumes that come.
+    pub create: Vec<NewVolume>,
+    /// Ids of volumes that are prepared for use; what is on them is lost.
+    pub initialize: Vec<String>,
+}
+
+/// `server.raid`: read the RAID controllers, after a change where one is given. Returns `{"controllers": [`[`RaidController`]`],
+/// "atRestart": false}`; `atRestart`: the change is made at the next start of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRaid {
     /// The server.
     pub server_id: Id,
+    /// What is done before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<RaidWork>,
 }
 
 impl Order for ServerRaid {

@@ -48,6 +48,7 @@ impl Site {
                         bmc_work::Column::Sha256,
                         bmc_work::Column::Starts,
                         bmc_work::Column::WasOn,
+                        bmc_work::Column::Notes,
                         bmc_work::Column::Since,
                         bmc_work::Column::LookedAt,
                     ])

@@ -130,6 +130,8 @@ pub mod bmc_work {
         pub sha256: Option<String>,
         pub starts: i32,
         pub was_on: bool,
+        /// What was reached, for the job's answer.
+        pub notes: Option<String>,
         /// Seconds since 1970, of the stage.
         pub since: i64,
         /// When the job looked last.
@@ -151,6 +153,7 @@ pub mod bmc_work {
             sha256: None,
             starts: 0,
             was_on: false,
+            notes: None,
             since: now,
             looked_at: now,
         }

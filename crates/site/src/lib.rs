@@ -19,6 +19,7 @@ mod membership;
 mod power;
 mod san;
 mod session;
+mod signer;
 mod strangers;
 mod watch;
 
@@ -62,6 +63,8 @@ pub(crate) struct Site {
     /// Boot files.
     pub(crate) boot_dir: std::path::PathBuf,
     pub(crate) membership: membership::Keeper,
+    /// Signs what is said of cleanings.
+    pub(crate) signer: signer::Signer,
     pub(crate) watch: watch::Watch,
     /// Where BMCs send their events, if anywhere.
     pub(crate) events: Option<watch::events::EventsPlace>,
@@ -122,6 +125,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         db: db.clone(),
         sealer,
         membership,
+        signer: signer::Signer::load_or_create(&config.data_dir)?,
     });
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();

@@ -181,6 +181,10 @@ impl Site {
     pub(crate) fn whole(&self, row: &boot_session::Model) -> Result<BootSession, BackendError> {
         let mut session: BootSession = serde_json::from_value(row.body.clone()).map_err(BackendError::new)?;
         session.token = self.sealer.open(&Sealed(row.token.clone())).map_err(BackendError::new)?.0;
+        // Words from the labels of disks are for the agent, which has no key.
+        for word in session.clean.iter_mut().flat_map(|plan| plan.psids.values_mut()) {
+            *word = Sealed(self.sealer.open(word).map_err(BackendError::new)?.0);
+        }
         Ok(session)
     }
 

@@ -474,6 +474,40 @@ mod tests {
         assert_eq!((disk.method.as_str(), disk.erased), ("TCG revert by the PSID", true));
     }
 
+    /// On a disk of this machine, by hand: `AGENT_TEST_DISK=nvme0n1 agent-… --ignored --nocapture on_a_disk`. ERASES IT.
+    #[test]
+    #[ignore = "erases the disk that AGENT_TEST_DISK names"]
+    fn on_a_disk_of_this_machine() {
+        let name = std::env::var("AGENT_TEST_DISK").unwrap();
+        let device = Device::open(&name, &Path::new("/dev").join(&name)).unwrap();
+        let spot = place::of(Path::new("/"), &name);
+        println!("{name}: {spot:?}, {} MiB", device.size >> 20);
+        if spot.bus == Bus::Nvme {
+            let real = Real::new(&device);
+            println!("controller: {:?}", nvme::controller(&real));
+            println!("sanitize log: {:?}", nvme::status(&real));
+            println!("self-encrypting: {:?}", tcg::discover(&real, true));
+        } else {
+            println!("ATA: {:?}", ata::identify(&Real::new(&device)));
+            println!("self-encrypting: {:?}", tcg::discover(&Real::new(&device), false));
+        }
+        let old: Vec<u8> = (0..1 << 20).map(|n: u32| (n / 3) as u8 ^ 0x55).collect();
+        for method in WipeMethod::ALL {
+            for at in (0..device.size >> 20).step_by(7) {
+                device.write(at << 20, &old).unwrap();
+            }
+            device.sync().unwrap();
+            let plan = CleanPlan { method: *method, ..CleanPlan::default() };
+            let mut disk = ErasedDisk { name: name.clone(), ..ErasedDisk::default() };
+            let outcome = by_plan(&device, &Real::new(&device), spot, true, &plan, &mut disk, &quiet);
+            println!("{}: {}", method.as_str(), serde_json::to_string(&disk).unwrap());
+            let left = device.first_nonzero(0, device.size).unwrap();
+            println!("  first byte that is not zero: {left:?}");
+            assert_eq!(outcome.is_ok(), disk.erased);
+            assert!(*method != WipeMethod::Auto || disk.erased, "by one way or another it is erased");
+        }
+    }
+
     fn bench<'a>(root: &'a Path, found: &'a [Disk], plan: &'a CleanPlan) -> Bench<'a> {
         Bench { root, found, plan }
     }

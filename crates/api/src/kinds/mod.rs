@@ -74,6 +74,7 @@ pub mod server_interface_action;
 pub mod server_maintenance;
 pub mod server_power;
 pub mod server_production;
+pub mod server_raid;
 pub mod server_registration;
 pub mod server_registration_profile;
 pub mod server_replace;
@@ -182,6 +183,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         server_maintenance::ROUTES,
         server_power::ROUTES,
         server_production::ROUTES,
+        server_raid::ROUTES,
         server_registration::ROUTES,
         server_registration_profile::ROUTES,
         server_replace::ROUTES,

@@ -218,10 +218,12 @@ fn settings(ctx: &Ctx, before: &Value) -> Result<Value, ApiError> {
     }
     let keeps = |name: &str| all[name].as_array().is_some_and(|l| !l.is_empty());
     let skipped = all["skipRaidActions"].as_array().into_iter().flatten().any(|w| w == "cleanup");
-    if on(&all, "resetRaidControllers") && !skipped && (keeps("keepDiskSerialNumbers") || keeps("keepDiskTypes")) {
+    let kept = keeps("keepDiskSerialNumbers") || keeps("keepDiskTypes");
+    let makes = ["resetRaidControllers", "recreateRaid"].into_iter().find(|n| on(&all, n));
+    if let Some(name) = makes.filter(|_| kept && !skipped) {
         return Err(ApiError::field(
-            "resetRaidControllers",
-            "deletes the volumes of all disks, also of those that are to be left alone; do without one of the two",
+            name,
+            "is for the volumes of all disks, also of those that are to be left alone; do without one of the two",
         ));
     }
     Ok(all)

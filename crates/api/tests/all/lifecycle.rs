@@ -84,8 +84,10 @@ async fn cleanup_policies(db: Database) {
     careful["keepDiskTypes"] = json!(["hdd"]);
     careful["recreateRaid"] = json!(1);
     careful["label"] = json!("careful");
+    rig.no(400, "POST", all, careful.clone(), "recreateRaid").await;
+    careful["recreateRaid"] = json!(0);
     let careful = rig.ok(201, "POST", all, careful).await;
-    assert_eq!(careful["settingsNotCarriedOut"], json!(["recreateRaid"]), "what is not done is said");
+    assert_eq!((&careful["clearTpm"], &careful["settingsNotCarriedOut"]), (&json!(false), &json!([])));
     let by_hand = rig.ok(201, "POST", all, {
         let mut body = with("cleanupDrivesForOobEnabledServer", json!(0));
         body["label"] = json!("by hand");
@@ -124,6 +126,7 @@ async fn cleanup_policies(db: Database) {
         (plan.method, plan.keep.as_slice(), plan.keep_media.as_slice(), plan.policy.as_deref()),
         (WipeMethod::Overwrite, &["S1".to_owned()][..], &["hdd".to_owned()][..], Some("careful"))
     );
+    everything(&rig, id, &server).await;
     rig.no(400, "PATCH", &server, json!({"serverCleanupPolicyId": 99}), "serverCleanupPolicyId").await;
     let shown = rig.ok(200, "PATCH", &server, json!({"serverCleanupPolicyId": by_hand["id"]})).await;
     assert_eq!(shown["serverCleanupPolicyId"], by_hand["id"]);
@@ -143,6 +146,8 @@ async fn cleanup_policies(db: Database) {
     row.finished_at = Set(store::time::now());
     row.succeeded = Set(true);
     row.method = Set("auto".into());
+    row.steps = Set(Some(json!([{"what": "Trusted platform module", "done": true, "words": "cleared"}])));
+    row.signed = Set(Some(json!({"statement": "{}", "public_key": "aa", "signature": "bb"})));
     row.disks = Set(
         json!([{"name": "nvme0n1", "serial": "N1", "model": "M", "size": 5, "erased": true, "method": "discarded", "verified": "all zero"}]),
     );
@@ -150,8 +155,71 @@ async fn cleanup_policies(db: Database) {
     let listed = rig.get("/servers/cleaning-certificates?filter.serverId=4711").await;
     let disk = &listed["data"][0]["disks"][0];
     assert_eq!((&disk["serialNumber"], &disk["verification"]), (&json!("N1"), &json!("all zero")));
-    assert_eq!(rig.get("/servers/cleaning-certificates/1").await["serialNumber"], "GONE1");
+    let shown = rig.get("/servers/cleaning-certificates/1").await;
+    assert_eq!((&shown["serialNumber"], &shown["steps"][0]["done"]), (&json!("GONE1"), &json!(true)));
+    assert_eq!(shown["signed"]["publicKey"], "aa");
     rig.no(404, "GET", "/servers/cleaning-certificates/9", Value::Null, "certificate").await;
+}
+
+/// All that a policy can ask for reaches the site.
+async fn everything(rig: &Rig, id: Id, server: &str) {
+    let all = "/servers/cleanup-policies";
+    let cleaned = async || -> CleanPlan {
+        rig.server(id, |row| row.status = Set("cleaning_required".into())).await;
+        rig.ok(202, "POST", &format!("{server}/actions/clean"), Value::Null).await;
+        rig.payload::<ServerClean>("server.clean").plan
+    };
+    let mut full = policy("full");
+    full["eraseFallbackMethods"] = json!(["hammer"]);
+    rig.no(400, "POST", all, full.clone(), "eraseFallbackMethods").await;
+    for name in ["clearTpm", "resetBios", "resetSecureBootKeys", "resetBmcSettings"] {
+        full[name] = json!(true);
+    }
+    full["eraseMethod"] = json!("crypto_erase");
+    full["eraseFallbackMethods"] = json!(["secure_erase", "overwrite"]);
+    for name in ["recreateRaid", "resetRaidControllers", "disableEmbeddedNics"] {
+        full[name] = json!(1);
+    }
+    let full = rig.ok(201, "POST", all, full).await;
+    rig.ok(200, "PATCH", server, json!({"serverCleanupPolicyId": full["id"]})).await;
+    let plan = cleaned().await;
+    assert_eq!(plan.method, WipeMethod::CryptoErase);
+    assert_eq!(plan.fallbacks, [WipeMethod::SecureErase, WipeMethod::Overwrite]);
+    let steps = &plan.firmware;
+    assert!(steps.clear_tpm && steps.reset_bios && steps.reset_secure_boot_keys && steps.reset_bmc);
+    assert!(steps.disable_embedded_nics);
+    let raid = steps.raid.as_ref().unwrap();
+    assert!(raid.reset && raid.recreate);
+    let levels = [1, 2, 3, 8].map(|n| raid.level(n).as_str());
+    assert_eq!(levels, ["RAID0", "RAID1", "RAID5", "RAID10"]);
+    rig.ok(200, "PATCH", &format!("{all}/{}", full["id"]), json!({"skipRaidActions": ["cleanup"]})).await;
+    assert_eq!(cleaned().await.firmware.raid, None);
+    // The disks that are known of the server; none without a look from inside.
+    let whole = |disks: Value| {
+        let mut all = serde_json::to_value(model::bmc::HardwareInventory::default()).unwrap();
+        all["disks"] = disks;
+        all
+    };
+    let disk = |name: &str, serial: &str| json!({"name": name, "serial": serial, "size_gb": 960, "media": "ssd"});
+    let bmc = whole(json!([disk("Disk.0", "D1"), disk("Disk.1", "D2")]));
+    let inside = whole(json!([disk("sda", "D1")]));
+    rig.server(id, |row| row.inventory = Set(json!({"sources": {"bmc": bmc}}))).await;
+    assert!(cleaned().await.disks.is_empty());
+    rig.server(id, |row| row.inventory = Set(json!({"sources": {"inBand": inside, "bmc": bmc}}))).await;
+    let known: Vec<_> = cleaned().await.disks.into_iter().map(|d| (d.serial.unwrap(), d.seen)).collect();
+    assert_eq!(known, [("D1".to_owned(), true), ("D2".to_owned(), false)]);
+    // Words from labels are sealed for the site.
+    rig.server(id, |row| row.status = Set("cleaning_required".into())).await;
+    let clean = format!("{server}/actions/clean");
+    rig.no(400, "POST", &clean, json!({"drivePsids": {"D1": "short"}}), "drivePsids").await;
+    rig.ok(202, "POST", &clean, json!({"drivePsids": {"D1": "ABCD-efgh 12345678 12345678 12345678"}})).await;
+    let plan = rig.payload::<ServerClean>("server.clean").plan;
+    let word = rig.sealer.for_site(rig.site).open(&plan.psids["D1"]).unwrap();
+    assert_eq!(word.0, "ABCDEFGH123456781234567812345678");
+    rig.server(id, |row| row.inventory = Set(json!({}))).await;
+    rig.ok(200, "PATCH", server, json!({"serverCleanupPolicyId": 0})).await;
+    let path = format!("{all}/{}", full["id"]);
+    rig.ok(204, "DELETE", &path, Value::Null).await;
 }
 
 async fn many_servers_from_a_table(db: Database) {

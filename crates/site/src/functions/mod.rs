@@ -17,6 +17,7 @@ mod server_install;
 mod server_inventory;
 mod server_power;
 mod server_power_status;
+mod server_raid;
 mod server_rotate_credentials;
 mod server_scan;
 mod server_sensors;
@@ -55,6 +56,7 @@ pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
         Arc::new(server_inventory::ServerInventoryFunction(site())),
         Arc::new(server_power::ServerPowerFunction(site())),
         Arc::new(server_power_status::ServerPowerStatusFunction(site())),
+        Arc::new(server_raid::ServerRaidFunction(site())),
         Arc::new(server_rotate_credentials::ServerRotateCredentialsFunction(site())),
         Arc::new(server_scan::ServerScanFunction),
         Arc::new(server_start::ServerStartFunction(site())),
