@@ -5,5 +5,6 @@ mod events;
 mod console;
 mod firmware;
 mod ipmi_sim;
+mod raid;
 mod trees;
 mod yard;

@@ -12,7 +12,7 @@ use model::{
 };
 use yard::{Yard, YardConfig};
 
-async fn yard(block: u8, servers: usize) -> Yard {
+pub async fn yard(block: u8, servers: usize) -> Yard {
     crypto::install_provider();
     let config = YardConfig {
         servers,
@@ -32,7 +32,7 @@ async fn yard(block: u8, servers: usize) -> Yard {
     yard::run(config).await.unwrap()
 }
 
-fn access(yard: &Yard, server: usize) -> Access {
+pub fn access(yard: &Yard, server: usize) -> Access {
     let server = &yard.world().servers[server];
     Access {
         address: format!("{}:{}", server.spec.bmc, server.bmc_port.get().unwrap()),
