@@ -1,4 +1,4 @@
-import { choose, dialog, expect, login, noSeriousViolation, type Page, shot, test, unique } from './helpers';
+import { choose, dialog, expect, forgetFirmware, login, noSeriousViolation, type Page, shot, test, unique } from './helpers';
 
 const add = (page: Page) => dialog(page).getByRole('button', { name: 'Add', exact: true }).click();
 
@@ -158,6 +158,7 @@ test('firmware: a catalog, a binary and a baseline give the matrix of compliance
   await expect(page.getByText('Aborted', { exact: true }).first()).toBeVisible();
   await noSeriousViolation(page);
   await shot(page, 'firmware-aborted');
+  await forgetFirmware(page, name);
 });
 
 test('resource pools keep servers; a storage is added and waits for its site', async ({ page }) => {
