@@ -17,6 +17,8 @@ mod deploy;
 mod firmware;
 mod groups;
 mod hardware;
+mod health;
+mod infiniband;
 mod installers;
 mod instances;
 mod interface;
