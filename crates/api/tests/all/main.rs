@@ -18,7 +18,6 @@ mod firmware;
 mod groups;
 mod hardware;
 mod health;
-mod infiniband;
 mod installers;
 mod instances;
 mod interface;
