@@ -127,6 +127,31 @@ impl Client {
         Err(Error::Api { status, message, body: value })
     }
 
+    /// Opens a WebSocket, whose frames are the caller's business. `protocols` are those of the handshake.
+    pub async fn websocket(&self, path: &str, protocols: &str) -> Result<reqwest::Upgraded, Error> {
+        let url = format!("{}{path}", self.base);
+        let fail = |e: reqwest::Error| Error::Unreachable { url: url.clone(), cause: chain(&e) };
+        // A connection of its own, because HTTP/2 has no upgrades.
+        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).http1_only().build();
+        let request = http
+            .map_err(fail)?
+            .get(&url)
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            // Proves that the other end speaks WebSocket; it is no secret.
+            .header("Sec-WebSocket-Key", "c3RlZWx5YXJkIGNvbnNvbA==")
+            .header("Sec-WebSocket-Protocol", protocols);
+        let answer = request.send().await.map_err(fail)?;
+        let status = answer.status();
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return answer.upgrade().await.map_err(fail);
+        }
+        let body: Value = answer.json().await.unwrap_or_default();
+        let said = body.get("message").and_then(Value::as_str).map(str::to_owned);
+        Err(Error::Api { status, message: said.unwrap_or_else(|| format!("status {status} of {url}")), body })
+    }
+
     /// GET.
     pub async fn get(&self, path: &str) -> Result<Value, Error> {
         self.call(Method::GET, path, None, None).await

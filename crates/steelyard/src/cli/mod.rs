@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod certificate;
+pub mod console;
 pub mod kinds;
 pub mod output;
 pub mod profile;
@@ -161,6 +162,17 @@ pub enum Verb {
         #[arg(long)]
         of: Option<String>,
     },
+    /// Serial console of a server or server instance, in this terminal; `~.` leaves
+    Console {
+        /// Id or label
+        id: String,
+        /// Look, and type nothing
+        #[arg(long)]
+        read_only: bool,
+        /// End the session that somebody else has at the BMC
+        #[arg(long)]
+        take_over: bool,
+    },
 }
 
 /// Runs a verb on a kind.
@@ -213,6 +225,13 @@ pub async fn run(connection: &Connection, kind: &Kind, verb: Verb) -> Result<()>
             let what = if stays { "Marked for deletion by the next deploy:" } else { "Deleted" };
             eprintln!("{what} {} {}", kind.name, kind.id_of(&row)?);
             Ok(())
+        }
+        Verb::Console { id, read_only, take_over } => {
+            if !matches!(kind.path, "/servers" | "/server-instances") {
+                bail!("servers and server instances have consoles; a {} has none", kind.name);
+            }
+            let (path, _) = kind.find(&client, &id, None).await?;
+            console::run(&client, &path, read_only, take_over).await
         }
         Verb::Action { id, action, set, of } => {
             let (path, row) = kind.find(&client, &id, of.as_deref()).await?;
