@@ -18,7 +18,7 @@ use crate::{
     context::whole,
     error::ApiError,
     kinds::{
-        firmware_policy, firmware_record, firmware_schedule, firmware_upgrade,
+        firmware_catalog_fetch, firmware_policy, firmware_record, firmware_schedule, firmware_upgrade,
         network_device_registration::start_discovery, storage_discovery,
     },
 };
@@ -131,6 +131,9 @@ pub async fn run(app: App, shutdown: CancellationToken) {
             continue;
         }
         last = minute(now);
+        if let Err(error) = firmware_catalog_fetch::tick(&app).await {
+            tracing::warn!(%error, "firmware catalogs could not be looked for");
+        }
         if let Err(error) = due(&app, now).await {
             tracing::warn!(%error, "jobs on a schedule could not be looked for");
         }

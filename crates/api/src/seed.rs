@@ -19,6 +19,7 @@ const USER_AREAS: &[&str] = &[
     "drives",
     "file_shares",
     "buckets",
+    "custom_iso",
 ];
 const USER_READS: &[&str] = &[
     "sites_read",

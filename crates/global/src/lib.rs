@@ -1,5 +1,6 @@
 //! The Global Controller: database, engine and interface in one process.
 
+pub mod catalog;
 mod config;
 mod consoles;
 pub mod functions;
@@ -50,6 +51,7 @@ pub async fn start(config: GlobalConfig) -> Result<Global> {
     let queue = link::Queue::new(db.clone());
     let functions: Vec<Arc<dyn JobFunction>> = vec![
         Arc::new(functions::infrastructure_finish::InfrastructureFinish::new(db.clone(), sealer.clone())),
+        Arc::new(functions::firmware_catalog_fetch::FirmwareCatalogFetch::new(db.clone())),
         Arc::new(functions::server_finish_registration::ServerFinishRegistration::new(db.clone(), sealer.clone())),
     ];
     let dispatcher = Arc::new(sites::Orders { queue: queue.clone() });

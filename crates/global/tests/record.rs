@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use store::{Database, entity, time};
 use tokio_util::sync::CancellationToken;
 
+mod catalogs;
 mod db {
     pub use store::Database;
 }
@@ -286,9 +287,9 @@ async fn a_registration_that_fails_says_why(db: Database) {
     let rig = rig(db).await;
     let id = rig.server("10.0.0.1").await;
     let jobs = rig.group(Some(id), None, &["server.inventory", "server.finish_registration"]).await;
-    rig.report(&jobs[0], JobStatus::ThrownError, None, Some("10.0.0.1 refuses the login")).await;
+    rig.report(&jobs[0], JobStatus::ThrownError, None, Some("BMC 10.0.0.1 cannot be reached: timed out")).await;
     let row = rig.until("incomplete", id, |s| s.status == "registration_incomplete").await;
-    assert!(row.status_reason.unwrap().contains("refuses the login"));
+    assert!(row.status_reason.unwrap().contains("cannot be reached"));
     assert_eq!(rig.events("server.registration_incomplete").await, 1);
     // An operator mends it and tries again.
     let mut report = inventory("A1", 1);
@@ -500,6 +501,48 @@ async fn a_server_is_cleaned(db: Database) {
     let told = told.order_by_desc(entity::event::Column::Id).all(&rig.db.read).await.unwrap();
     assert_eq!((told.len(), told[0].title.as_str()), (2, "Server 10.0.0.1: 1 of 2 disks erased"));
     assert!(told[0].message.contains("nvme0n1 (N1): discarded; read back in full"), "{}", told[0].message);
+    // Signed words are kept when the signature holds; another key than before is told of.
+    for (n, (good, keys)) in [(true, 0), (true, 1), (false, 1)].into_iter().enumerate() {
+        set("cleaning").await;
+        let (key, public_key) = crypto::signature::generate().unwrap();
+        let statement = format!("{{\"kind\":\"steelyard.cleaning/1\",\"n\":{n}}}");
+        let signature = crypto::signature::sign(&key, if good { statement.as_bytes() } else { b"other" }).unwrap();
+        let signed = json!({"statement": statement, "public_key": public_key, "signature": signature});
+        let steps = json!([{"what": "Trusted platform module", "done": true, "words": "cleared"}]);
+        let jobs = rig.group(Some(id), None, &["server.clean"]).await;
+        let answer = json!({"power": "off", "erased": erased, "steps": steps, "signed": signed});
+        rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(answer), None).await;
+        rig.until("cleaned", id, |s| s.status == "available").await;
+        let last = entity::cleaning_certificate::Entity::find().order_by_desc(entity::cleaning_certificate::Column::Id);
+        let last = last.one(&rig.db.read).await.unwrap().unwrap();
+        assert_eq!((last.signed.is_some(), rig.events("site.statement_key").await), (good, keys));
+        assert_eq!(last.steps.unwrap()[0]["words"], "cleared");
+    }
+    // A server that has lost a GPU is erased, and not handed on.
+    set("cleaning").await;
+    let gpu = |n: usize| json!({"vendor": "NVIDIA", "model": "H100", "serial": format!("G{n}"), "memory_mib": 1});
+    let mut row: entity::server::ActiveModel = rig.row(id).await.into();
+    let whole = |gpus: Value| {
+        let mut all = serde_json::to_value(model::bmc::HardwareInventory::default()).unwrap();
+        all["gpus"] = gpus;
+        all
+    };
+    let (bmc, inside) = (whole(json!([gpu(1), gpu(2)])), whole(json!([gpu(1), gpu(2)])));
+    row.inventory = Set(json!({"sources": {"bmc": bmc, "inBand": inside}}));
+    row.update(&rig.db.write).await.unwrap();
+    let jobs = rig.group(Some(id), None, &["server.clean"]).await;
+    let answer = json!({"power": "off", "erased": erased, "gpus": [gpu(1)]});
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(answer), None).await;
+    let row = rig.until("held back", id, |s| s.status == "unavailable").await;
+    assert!(row.status_reason.as_deref().unwrap().contains("1 of 2 GPUs is seen"), "{row:?}");
+    assert_eq!(rig.events("server.gpu").await, 1);
+    // Mended, it is handed on after the next cleaning.
+    set("cleaning").await;
+    let jobs = rig.group(Some(id), None, &["server.clean"]).await;
+    let answer = json!({"power": "off", "erased": erased, "gpus": [gpu(1), gpu(2)]});
+    rig.report(&jobs[0], JobStatus::ReturnedSuccess, Some(answer), None).await;
+    let row = rig.until("mended", id, |s| s.status == "available").await;
+    assert_eq!(row.status_reason, None);
     // What a deploy cleans is none of its business.
     set("used").await;
     let jobs = rig.group(Some(id), None, &["server.clean"]).await;
@@ -628,12 +671,82 @@ async fn a_bmc_that_asks_for_an_address_becomes_a_server(db: Database) {
     assert_eq!(listed[0].circuit_id.as_deref(), Some("oob:7"));
 }
 
+async fn a_bmc_that_refuses_its_login_is_tried_with_the_site_s(db: Database) {
+    let rig = rig(db).await;
+    let login = async |serial: Option<&str>, vendor: Option<&str>, name: &str, password: &str| {
+        let mut row = entity::server_default_credentials::new();
+        row.site_id = Set(SITE);
+        row.serial = Set(serial.map(str::to_owned));
+        row.vendor = Set(vendor.map(str::to_owned));
+        row.username = Set(name.into());
+        row.password = Set(rig.sealer.seal(&Clear(password.into())).unwrap().0);
+        row.extra = Set(json!({}));
+        row.insert(&rig.db.write).await.unwrap();
+    };
+    let refused = "BMC 10.0.0.1 refuses the login; correct the credentials of the server";
+    let newest = async |id: Id| {
+        let jobs = job::Entity::find().filter(job::Column::ServerId.eq(id)).filter(job::Column::Function.eq("server.inventory"));
+        jobs.order_by_desc(job::Column::Id).one(&rig.db.read).await.unwrap().unwrap()
+    };
+    let id = rig.server("10.0.0.1").await;
+    let mut row: entity::server::ActiveModel = rig.row(id).await.into();
+    row.vendor = Set(Some("Dell Inc.".into()));
+    row.bmc_next_password = Set(Some("left over".into()));
+    row.update(&rig.db.write).await.unwrap();
+    // Somebody reset the BMC: the login of its vendor is what it has now.
+    login(None, None, "nobody", "else").await;
+    login(None, Some("Dell"), "root", "calvin").await;
+    let jobs = rig.group(Some(id), None, &["server.inventory", "server.finish_registration"]).await;
+    rig.report(&jobs[0], JobStatus::ThrownError, None, Some(refused)).await;
+    let row = rig.until("given the vendor's login", id, |s| s.bmc_username.as_deref() == Some("root")).await;
+    assert_eq!((row.status.as_str(), row.status_reason, row.bmc_next_password), ("registering", None, None));
+    assert_eq!(rig.events("server.login_refused").await, 1);
+    let next = newest(id).await;
+    assert!(next.group_id > jobs[0].group_id, "it is registered again by itself");
+    // That one is refused as well: there is no other, and it waits, in words.
+    rig.report(&next, JobStatus::ThrownError, None, Some(refused)).await;
+    let row = rig.until("waiting", id, |s| s.status == "registration_incomplete").await;
+    assert!(row.status_reason.unwrap().starts_with("waiting for credentials: its BMC refuses"));
+    rig.report(&next, JobStatus::ThrownError, None, Some(refused)).await;
+    assert_eq!(newest(id).await.id, next.id, "nothing is tried twice");
+    // Other credentials that match it, and it goes on by itself.
+    login(Some("other"), None, "admin", "no match").await;
+    let app = App::new(rig.db.clone(), rig.engine.clone(), rig.sealer.clone());
+    let resume = async || {
+        let txn = rig.db.begin().await.unwrap();
+        api::kinds::server_entry::resume_waiting(&app, &txn, SITE).await.unwrap();
+        txn.commit().await.unwrap();
+    };
+    resume().await;
+    assert_eq!(rig.row(id).await.status, "registration_incomplete");
+    let mut row: entity::server::ActiveModel = rig.row(id).await.into();
+    row.serial = Set(Some("other".into()));
+    row.update(&rig.db.write).await.unwrap();
+    resume().await;
+    let row = rig.row(id).await;
+    assert_eq!((row.status.as_str(), row.bmc_username.as_deref()), ("registering", Some("admin")));
+    assert!(newest(id).await.id > next.id);
+    // One that somebody uses is left alone, whatever its BMC says.
+    let used = rig.server("10.0.0.2").await;
+    let mut row: entity::server::ActiveModel = rig.row(used).await.into();
+    row.status = Set("used_registering".into());
+    row.update(&rig.db.write).await.unwrap();
+    let jobs = rig.group(Some(used), None, &["server.inventory"]).await;
+    rig.report(&jobs[0], JobStatus::ThrownError, None, Some(refused)).await;
+    let row = rig.until("as it was", used, |s| s.status == "used").await;
+    assert_eq!(row.bmc_username.as_deref(), Some("admin"));
+}
+
+use catalogs::catalogs_are_fetched;
+
 /// Each on both databases.
 mod on {
     macro_rules! both {
         ($($name:ident)*) => { $(#[tokio::test] async fn $name() { super::testing::both(super::$name).await; })* };
     }
     both! {
+        a_bmc_that_refuses_its_login_is_tried_with_the_site_s
+        catalogs_are_fetched
         a_server_registers
         a_registration_that_fails_says_why
         switches_tell_their_cables

@@ -28,6 +28,12 @@ impl Membership {
         }
     }
 
+    /// Whether it is the usual one.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Full)
+    }
+
     /// Its word.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -24,7 +24,7 @@ pub struct NetworkConnection {
     #[serde(default)]
     pub redundancy: Option<Redundancy>,
     /// In an InfiniBand network: how the servers' ports are in its partition.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "crate::infiniband::Membership::is_full")]
     pub membership: crate::infiniband::Membership,
 }
 

@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use model::{Id, deploy::DeployType, network::VLAN_RANGE};
 
 use crate::{
+    infiniband,
     input::{
         Address, Fabric, Ipv4Strategy, LogicalNetwork, NetworkAllocation, PlanInput, SubnetAllocation, VlanStrategy,
     },
@@ -58,9 +59,11 @@ pub(crate) fn networks(
     }
     for network in wanted {
         let taken = vlans.entry(network.fabric_id).or_default();
-        let vlan = vlan(input, network, taken, problems);
-        result.insert(network.id, NetworkAllocation { vlan, subnets: Vec::new() });
+        // Partitions are no VLANs.
+        let vlan = if network.design.pkey.is_some() { None } else { vlan(input, network, taken, problems) };
+        result.insert(network.id, NetworkAllocation { vlan, ..NetworkAllocation::default() });
     }
+    infiniband::pkeys(input, wanted, &mut result, problems);
     let manual_first = |s: &Ipv4Strategy| matches!(s, Ipv4Strategy::Auto { .. });
     let mut order: Vec<(&LogicalNetwork, usize)> =
         wanted.iter().flat_map(|n| (0..n.design.ipv4.len()).map(move |i| (*n, i))).collect();

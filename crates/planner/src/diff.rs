@@ -126,11 +126,11 @@ fn network_change(
 ) {
     let going = goes(input, network);
     let shape = |d: &NetworkDesign| {
-        BTreeMap::from([
-            ("label", json!(d.label)),
-            ("vlan_strategy", json!(d.vlan)),
-            ("ipv4_strategies", json!(d.ipv4)),
-        ])
+        let choice = match d.pkey {
+            Some(pkey) => ("pkey_strategy", json!(pkey)),
+            None => ("vlan_strategy", json!(d.vlan)),
+        };
+        BTreeMap::from([("label", json!(d.label)), choice, ("ipv4_strategies", json!(d.ipv4))])
     };
     let mut before = network.deployed.as_ref().map(shape).unwrap_or_default();
     let mut after = if going { BTreeMap::new() } else { shape(&network.design) };
@@ -138,6 +138,10 @@ fn network_change(
         let list = |s: &[crate::input::SubnetAllocation]| json!(s.iter().map(|s| s.subnet).collect::<Vec<_>>());
         let now = &network.allocated;
         let then = plans.iter().find(|p| p.id == network.id).map_or(now, |p| &p.allocation);
+        if now.pkey != then.pkey {
+            before.insert("pkey", json!(now.pkey));
+            after.insert("pkey", json!(then.pkey));
+        }
         if now.vlan != then.vlan {
             before.insert("vlan", json!(now.vlan));
             after.insert("vlan", json!(then.vlan));
@@ -246,7 +250,13 @@ fn instance_change(changes: &mut Vec<Change>, member: &Member, plans: Option<&BT
             .collect();
         let addresses: Vec<String> =
             s.addresses.iter().map(|a| format!("{}/{}", a.address, a.subnet.prefix_len())).collect();
+        let partitions: Vec<String> = s
+            .partitions
+            .iter()
+            .map(|p| format!("network {} {} {}", p.network_id, p.member.guid, p.member.membership.as_str()))
+            .collect();
         BTreeMap::from([
+            ("partitions", if partitions.is_empty() { Value::Null } else { json!(partitions) }),
             ("server_id", json!(s.server_id)),
             ("hostname", json!(s.hostname)),
             ("os_template_id", json!(s.os_template_id)),

@@ -17,6 +17,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::infiniband::{IbFabric, PartitionPort, PkeyStrategy};
 use crate::storage::{BootVolume, StorageInput};
 
 /// Everything a plan depends on. The order of the lists does not matter.
@@ -173,6 +174,9 @@ pub struct InstanceState {
     /// Interfaces in networks of unmanaged fabrics: whoever runs these has the other end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outside: Vec<OutsidePort>,
+    /// Ports of InfiniBand in partitions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionPort>,
     /// Addresses.
     pub addresses: Vec<Address>,
     /// Netplan version 2 as JSON.
@@ -272,8 +276,11 @@ pub struct LogicalNetwork {
 pub struct NetworkDesign {
     /// Label.
     pub label: String,
-    /// VLAN.
+    /// VLAN; of no meaning in a network of InfiniBand.
     pub vlan: VlanStrategy,
+    /// Partition key: the network is one of InfiniBand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkey: Option<PkeyStrategy>,
     /// IPv4 subnets, one a strategy; empty: layer 2 only.
     #[serde(default)]
     pub ipv4: Vec<Ipv4Strategy>,
@@ -320,6 +327,9 @@ pub struct NetworkAllocation {
     /// VLAN id.
     #[serde(default)]
     pub vlan: Option<u16>,
+    /// Partition key of InfiniBand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkey: Option<u16>,
     /// Subnets, in the order of the strategies.
     #[serde(default)]
     pub subnets: Vec<SubnetAllocation>,
@@ -388,6 +398,12 @@ pub struct Interface {
     /// Where the cable ends; `None`: no known cable.
     #[serde(default)]
     pub cable: Option<Cable>,
+    /// GUID of a port of InfiniBand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guid: Option<String>,
+    /// The InfiniBand fabric that the port is in, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ib_fabric: Option<Id>,
     /// The unmanaged fabric to which the cable is known to lead, as the planner finds for itself.
     #[serde(skip)]
     pub outside: Option<Id>,
@@ -396,7 +412,7 @@ pub struct Interface {
 impl Interface {
     /// An interface without a known cable.
     pub fn new(index: u32, name: impl Into<String>, mac: impl Into<Mac>, speed_mbps: u32) -> Self {
-        Self { index, name: name.into(), mac: mac.into(), speed_mbps, link_up: None, cable: None, outside: None }
+        Self { index, name: name.into(), mac: mac.into(), speed_mbps, link_up: None, cable: None, guid: None, ib_fabric: None, outside: None }
     }
 }
 
@@ -461,6 +477,9 @@ pub struct Fabric {
     /// need no known cable to it.
     #[serde(default)]
     pub unmanaged: bool,
+    /// What it gives out as a fabric of InfiniBand; `None`: it is one of Ethernet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infiniband: Option<IbFabric>,
 }
 
 /// A pool of subnets.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    infiniband,
     input::{InstanceState, PortBinding, Shutdown},
     plan::Work,
     roster::{Action, Member},
@@ -62,6 +63,7 @@ pub(crate) struct Node<'a, P> {
 pub(crate) fn jobs(work: &Work<'_>) -> Vec<JobSpec> {
     let mut dag = Dag { work, jobs: Vec::new() };
     dag.vlans();
+    infiniband::add(&mut dag);
     // Jobs that change ports of a switch, for the removal of VLANs that these ports carried.
     let mut released: BTreeMap<(Id, u16), BTreeSet<String>> = BTreeMap::new();
     for member in work.members {
@@ -69,6 +71,7 @@ pub(crate) fn jobs(work: &Work<'_>) -> Vec<JobSpec> {
     }
     dag.removals(&released);
     storage_jobs::add(&mut dag);
+    infiniband::chain(&mut dag);
     dag.finish();
     dag.jobs
 }

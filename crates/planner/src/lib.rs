@@ -9,6 +9,7 @@ mod allocate;
 mod diff;
 mod fabric;
 mod impact;
+mod infiniband;
 mod input;
 mod jobs;
 mod netplan;
@@ -27,6 +28,7 @@ mod validate;
 mod wiring;
 
 pub use diff::{Change, FieldChange, Op, diff};
+pub use infiniband::{IbFabric, PartitionPlan, PartitionPort, PkeyStrategy};
 pub use impact::{DeviceImpact, Impact, StorageImpact};
 pub use input::{
     Address, Cable, Fabric, Group, GroupConfig, Infrastructure, Instance, InstanceState, Interface, Ipv4Strategy,

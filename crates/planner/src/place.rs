@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::{Id, switch::PortVlans};
 
 use crate::{
+    infiniband,
     input::{
         Cable, Group, Instance, Interface, LogicalNetwork, NetworkAllocation, OutsidePort, PlanInput, PortBinding,
         Server,
@@ -81,7 +82,8 @@ fn end(interface: &Interface) -> End {
 pub(crate) fn needs(group: &Group, networks: &BTreeMap<Id, &LogicalNetwork>) -> BTreeMap<Id, usize> {
     let mut needs = BTreeMap::new();
     for connection in &group.design.connections {
-        if let Some(network) = networks.get(&connection.logical_network_id) {
+        // Ports of InfiniBand are all in their partitions; none is chosen.
+        if let Some(network) = networks.get(&connection.logical_network_id).filter(|n| n.design.pkey.is_none()) {
             let ports = needs.entry(network.fabric_id).or_insert(1);
             if connection.redundancy.is_some() {
                 *ports = 2;
@@ -118,7 +120,11 @@ pub(crate) fn servers(
         for member in members.iter().filter(|m| m.instance.group_id == group.id && m.action == Action::Create) {
             let reserved = member.instance.reserved_server_id.and_then(|id| by_id.get(&id));
             match reserved {
-                Some(s) if suits(s, group, type_id) && fits(s, &needs, cabling) && free_ports(s, &ports) => {
+                Some(s) if suits(s, group, type_id)
+                    && fits(s, &needs, cabling)
+                    && infiniband::fits(s, group, networks)
+                    && free_ports(s, &ports) =>
+                {
                     claim(s, &mut ports);
                     chosen.insert(member.instance.id, s.id);
                 }
@@ -135,7 +141,11 @@ pub(crate) fn servers(
             .filter(|s| s.available && suits(s, group, type_id) && s.site_id == input.infrastructure.site_id)
             .filter(|s| !taken.contains(&s.id))
             .collect();
-        let cabled: Vec<&Server> = free.iter().copied().filter(|s| fits(s, &needs, cabling)).collect();
+        let cabled: Vec<&Server> = free
+            .iter()
+            .copied()
+            .filter(|s| fits(s, &needs, cabling) && infiniband::fits(s, group, networks))
+            .collect();
         let mut have = 0;
         let mut pick = |s: &Server, instance: &Instance| {
             claim(s, &mut ports);
@@ -155,7 +165,16 @@ pub(crate) fn servers(
                 busy += 1;
             }
         }
-        if !open.is_empty() {
+        let without = free.iter().filter(|s| !infiniband::fits(s, group, networks)).count();
+        if !open.is_empty() && free.len() >= need && free.len() - without < need {
+            problems.push(PlanProblem::error(
+                object_group(group),
+                "connections",
+                Code::MissingCabling,
+                format!("of {} free servers, {without} have no InfiniBand port in the networks' fabric; need {need}", free.len()),
+                "choose another server type, or discover the servers again once their adapters are in place",
+            ));
+        } else if !open.is_empty() {
             problems.push(shortage(group, type_id, need, have, busy, &free, &needs, cabling));
         }
     }
@@ -223,7 +242,7 @@ fn free_ports(server: &Server, occupied: &BTreeSet<(Id, String)>) -> bool {
 }
 
 fn fits(server: &Server, needs: &BTreeMap<Id, usize>, cabling: &Cabling) -> bool {
-    let ends: Vec<End> = server.interfaces.iter().map(end).collect();
+    let ends: Vec<End> = server.interfaces.iter().filter(|i| i.guid.is_none()).map(end).collect();
     cabling.enough(ends.iter(), needs)
 }
 
@@ -349,7 +368,7 @@ pub(crate) fn ports(
         }));
     }
     if instance.deployed.is_none() || !cabling.enough(ports.iter().map(|p| &p.end), needs) {
-        for interface in server.iter().flat_map(|s| &s.interfaces) {
+        for interface in server.iter().flat_map(|s| &s.interfaces).filter(|i| i.guid.is_none()) {
             let end = end(interface);
             let same_cable = |p: &Port| matches!(p.end, End::Switch(_)) && p.end == end;
             if !ports.iter().any(|p| p.mac == interface.mac || same_cable(p)) {

@@ -21,6 +21,7 @@ use crate::{
     diff::{self, Change},
     fabric::{self, FabricChange},
     impact::{self, Impact},
+    infiniband::{self, PartitionPlan},
     input::{Group, InstanceState, LogicalNetwork, NetworkAllocation, NetworkDesign, PlanInput, Server, Switch},
     jobs, netplan,
     place::{self, Cabling},
@@ -55,6 +56,9 @@ pub struct Plan {
     /// Storage elements that something happens to.
     #[serde(default)]
     pub storage: Vec<StoragePlan>,
+    /// Partitions of InfiniBand that something happens to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionPlan>,
     /// Jobs. Payloads of `server.install` have an empty password until [`Plan::materialize`].
     pub jobs: Vec<JobSpec>,
     /// What it touches.
@@ -73,6 +77,13 @@ pub enum Allocation {
         network_id: Id,
         /// VLAN id.
         vlan: u16,
+    },
+    /// A partition key for a network of InfiniBand.
+    Pkey {
+        /// Logical network.
+        network_id: Id,
+        /// Partition key.
+        pkey: u16,
     },
     /// A subnet for a network.
     Subnet {
@@ -197,6 +208,8 @@ pub(crate) struct Work<'a> {
     pub suspected: BTreeMap<Id, BTreeSet<(Id, u16)>>,
     /// What storage elements have on storages afterwards; `None`: nothing.
     pub storage: BTreeMap<Id, Option<ElementState>>,
+    /// What comes into partitions and leaves them.
+    pub partitions: Vec<PartitionPlan>,
 }
 
 /// Makes the plan, or says all that stands in the way.
@@ -244,6 +257,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
         fabrics: FabricChange::default(),
         suspected: fabric::suspected(input, &members, &networks),
         storage: BTreeMap::new(),
+        partitions: Vec::new(),
     };
     states(&mut work, &chosen, &allocations, &cabling, &mut problems);
     hostnames(&work, &mut problems);
@@ -252,6 +266,8 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
     for (id, state) in &mut work.after {
         state.boot = boots.remove(id);
     }
+    let keys: BTreeMap<Id, Option<u16>> = allocations.iter().map(|(id, a)| (*id, a.pkey)).collect();
+    work.partitions = infiniband::changes(&work, &keys);
     work.fabrics = fabric::change(&work, &mut problems);
     fabric::quarantine(&work, &mut problems);
     let touched = impact::touched_ports(&work);
@@ -287,6 +303,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, Vec<PlanProblem>> {
         instances,
         networks: network_plans,
         storage,
+        partitions: work.partitions.clone(),
         jobs,
         impact,
         warnings: problems,
@@ -363,6 +380,8 @@ fn states(
         if san {
             storage_boot::warn(work, group.id, provisioned.as_ref(), (&bindings, &outside), problems);
         }
+        let partitions =
+            infiniband::partitions(work.servers.get(&server_id).copied(), group, work.networks, problems);
         let mut own = Vec::new();
         for connection in group.design.connections.iter().filter(|c| !c.disable_auto_ip) {
             let id = connection.logical_network_id;
@@ -386,7 +405,14 @@ fn states(
         let same_design = group.deployed.as_ref().is_some_and(|d| d.connections == group.design.connections);
         let after = match before {
             Some(d) if !fresh => {
+                let same_partitions = d.partitions == partitions && instance.unfinished.iter().all(|u| u.partitions == partitions);
                 let untouched = d.ports == bindings && d.outside == outside && d.addresses == own;
+                if !same_partitions {
+                    let action = work.actions.entry(instance.id).or_insert(Action::Edit);
+                    if *action == Action::Keep {
+                        *action = Action::Edit;
+                    }
+                }
                 let network_config = if untouched && same_design { d.network_config.clone() } else { config_of() };
                 if !untouched || bindings.iter().any(|b| instance.unsure(b)) {
                     let action = work.actions.entry(instance.id).or_insert(Action::Edit);
@@ -404,7 +430,7 @@ fn states(
                         "configure the new networks in the operating system, or reinstall the instances",
                     ));
                 }
-                InstanceState { ports: bindings, outside, addresses: own, network_config, ..d.clone() }
+                InstanceState { ports: bindings, outside, partitions, addresses: own, network_config, ..d.clone() }
             }
             _ => InstanceState {
                 server_id,
@@ -413,6 +439,7 @@ fn states(
                 network_config: config_of(),
                 ports: bindings,
                 outside,
+                partitions,
                 addresses: own,
                 boot: None,
             },

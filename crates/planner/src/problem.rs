@@ -56,6 +56,10 @@ pub enum Code {
     VlanOutOfRange,
     VlanInUse,
     VlanPoolExhausted,
+    PkeyOutOfRange,
+    PkeyInUse,
+    PkeyPoolExhausted,
+    WrongFabric,
     SubnetOverlap,
     SubnetPoolExhausted,
     SubnetFull,
@@ -80,11 +84,11 @@ pub enum Code {
     StorageMoved,
     StorageNotAttached,
     StorageAccessLost,
+    BootFromSan,
 }
 
 impl Code {
     /// The wire word.
-    BootFromSan,
     pub fn word(self) -> String {
         match serde_json::to_value(self) {
             Ok(Value::String(word)) => word,

@@ -53,6 +53,7 @@ pub(crate) fn takings(
 
 fn network_takings(into: &mut BTreeSet<Allocation>, network_id: Id, allocation: &NetworkAllocation) {
     into.extend(allocation.vlan.map(|vlan| Allocation::Vlan { network_id, vlan }));
+    into.extend(allocation.pkey.map(|pkey| Allocation::Pkey { network_id, pkey }));
     for s in &allocation.subnets {
         into.insert(Allocation::Subnet { network_id, subnet: s.subnet, gateway: s.gateway, pool_id: s.pool_id });
     }

@@ -40,6 +40,20 @@ impl fmt::Display for Plan {
                 writeln!(f, "  {} {} -> unmanaged fabric {}", instance.label, port.interface, port.fabric_id)?;
             }
         }
+        if !self.partitions.is_empty() {
+            writeln!(f, "partitions:")?;
+            for p in &self.partitions {
+                write!(f, "  {} 0x{:04x}", p.label, p.pkey)?;
+                for m in &p.add {
+                    write!(f, " +{} {}", m.guid, m.membership.as_str())?;
+                }
+                for guid in &p.remove {
+                    write!(f, " -{guid}")?;
+                }
+                let end = if p.delete { " and goes" } else { "" };
+                writeln!(f, "{end}{}", if p.unmanaged { " (done outside)" } else { "" })?;
+            }
+        }
         writeln!(f, "jobs:")?;
         for job in &self.jobs {
             write!(f, "  {} {}", job.key, job.function)?;
@@ -106,6 +120,7 @@ impl fmt::Display for Change {
 impl fmt::Display for Allocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Pkey { network_id, pkey } => write!(f, "network {network_id}: partition key 0x{pkey:04x}"),
             Self::Vlan { network_id, vlan } => write!(f, "network {network_id}: VLAN {vlan}"),
             Self::Subnet { network_id, subnet, gateway, .. } => {
                 write!(f, "network {network_id}: {subnet}")?;

@@ -12,6 +12,7 @@ use model::{
 use serde_json::json;
 
 use crate::{
+    infiniband,
     input::{Group, Ipv4Strategy, LogicalNetwork, PlanInput, VlanStrategy},
     problem::{Code, ObjectRef, PlanProblem, tidy},
     storage,
@@ -43,6 +44,7 @@ pub fn validate(input: &PlanInput) -> Vec<PlanProblem> {
             }
         }
         check_networks(&mut problems, input);
+        infiniband::validate(input, &mut problems);
         storage::validate(&mut problems, input);
     }
     tidy(&mut problems);

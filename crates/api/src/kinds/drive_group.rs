@@ -49,7 +49,7 @@ fn extend(all: &mut Value, e: &element::Model, design: &Value) {
 }
 
 /// The wire form.
-fn wire(e: &element::Model, owner_id: Id) -> Value {
+pub(crate) fn wire(e: &element::Model, owner_id: Id) -> Value {
     let mut all = elements::wire(&GROUP, e, owner_id);
     extend(&mut all, e, if e.deployed.get("label").is_some() { &e.deployed } else { &e.design });
     all["allocationAffinity"] = e.design["allocationAffinity"].as_str().unwrap_or("same_storage").into();
@@ -58,7 +58,7 @@ fn wire(e: &element::Model, owner_id: Id) -> Value {
 }
 
 /// The drive of one instance. It has no row of its own: its number is that of the drive group and the instance together.
-fn drive_of(e: &element::Model, owner_id: Id, instance: &server_instance::Model) -> Value {
+pub(crate) fn drive_of(e: &element::Model, owner_id: Id, instance: &server_instance::Model) -> Value {
     let key = format!("drive-{}-{}", e.id, instance.id);
     let (volume, access) = (elements::seen(e, &key, "volume"), elements::seen(e, &key, "access"));
     let size = planning::config(&e.design).size_bytes >> 20;

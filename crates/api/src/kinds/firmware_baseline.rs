@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use model::Id;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::{Map, Value, json};
-use store::{
-    entity::{firmware_baseline, firmware_campaign, server, server_component, server_instance, server_instance_group},
-    list::{Revisioned, cas},
+use store::entity::{
+    firmware_baseline, firmware_campaign, server, server_component, server_instance, server_instance_group,
 };
 
 use super::{
@@ -21,7 +20,7 @@ use crate::{
     context::{Ctx, Reply, whole},
     error::ApiError,
     facts,
-    kinds::{list, record},
+    kinds::{edit_in, insert_in, list, remove},
     routes,
 };
 
@@ -124,33 +123,27 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let txn = ctx.app.db().begin().await?;
     refuse_unknown_catalogs(&ctx, &txn).await?;
     refuse_twin(&txn, ctx.need_text("name")?, 0).await?;
-    let made = row.insert(&txn).await?;
-    let title = format!("Firmware baseline {} created", made.name);
-    record(
-        &ctx,
-        &txn,
-        "firmware_baseline.create",
-        title,
-        ("firmware_baseline", made.id),
-        json!({"after": wire(&made)}),
-    )
-    .await?;
+    let made = insert_in(&ctx, &txn, row, "firmware_baseline", ctx.need_text("name")?, wire).await?;
     txn.commit().await?;
     Ok(Reply::Tagged(wire(&made), made.revision))
 }
 
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    let mut filled = firmware_baseline::ActiveModel::default();
+    fill(&ctx, &mut filled)?;
     let txn = ctx.app.db().begin().await?;
     let found = find(&ctx, &txn).await?;
     ctx.check_revision(found.revision)?;
-    let mut row = found.edit();
-    fill(&ctx, &mut row)?;
     refuse_unknown_catalogs(&ctx, &txn).await?;
     refuse_twin(&txn, ctx.need_text("name")?, found.id).await?;
-    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
-    let title = format!("Firmware baseline {} changed", after.name);
-    let context = json!({"before": wire(&found), "after": wire(&after)});
-    record(&ctx, &txn, "firmware_baseline.update", title, ("firmware_baseline", after.id), context).await?;
+    let subject = format!("Firmware baseline {}", found.name);
+    let after = edit_in(&ctx, &txn, &found, ("firmware_baseline", &subject), "update", wire, |row| {
+        row.name = filled.name;
+        row.description = filled.description;
+        row.catalog = filled.catalog;
+        row.minimum_versions = filled.minimum_versions;
+    })
+    .await?;
     txn.commit().await?;
     Ok(Reply::Tagged(wire(&after), after.revision))
 }
@@ -170,17 +163,7 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
             campaign.label
         )));
     }
-    firmware_baseline::Entity::delete_by_id(found.id).exec(&txn).await?;
-    let title = format!("Firmware baseline {} deleted", found.name);
-    record(
-        &ctx,
-        &txn,
-        "firmware_baseline.delete",
-        title,
-        ("firmware_baseline", found.id),
-        json!({"before": wire(&found)}),
-    )
-    .await?;
+    remove(&ctx, &txn, &found, ("firmware_baseline", &found.name), wire).await?;
     txn.commit().await?;
     Ok(Reply::Empty)
 }

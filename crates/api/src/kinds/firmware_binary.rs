@@ -1,6 +1,6 @@
 //! Firmware images of catalogs.
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait};
 use serde_json::{Value, json};
 use store::entity::{firmware_binary, firmware_catalog};
 
@@ -8,7 +8,7 @@ use super::firmware_catalog::{timestamp, url};
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{list, record},
+    kinds::{insert_in, list, remove},
     routes,
 };
 
@@ -68,6 +68,11 @@ fn sha256(text: &str) -> Result<String, ApiError> {
     }
 }
 
+/// What events say of an image.
+fn brief(b: &firmware_binary::Model) -> Value {
+    json!({"name": b.name, "version": b.package_version, "catalogId": b.catalog_id})
+}
+
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let catalog_id = ctx.need_int("catalogId")?;
     let text = |field: &str| ctx.text(field).map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
@@ -94,10 +99,8 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     if firmware_catalog::Entity::find_by_id(catalog_id).one(&txn).await?.is_none() {
         return Err(ApiError::field("catalogId", format!("there is no firmware catalog {catalog_id}")));
     }
-    let made = row.insert(&txn).await?;
-    let title = format!("Firmware binary {} created", made.name);
-    let context = json!({"after": {"name": made.name, "version": made.package_version, "catalogId": made.catalog_id}});
-    record(&ctx, &txn, "firmware_binary.create", title, ("firmware_binary", made.id), context).await?;
+    let name = ctx.need_text("name")?;
+    let made = insert_in(&ctx, &txn, row, "firmware_binary", name, brief).await?;
     txn.commit().await?;
     Ok(Reply::Tagged(wire(&made), made.revision))
 }
@@ -105,12 +108,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     let txn = ctx.app.db().begin().await?;
     let found = find(&ctx, &txn).await?;
-    ctx.check_revision(found.revision)?;
-    firmware_binary::Entity::delete_by_id(found.id).exec(&txn).await?;
-    let title = format!("Firmware binary {} deleted", found.name);
-    let context =
-        json!({"before": {"name": found.name, "version": found.package_version, "catalogId": found.catalog_id}});
-    record(&ctx, &txn, "firmware_binary.delete", title, ("firmware_binary", found.id), context).await?;
+    remove(&ctx, &txn, &found, ("firmware_binary", &found.name), brief).await?;
     txn.commit().await?;
     Ok(Reply::Empty)
 }

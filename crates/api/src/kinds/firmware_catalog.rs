@@ -1,16 +1,13 @@
 //! Firmware catalogs: what a vendor offers.
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
-use store::{
-    entity::{firmware_binary, firmware_catalog},
-    list::{Revisioned, cas},
-};
+use store::entity::{firmware_binary, firmware_catalog};
 
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{list, record},
+    kinds::{edit_in, insert_in, list, remove},
     routes,
 };
 
@@ -22,15 +19,18 @@ routes! {
     "deleteFirmwareCatalog" => delete,
 }
 
+/// How events call it.
+const KIND: &str = "firmware_catalog";
+
 pub(super) fn wire(c: &firmware_catalog::Model) -> Value {
     json!({
         "id": c.id, "name": c.name, "description": c.description, "vendor": c.vendor, "vendorId": c.vendor_id, "vendorUrl": c.vendor_url,
         "vendorReleaseTimestamp": c.vendor_release_timestamp, "updateType": c.update_type, "vendorServerTypesSupported": c.vendor_server_types,
-        "vendorConfiguration": c.vendor_configuration, "createdTimestamp": c.created_at, "links": [],
+        "vendorConfiguration": c.vendor_configuration, "fetch": c.sync, "createdTimestamp": c.created_at, "links": [],
     })
 }
 
-async fn find<C: ConnectionTrait>(ctx: &Ctx, db: &C) -> Result<firmware_catalog::Model, ApiError> {
+pub(super) async fn find<C: ConnectionTrait>(ctx: &Ctx, db: &C) -> Result<firmware_catalog::Model, ApiError> {
     let id = ctx.id("firmwareCatalogId")?;
     firmware_catalog::Entity::find_by_id(id).one(db).await?.ok_or_else(|| ApiError::not_found("firmware catalog", id))
 }
@@ -77,6 +77,9 @@ pub(super) fn no_login(field: &str, text: &str) -> Result<(), ApiError> {
     }
 }
 
+/// How online catalogs are written, where that is not what their vendor usually writes.
+const FORMATS: &[&str] = &["dell", "hpe", "lenovo", "supermicro", "steelyard"];
+
 fn fill(ctx: &Ctx, row: &mut firmware_catalog::ActiveModel) -> Result<(), ApiError> {
     row.name = Set(model::validate::name("name", ctx.need_text("name")?)?);
     row.vendor = Set(ctx.need_text("vendor")?.to_owned());
@@ -91,7 +94,15 @@ fn fill(ctx: &Ctx, row: &mut firmware_catalog::ActiveModel) -> Result<(), ApiErr
     let released = ctx.text("vendorReleaseTimestamp").filter(|t| !t.is_empty());
     row.vendor_release_timestamp = Set(released.map(|t| timestamp("vendorReleaseTimestamp", t)).transpose()?);
     row.vendor_server_types = Set(ctx.body.get("vendorServerTypesSupported").cloned().unwrap_or_else(|| json!([])));
-    row.vendor_configuration = Set(ctx.body.get("vendorConfiguration").cloned().unwrap_or_else(|| json!({})));
+    let configuration = ctx.body.get("vendorConfiguration").filter(|v| !v.is_null()).cloned();
+    let configuration = configuration.unwrap_or_else(|| json!({}));
+    if let Some(format) = configuration.get("format").filter(|f| !f.is_null())
+        && !format.as_str().is_some_and(|f| FORMATS.contains(&f))
+    {
+        let words = format!("{format} is none of: {}", FORMATS.join(", "));
+        return Err(ApiError::field("vendorConfiguration.format", words));
+    }
+    row.vendor_configuration = Set(configuration);
     Ok(())
 }
 
@@ -110,27 +121,39 @@ async fn refuse_twin<C: ConnectionTrait>(db: &C, name: &str, but: i64) -> Result
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let mut row = firmware_catalog::new();
     fill(&ctx, &mut row)?;
+    let name = ctx.need_text("name")?;
     let txn = ctx.app.db().begin().await?;
-    refuse_twin(&txn, ctx.need_text("name")?, 0).await?;
-    let made = row.insert(&txn).await?;
-    let title = format!("Firmware catalog {} created", made.name);
-    record(&ctx, &txn, "firmware_catalog.create", title, ("firmware_catalog", made.id), json!({"after": wire(&made)}))
-        .await?;
+    refuse_twin(&txn, name, 0).await?;
+    let made = insert_in(&ctx, &txn, row, KIND, name, wire).await?;
     txn.commit().await?;
     Ok(Reply::Tagged(wire(&made), made.revision))
 }
 
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
+    let mut filled = firmware_catalog::ActiveModel::default();
+    fill(&ctx, &mut filled)?;
     let txn = ctx.app.db().begin().await?;
     let found = find(&ctx, &txn).await?;
     ctx.check_revision(found.revision)?;
-    let mut row = found.edit();
-    fill(&ctx, &mut row)?;
     refuse_twin(&txn, ctx.need_text("name")?, found.id).await?;
-    let after = cas(&txn, &found, row).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
-    let title = format!("Firmware catalog {} changed", after.name);
-    let context = json!({"before": wire(&found), "after": wire(&after)});
-    record(&ctx, &txn, "firmware_catalog.update", title, ("firmware_catalog", after.id), context).await?;
+    let subject = format!("Firmware catalog {}", found.name);
+    // What was fetched from another address says nothing of this one.
+    let moved = filled.vendor_url != Set(found.vendor_url.clone());
+    let after = edit_in(&ctx, &txn, &found, (KIND, &subject), "update", wire, |row| {
+        row.name = filled.name;
+        row.vendor = filled.vendor;
+        row.update_type = filled.update_type;
+        row.description = filled.description;
+        row.vendor_id = filled.vendor_id;
+        row.vendor_url = filled.vendor_url;
+        row.vendor_release_timestamp = filled.vendor_release_timestamp;
+        row.vendor_server_types = filled.vendor_server_types;
+        row.vendor_configuration = filled.vendor_configuration;
+        if moved {
+            row.sync = Set(None);
+        }
+    })
+    .await?;
     txn.commit().await?;
     Ok(Reply::Tagged(wire(&after), after.revision))
 }
@@ -141,17 +164,7 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
     let found = find(&ctx, &txn).await?;
     ctx.check_revision(found.revision)?;
     firmware_binary::Entity::delete_many().filter(firmware_binary::Column::CatalogId.eq(found.id)).exec(&txn).await?;
-    firmware_catalog::Entity::delete_by_id(found.id).exec(&txn).await?;
-    let title = format!("Firmware catalog {} deleted", found.name);
-    record(
-        &ctx,
-        &txn,
-        "firmware_catalog.delete",
-        title,
-        ("firmware_catalog", found.id),
-        json!({"before": wire(&found)}),
-    )
-    .await?;
+    remove(&ctx, &txn, &found, (KIND, &found.name), wire).await?;
     txn.commit().await?;
     Ok(Reply::Empty)
 }

@@ -21,7 +21,7 @@ use store::{
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{MAX_ROWS, list, record, user as users},
+    kinds::{MAX_ROWS, list, record, user as users, user_delegate, user_limits},
     planning::{revert, storage},
     routes,
 };
@@ -59,7 +59,7 @@ fn wire(i: &infrastructure::Model, jobs: Option<&GroupStatistics>) -> Value {
     json!({
         "id": i.id, "revision": i.revision, "label": i.label, "siteId": i.site_id, "datacenterName": "", "userIdOwner": i.owner_id, "serviceStatus": i.service_status,
         "customVariables": i.design["customVariables"], "createdTimestamp": i.created_at, "updatedTimestamp": i.updated_at, "designIsLocked": i32::from(i.locked), "config": config,
-        "deferredDeployAttemptLastErrorJson": trouble(i, jobs).map(|e| json!({"message": e})), "meta": i.design["meta"], "links": [],
+        "deferredDeployAttemptLastErrorJson": trouble(i, jobs).map(|e| json!({"message": e})), "meta": i.meta.as_ref().unwrap_or(&i.design["meta"]), "links": [],
         "statistics": jobs.map(|s| json!({
             "groupCreatedTimestamp": s.created_at, "groupCompletedTimestamp": s.finished_at, "jobsThrownError": s.thrown_error, "jobsCompleted": s.completed, "jobsTotal": s.total,
         })),
@@ -86,7 +86,8 @@ pub fn visible(ctx: &Ctx) -> Select<infrastructure::Entity> {
     select.filter(
         Condition::any()
             .add(infrastructure::Column::AccountId.eq(ctx.caller.account_id))
-            .add(infrastructure::Column::Id.in_subquery(shared.into_query())),
+            .add(infrastructure::Column::Id.in_subquery(shared.into_query()))
+            .add(infrastructure::Column::OwnerId.in_subquery(user_delegate::owners(ctx.caller.user_id))),
     )
 }
 
@@ -166,6 +167,7 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     if taken > 0 {
         return Err(ApiError::conflict(format!("label: your account has an infrastructure {label:?} already")));
     }
+    user_limits::refuse_infrastructure(&txn, ctx.caller.user_id).await?;
     let mut row = infrastructure::new();
     row.design = Set(json!({
         "label": label, "customVariables": ctx.body.get("customVariables").cloned().unwrap_or_else(|| json!({})), "meta": ctx.body.get("meta").cloned().unwrap_or_else(|| json!({})),

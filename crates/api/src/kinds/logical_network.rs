@@ -11,8 +11,8 @@ use sea_orm::{
 use serde_json::{Map, Value, json};
 use store::{
     entity::{
-        logical_network as network, logical_network_profile as profile, network_connection, network_fabric, subnet,
-        vlan_allocation,
+        logical_network as network, logical_network_profile as profile, network_connection, network_fabric,
+        pkey_allocation, subnet, vlan_allocation,
     },
     list::{Revisioned, cas},
     time,
@@ -39,11 +39,15 @@ routes! {
 
 /// Blocks of properties, each with the name of its strategies and of its allocations.
 const BLOCKS: &[(&str, &str, &str)] = &[
+    ("pkey", "pkeyAllocationStrategies", "pkeys"),
     ("vlan", "vlanAllocationStrategies", "vlans"),
     ("vxlan", "vniAllocationStrategies", "vnis"),
     ("ipv4", "subnetAllocationStrategies", "subnets"),
     ("ipv6", "subnetAllocationStrategies", "subnets"),
 ];
+
+/// The kind of networks, and the type of fabrics, of InfiniBand.
+pub(crate) const INFINIBAND: &str = "infiniband";
 
 /// Reads the blocks of a body: strategies get ids and times, and what they name is checked.
 pub(super) fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
@@ -59,9 +63,20 @@ pub(super) fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
         "vxlan",
         "ipv4",
         "ipv6",
+        "pkey",
     ])?;
     let body = &ctx.body;
     let mut blocks = json!({});
+    let given = |block: &str| body.get(block).is_some_and(|v| v.is_object());
+    if ctx.text("kind") == Some(INFINIBAND) {
+        if let Some(block) = ["vlan", "vxlan", "ipv4", "ipv6"].into_iter().find(|b| given(b)) {
+            return Err(ApiError::field(block, "a network of InfiniBand has partitions alone: no VLAN, and no addresses yet"));
+        }
+        // It has a key in any case: the next free one, where nobody chooses.
+        blocks["pkey"] = json!({"pkeyAllocationStrategies": []});
+    } else if given("pkey") {
+        return Err(ApiError::field("pkey", "only a network of kind infiniband has a partition key"));
+    }
     for (block, strategies, _) in BLOCKS {
         let Some(given) = body.get(*block).filter(|v| !v.is_null()) else { continue };
         let mut list = given.get(*strategies).and_then(Value::as_array).cloned().unwrap_or_default();
@@ -76,6 +91,11 @@ pub(super) fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
 
 /// Checks one strategy and completes it. `at` names its fields.
 pub(super) fn read_strategy(block: &str, s: &mut Value, at: &dyn Fn(&str) -> String) -> Result<(), ApiError> {
+    if let Some(pkey) = s.get("pkey").and_then(whole).filter(|_| block == "pkey") {
+        model::infiniband::pkey(&at("pkey"), pkey)?;
+    } else if block == "pkey" && s["kind"] == "manual" {
+        return Err(ApiError::field(at("pkey"), "is required by a manual strategy"));
+    }
     if let Some(vlan) = s.get("vlanId").and_then(whole) {
         model::validate::vlan(&at("vlanId"), vlan)?;
     } else if block == "vlan" && s["kind"] == "manual" {
@@ -220,13 +240,19 @@ struct New {
 }
 
 async fn insert<C: ConnectionTrait>(ctx: &Ctx, txn: &C, new: New) -> Result<network::Model, ApiError> {
-    if new.kind != "vlan" {
-        return Err(ApiError::field("kind", format!("{:?} networks cannot be deployed yet; use \"vlan\"", new.kind)));
+    if !matches!(new.kind.as_str(), "vlan" | INFINIBAND) {
+        let words = format!("{:?} networks cannot be deployed yet; use \"vlan\" or \"infiniband\"", new.kind);
+        return Err(ApiError::field("kind", words));
     }
     let fabric = network_fabric::Entity::find_by_id(new.fabric_id)
         .one(txn)
         .await?
         .ok_or_else(|| ApiError::field("fabricId", format!("there is no fabric {}", new.fabric_id)))?;
+    let is_infiniband = fabric.configuration["fabricType"] == INFINIBAND;
+    if is_infiniband != (new.kind == INFINIBAND) {
+        let kind = fabric.configuration["fabricType"].as_str().unwrap_or("ethernet");
+        return Err(ApiError::field("fabricId", format!("fabric {} is one of {kind}, which has no {} networks", fabric.name, new.kind)));
+    }
     let infrastructure_id = ctx.int("infrastructureId");
     let of = match infrastructure_id {
         Some(id) => Some(infrastructure::find_editable(ctx, txn, id).await?),
@@ -411,7 +437,11 @@ async fn delete(ctx: Ctx) -> Result<Reply, ApiError> {
         .filter(vlan_allocation::Column::LogicalNetworkId.eq(found.id))
         .count(&txn)
         .await?;
-    let untouched = found.service_status == ServiceStatus::Ordered.as_str() && taken == 0;
+    let keys = pkey_allocation::Entity::find()
+        .filter(pkey_allocation::Column::LogicalNetworkId.eq(found.id))
+        .count(&txn)
+        .await?;
+    let untouched = found.service_status == ServiceStatus::Ordered.as_str() && taken + keys == 0;
     if untouched || (of.is_none() && used.is_empty()) {
         // Never deployed, or shared and on no switch any more: no deploy has anything to do.
         planning::release_network(&txn, found.id).await?;

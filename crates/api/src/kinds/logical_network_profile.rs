@@ -23,7 +23,7 @@ routes! {
     "deleteLogicalNetworkProfile" => delete,
 }
 
-fn wire(p: &profile::Model) -> Value {
+pub(super) fn wire(p: &profile::Model) -> Value {
     let mut all = json!({
         "id": p.id, "revision": p.revision, "label": p.label, "name": p.name, "annotations": p.annotations, "createdAt": p.created_at, "updatedAt": p.updated_at, "kind": p.kind,
         "fabricId": p.fabric_id, "mtu": p.blocks["mtu"],
@@ -48,7 +48,7 @@ async fn profiles(ctx: Ctx) -> Result<Reply, ApiError> {
     ))
 }
 
-async fn find(ctx: &Ctx) -> Result<profile::Model, ApiError> {
+pub(super) async fn find(ctx: &Ctx) -> Result<profile::Model, ApiError> {
     let id = ctx.id("id")?;
     profile::Entity::find_by_id(id)
         .one(&ctx.app.db().read)

@@ -12,7 +12,7 @@ use crate::{
     error::ApiError,
     kinds::{
         MAX_ROWS, infrastructure,
-        logical_network::{check_named, editable, edited, find, read_strategy},
+        logical_network::{INFINIBAND, check_named, editable, edited, find, read_strategy},
         record,
     },
     planning::design,
@@ -25,6 +25,11 @@ routes! {
     "createLogicalNetworkConfigVlanAllocationStrategy" => vlan::create,
     "replaceLogicalNetworkConfigVlanAllocationStrategy" => vlan::replace,
     "deleteLogicalNetworkConfigVlanAllocationStrategy" => vlan::delete,
+    "getLogicalNetworkConfigPkeyAllocationStrategies" => pkey::list,
+    "getLogicalNetworkConfigPkeyAllocationStrategy" => pkey::one,
+    "createLogicalNetworkConfigPkeyAllocationStrategy" => pkey::create,
+    "replaceLogicalNetworkConfigPkeyAllocationStrategy" => pkey::replace,
+    "deleteLogicalNetworkConfigPkeyAllocationStrategy" => pkey::delete,
     "getLogicalNetworkConfigIpv4SubnetAllocationStrategies" => ipv4::list,
     "getLogicalNetworkConfigIpv4SubnetAllocationStrategy" => ipv4::one,
     "createLogicalNetworkConfigIpv4SubnetAllocationStrategy" => ipv4::create,
@@ -35,6 +40,7 @@ routes! {
 /// A block of a network's design: its name, the name of its strategies, and how many a network may have.
 struct Block(&'static str, &'static str, usize);
 
+const PKEY: Block = Block("pkey", "pkeyAllocationStrategies", 1);
 const VLAN: Block = Block("vlan", "vlanAllocationStrategies", 1);
 const IPV4: Block = Block("ipv4", "subnetAllocationStrategies", 16);
 
@@ -61,7 +67,7 @@ macro_rules! handlers {
     )*};
 }
 
-handlers!(vlan = VLAN, ipv4 = IPV4);
+handlers!(pkey = PKEY, vlan = VLAN, ipv4 = IPV4);
 
 /// Place of the strategy that the path names.
 fn place(ctx: &Ctx, list: &[Value]) -> Result<usize, ApiError> {
@@ -96,6 +102,12 @@ async fn change(
 ) -> Result<(Value, i64), ApiError> {
     let txn = ctx.app.db().begin().await?;
     let (found, of) = editable(ctx, &txn).await?;
+    if (found.kind == INFINIBAND) != (block.0 == "pkey") {
+        return Err(ApiError::conflict(format!(
+            "network {} is of kind {}, which has no {} strategies",
+            found.label, found.kind, block.0
+        )));
+    }
     let mut list = design::strategies(&found.design, block.0, block.1).to_vec();
     let answer = change(&mut list)?;
     let mut blocks = if found.design.is_object() { found.design.clone() } else { json!({}) };

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod authentication;
 pub mod bucket;
+pub mod configuration;
 pub mod connect_rules;
 pub mod cron_job;
 pub mod custom_iso;
@@ -22,6 +23,7 @@ pub mod firmware_binary;
 pub mod firmware_campaign;
 pub mod firmware_campaign_run;
 pub mod firmware_catalog;
+pub mod firmware_catalog_fetch;
 pub mod firmware_confirmation;
 pub mod firmware_match;
 pub mod firmware_policy;
@@ -34,6 +36,8 @@ pub mod job;
 pub mod logical_network;
 pub mod logical_network_profile;
 pub mod logical_network_strategy;
+pub mod meta;
+pub mod network_acl;
 pub mod network_connection;
 pub mod network_device;
 pub mod network_device_default;
@@ -65,11 +69,12 @@ pub mod server_console;
 pub mod server_default_credentials;
 pub mod server_entry;
 pub mod server_firmware;
+pub mod server_health;
 pub mod server_instance;
+pub mod server_instance_context;
 pub mod server_instance_group;
 pub mod server_instance_group_action;
 pub mod server_instance_interface;
-pub mod server_health;
 pub mod server_interface_action;
 pub mod server_maintenance;
 pub mod server_power;
@@ -96,6 +101,8 @@ pub mod subnet;
 pub mod system;
 pub mod template_asset;
 pub mod user;
+pub mod user_delegate;
+pub mod user_limits;
 pub mod user_ssh_key;
 pub mod user_suspension;
 pub mod utilization;
@@ -120,6 +127,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         account::ROUTES,
         authentication::ROUTES,
         bucket::ROUTES,
+        configuration::ROUTES,
         connect_rules::ROUTES,
         cron_job::ROUTES,
         custom_iso::ROUTES,
@@ -138,6 +146,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         firmware_binary::ROUTES,
         firmware_campaign::ROUTES,
         firmware_catalog::ROUTES,
+        firmware_catalog_fetch::ROUTES,
         firmware_confirmation::ROUTES,
         firmware_policy::ROUTES,
         infrastructure::ROUTES,
@@ -146,6 +155,8 @@ pub fn all() -> impl Iterator<Item = Route> {
         logical_network::ROUTES,
         logical_network_profile::ROUTES,
         logical_network_strategy::ROUTES,
+        meta::ROUTES,
+        network_acl::ROUTES,
         network_connection::ROUTES,
         network_device::ROUTES,
         network_device_default::ROUTES,
@@ -176,6 +187,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         server_default_credentials::ROUTES,
         server_firmware::ROUTES,
         server_instance::ROUTES,
+        server_instance_context::ROUTES,
         server_instance_group::ROUTES,
         server_instance_group_action::ROUTES,
         server_instance_interface::ROUTES,
@@ -203,6 +215,8 @@ pub fn all() -> impl Iterator<Item = Route> {
         system::ROUTES,
         template_asset::ROUTES,
         user::ROUTES,
+        user_delegate::ROUTES,
+        user_limits::ROUTES,
         user_ssh_key::ROUTES,
         user_suspension::ROUTES,
         utilization::ROUTES,
@@ -335,10 +349,29 @@ where
     M::Active: ActiveModelTrait<Entity = M::Entity> + ActiveModelBehavior + Send,
 {
     let txn = ctx.app.db().begin().await?;
-    let made = row.insert(&txn).await?;
-    let title = format!("{} {name} created", capital(kind));
-    record(ctx, &txn, &format!("{kind}.create"), title, (kind, made.id()), json!({"after": wire(&made)})).await?;
+    let made = insert_in(ctx, &txn, row, kind, name, wire).await?;
     txn.commit().await?;
+    Ok(made)
+}
+
+/// The same in the caller's transaction.
+pub(crate) async fn insert_in<M, C>(
+    ctx: &Ctx,
+    txn: &C,
+    row: M::Active,
+    kind: &str,
+    name: &str,
+    wire: impl Fn(&M) -> Value,
+) -> Result<M, ApiError>
+where
+    M: Revisioned + FromQueryResult + IntoActiveModel<M::Active>,
+    M::Entity: EntityTrait<Model = M, ActiveModel = M::Active>,
+    M::Active: ActiveModelTrait<Entity = M::Entity> + ActiveModelBehavior + Send,
+    C: ConnectionTrait,
+{
+    let made = row.insert(txn).await?;
+    let title = format!("{} {name} created", capital(kind));
+    record(ctx, txn, &format!("{kind}.create"), title, (kind, made.id()), json!({"after": wire(&made)})).await?;
     Ok(made)
 }
 

@@ -1,6 +1,9 @@
 //! Connections of server instance groups to logical networks. Their id is the network's, as clients expect.
 
-use model::deploy::{DeployStatus, DeployType, ServiceStatus};
+use model::{
+    deploy::{DeployStatus, DeployType, ServiceStatus},
+    infiniband::Membership,
+};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     QueryTrait,
@@ -108,9 +111,12 @@ fn read(ctx: &Ctx, mut design: Value, others: &[connection::Model], own: i64) ->
         }
     }
     let clash = |field: &str, value: bool| {
-        others.iter().find(|c| c.logical_network_id != own && c.design[field] == value).map(|c| c.logical_network_id)
+        // Partitions of InfiniBand have ports of their own.
+        let here = |c: &&connection::Model| c.logical_network_id != own && c.design["membership"].is_null();
+        others.iter().find(|c| here(c) && c.design[field] == value).map(|c| c.logical_network_id)
     };
     if design["tagged"] == false
+        && design["membership"].is_null()
         && let Some(other) = clash("tagged", false)
     {
         return Err(ApiError::field(
@@ -129,6 +135,17 @@ fn read(ctx: &Ctx, mut design: Value, others: &[connection::Model], own: i64) ->
         ));
     }
     Ok(design)
+}
+
+/// How the ports of a group are in a partition: `full`, unless the body says `limited`.
+fn membership(ctx: &Ctx, before: &Value) -> Result<Value, ApiError> {
+    match ctx.text("membership") {
+        None => Ok(before.as_str().unwrap_or("full").into()),
+        Some(word) => match Membership::parse(word) {
+            Some(m) => Ok(m.as_str().into()),
+            None => Err(ApiError::field("membership", format!("{word:?} is neither full nor limited"))),
+        },
+    }
 }
 
 async fn touch<C: ConnectionTrait>(ctx: &Ctx, txn: &C, of: &group::Model) -> Result<(), ApiError> {
@@ -168,6 +185,12 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
         )));
     }
     let start = json!({"tagged": false, "mtu": 1500, "providesDefaultRoute": false, "disableAutoIpAllocation": false, "redundancy": null});
+    let mut start = start;
+    if network.kind == logical_network::INFINIBAND {
+        start["membership"] = membership(&ctx, &Value::Null)?;
+    } else if ctx.has("membership") {
+        return Err(ApiError::field("membership", "only connections to networks of InfiniBand have one"));
+    }
     let design = read(&ctx, start, &others, network_id)?;
     let before = connection::Entity::find()
         .filter(connection::Column::GroupId.eq(of.id))
@@ -209,7 +232,14 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let (of, found) = find(&ctx, &txn).await?;
     let others = of_group(&txn, of.id).await?;
     let mut row = found.edit();
-    row.design = Set(read(&ctx, found.design.clone(), &others, found.logical_network_id)?);
+    let mut design = read(&ctx, found.design.clone(), &others, found.logical_network_id)?;
+    if ctx.has("membership") {
+        if found.design["membership"].is_null() {
+            return Err(ApiError::field("membership", "only connections to networks of InfiniBand have one"));
+        }
+        design["membership"] = membership(&ctx, &found.design["membership"])?;
+    }
+    row.design = Set(design);
     let after = row.update(&txn).await?;
     touch(&ctx, &txn, &of).await?;
     record(

@@ -58,11 +58,28 @@ async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Tagged(wire(&found), found.revision))
 }
 
+fn fabric_type(configuration: &Value) -> &str {
+    configuration["fabricType"].as_str().unwrap_or("ethernet")
+}
+
+/// Ranges of partition keys that a configuration names.
+fn check_keys(configuration: &Value) -> Result<(), ApiError> {
+    for name in ["pkeyRanges", "reservedPkeys"] {
+        for (n, range) in configuration[name].as_array().into_iter().flatten().enumerate() {
+            model::infiniband::pkey_range(&format!("fabricConfiguration.{name}[{n}]"), range.as_str().unwrap_or_default())?;
+        }
+    }
+    Ok(())
+}
+
 async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let site_id = ctx.need_int("siteId")?;
     let name = model::validate::name("name", ctx.need_text("name")?)?;
     if site::Entity::find_by_id(site_id).one(&ctx.app.db().read).await?.is_none() {
         return Err(ApiError::field("siteId", format!("there is no site {site_id}")));
+    }
+    if let Some(configuration) = ctx.body.get("fabricConfiguration") {
+        check_keys(configuration)?;
     }
     let mut row = network_fabric::new();
     row.name = Set(name.clone());
@@ -79,6 +96,17 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let name = ctx.text("name").map(|n| model::validate::name("name", n)).transpose()?;
     let found = find(&ctx).await?;
+    if let Some(configuration) = ctx.body.get("fabricConfiguration") {
+        check_keys(configuration)?;
+        let (is, wanted) = (fabric_type(&found.configuration), fabric_type(configuration));
+        let networks = logical_network::Entity::find().filter(logical_network::Column::FabricId.eq(found.id));
+        if is != wanted && networks.count(&ctx.app.db().read).await? > 0 {
+            return Err(ApiError::field(
+                "fabricConfiguration.fabricType",
+                format!("cannot change from {is} to {wanted} while the fabric has networks; delete them first"),
+            ));
+        }
+    }
     let unmanaged = ctx.body.get("fabricConfiguration").map(design::unmanaged);
     if unmanaged.is_some_and(|u| u != design::unmanaged(&found.configuration)) {
         let networks = logical_network::Entity::find().filter(logical_network::Column::FabricId.eq(found.id));

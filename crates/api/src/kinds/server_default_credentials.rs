@@ -18,6 +18,7 @@ use crate::{
         list, record,
         server::seen,
         server_registration::{profile, resume_waiting},
+        server_wire::vendor_word,
     },
     routes,
 };
@@ -31,8 +32,13 @@ routes! {
     "deleteServerDefaultCredentials" => delete,
 }
 
-const FIELDS: &[(&str, &str)] =
-    &[("serverSerialNumber", "serial"), ("serverMacAddress", "mac"), ("defaultUsername", "username")];
+const FIELDS: &[(&str, &str)] = &[
+    ("serverSerialNumber", "serial"),
+    ("serverMacAddress", "mac"),
+    ("serverVendor", "vendor"),
+    ("serverModel", "model"),
+    ("defaultUsername", "username"),
+];
 
 /// Fields that a server takes over when it is registered.
 const NOTES: &[&str] = &[
@@ -47,7 +53,7 @@ const NOTES: &[&str] = &[
 fn wire(d: &defaults::Model) -> Value {
     let mut v = json!({
         "id": d.id, "revision": d.revision, "siteId": d.site_id, "serverSerialNumber": d.serial.as_deref().unwrap_or_default(),
-        "serverMacAddress": d.mac.as_deref().unwrap_or_default(), "defaultUsername": d.username, "links": [],
+        "serverMacAddress": d.mac.as_deref().unwrap_or_default(), "serverVendor": d.vendor, "serverModel": d.model, "defaultUsername": d.username, "links": [],
     });
     for note in NOTES {
         if let Some(value) = d.extra.get(note).filter(|v| !v.is_null()) {
@@ -59,10 +65,14 @@ fn wire(d: &defaults::Model) -> Value {
 
 /// What it is for, for people.
 fn name(d: &defaults::Model) -> String {
-    match (&d.serial, &d.mac) {
-        (Some(serial), _) => format!("serial number {serial}"),
-        (None, Some(mac)) => format!("MAC address {mac}"),
-        (None, None) => "all servers of the site".into(),
+    match (&d.serial, &d.mac, &d.vendor) {
+        (Some(serial), _, _) => format!("serial number {serial}"),
+        (None, Some(mac), _) => format!("MAC address {mac}"),
+        (None, None, Some(vendor)) => match &d.model {
+            Some(model) => format!("{vendor} {model}"),
+            None => format!("servers of {vendor}"),
+        },
+        (None, None, None) => "all servers of the site".into(),
     }
 }
 
@@ -82,11 +92,8 @@ async fn one(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Tagged(wire(&found), found.revision))
 }
 
-/// The login in clear, for administrators alone; that it was looked at is on record.
+/// The login in clear, for which there is a permission of its own; that it was looked at is on record.
 async fn credentials(ctx: Ctx) -> Result<Reply, ApiError> {
-    if !ctx.caller.is_admin {
-        return Err(ApiError::forbidden("only an administrator sees default credentials"));
-    }
     let txn = ctx.app.db().begin().await?;
     let found = find(&ctx, &txn).await?;
     let password = ctx.app.sealer().open(&Sealed(found.password.clone()));
@@ -110,7 +117,16 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     let serial = ctx.text("serverSerialNumber").map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned);
     let mac = ctx.text("serverMacAddress").map(str::trim).filter(|m| !m.is_empty());
     let mac = mac.map(|m| model::validate::mac("serverMacAddress", m)).transpose()?;
+    let vendor = ctx.text("serverVendor").map(str::trim).filter(|v| !v.is_empty());
+    let vendor = vendor.map(|v| vendor_word(v).unwrap_or(v).to_owned());
+    let model = ctx.text("serverModel").map(str::trim).filter(|m| !m.is_empty()).map(str::to_owned);
+    if model.is_some() && vendor.is_none() {
+        return Err(ApiError::field("serverVendor", "is required with a model"));
+    }
     let username = model::validate::name("defaultUsername", ctx.need_text("defaultUsername")?)?;
+    if ctx.need_text("defaultPassword")?.is_empty() {
+        return Err(ApiError::field("defaultPassword", "is required"));
+    }
     let password = Clear(ctx.need_text("defaultPassword")?.to_owned());
     let sealed = ctx.app.sealer().seal(&password).map_err(ApiError::internal)?;
     let txn = ctx.app.db().begin().await?;
@@ -122,8 +138,16 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
             ApiError::field("defaultRegistrationProfileId", format!("there is no registration profile {id}"))
         })?;
     }
-    refuse_taken(&txn, site_id, serial.as_deref(), mac.as_deref()).await?;
+    let keys = [
+        (defaults::Column::Serial, serial.as_deref()),
+        (defaults::Column::Mac, mac.as_deref()),
+        (defaults::Column::Vendor, vendor.as_deref()),
+        (defaults::Column::Model, model.as_deref()),
+    ];
+    refuse_taken(&txn, site_id, &keys).await?;
     let mut row = defaults::new();
+    row.vendor = Set(vendor);
+    row.model = Set(model);
     row.site_id = Set(site_id);
     row.serial = Set(serial);
     row.mac = Set(mac);
@@ -143,21 +167,16 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn refuse_taken<C: ConnectionTrait>(
     db: &C,
     site_id: Id,
-    serial: Option<&str>,
-    mac: Option<&str>,
+    keys: &[(defaults::Column, Option<&str>)],
 ) -> Result<(), ApiError> {
-    use defaults::Column;
-    let same = |column: Column, value: Option<&str>| match value {
-        Some(v) => column.eq(v),
-        None => column.is_null(),
-    };
-    let found = defaults::Entity::find()
-        .filter(Column::SiteId.eq(site_id))
-        .filter(same(Column::Serial, serial))
-        .filter(same(Column::Mac, mac))
-        .one(db)
-        .await?;
-    match found {
+    let mut same = defaults::Entity::find().filter(defaults::Column::SiteId.eq(site_id));
+    for (column, value) in keys {
+        same = same.filter(match value {
+            Some(v) => column.eq(*v),
+            None => column.is_null(),
+        });
+    }
+    match same.one(db).await? {
         Some(other) => Err(ApiError::conflict(format!(
             "serverSerialNumber: default credentials {} are for {} already",
             other.id,
@@ -191,7 +210,9 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     let object = ("server_default_credentials", after.id);
     let context = json!({"before": wire(&found), "after": wire(&after)});
     record(&ctx, &txn, "server_default_credentials.update", title, object, context).await?;
+    resume_waiting(&ctx.app, &txn, after.site_id).await?;
     txn.commit().await?;
+    ctx.app.engine().wake();
     Ok(Reply::Tagged(wire(&after), after.revision))
 }
 

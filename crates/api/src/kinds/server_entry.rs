@@ -7,25 +7,36 @@ use engine::{Created, NewGroup};
 use model::{
     Id,
     firmware::{AfterPowerLoss, BmcAction, ServerBmc},
-    job::{JobRefs, JobSpec, RetryPolicy, Target},
+    job::{JobCommand, JobRefs, JobSpec, RetryPolicy, Target},
     order::{Order, ServerDiscover, ServerInventory, ServerRotateCredentials},
     secret::{Clear, Sealed},
     server::ServerStatus,
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
+use crypto::Sealer;
 use serde_json::{Value, json};
 use store::{
     entity::{server, server_default_credentials as defaults, server_registration_profile as profiles, site},
-    list::Revisioned,
+    event::NewEvent,
+    list::{Revisioned, cas},
     time,
 };
 
-use crate::{App, error::ApiError, facts};
+use crate::{App, error::ApiError, facts, kinds::server_wire::vendor_word};
 
 /// What a server without a login waits for.
-pub const WAITS_FOR_LOGIN: &str = "waiting for credentials: give the BMC's user name and password, or default credentials of its site that match its serial number or MAC address";
+pub const WAITS_FOR_LOGIN: &str = "waiting for credentials: give the BMC's user name and password, or default credentials of its site that match its serial number, MAC address or vendor";
+
+/// What a server waits for whose BMC refused the login that we have, and every other one that its site has ready.
+pub const WAITS_FOR_OTHER_LOGIN: &str = "waiting for credentials: its BMC refuses the login that is known; give its user name and password, or default credentials of its site that match its serial number, MAC address or vendor";
+
+/// Whether a server waits for a login.
+pub fn waits(reason: Option<&str>) -> bool {
+    reason.is_some_and(|r| r == WAITS_FOR_LOGIN || r == WAITS_FOR_OTHER_LOGIN)
+}
 
 /// The job function of the Global Controller that ends a registration.
 pub const FINISH: &str = "server.finish_registration";
@@ -92,23 +103,57 @@ pub async fn profile<C: ConnectionTrait>(db: &C, id: Option<Id>) -> Result<Optio
         .ok_or_else(|| ApiError::field("registrationProfileId", format!("there is no registration profile {id}")))
 }
 
-/// The login that a site has ready for a machine: by serial number, by MAC address, else for all of it.
+/// What default credentials are chosen by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traits<'a> {
+    /// Serial number.
+    pub serial: Option<&'a str>,
+    /// MAC address of the BMC.
+    pub mac: Option<&'a str>,
+    /// Manufacturer, in its own words or the contract's.
+    pub vendor: Option<&'a str>,
+    /// Model.
+    pub model: Option<&'a str>,
+}
+
+impl<'a> Traits<'a> {
+    /// Of a server.
+    pub fn of(row: &'a server::Model) -> Self {
+        Self {
+            serial: row.serial.as_deref(),
+            mac: row.bmc_mac.as_deref(),
+            vendor: row.vendor.as_deref(),
+            model: row.model.as_deref(),
+        }
+    }
+}
+
+/// The credentials for a machine: by serial number, else by MAC address, else by vendor and model, else by vendor, else for all of the site.
+pub fn pick<'a>(all: &'a [defaults::Model], of: &Traits<'_>) -> Option<&'a defaults::Model> {
+    let same =
+        |a: &Option<String>, b: Option<&str>| a.as_deref().zip(b).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
+    let vendor = of.vendor.map(|v| vendor_word(v).unwrap_or(v));
+    let wide = |d: &&defaults::Model| d.serial.is_none() && d.mac.is_none();
+    all.iter()
+        .find(|d| same(&d.serial, of.serial))
+        .or_else(|| all.iter().find(|d| same(&d.mac, of.mac)))
+        .or_else(|| all.iter().filter(wide).find(|d| same(&d.vendor, vendor) && same(&d.model, of.model)))
+        .or_else(|| all.iter().filter(wide).find(|d| same(&d.vendor, vendor) && d.model.is_none()))
+        .or_else(|| all.iter().filter(wide).find(|d| d.vendor.is_none()))
+}
+
+/// The login that a site has ready for a machine.
 pub async fn default_login<C: ConnectionTrait>(
     db: &C,
     site_id: Id,
-    serial: Option<&str>,
-    mac: Option<&str>,
+    of: &Traits<'_>,
 ) -> Result<Option<defaults::Model>, ApiError> {
-    let all = defaults::Entity::find().filter(defaults::Column::SiteId.eq(site_id)).all(db).await?;
-    let same =
-        |a: &Option<String>, b: Option<&str>| a.as_deref().zip(b).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
-    let for_all = |d: &&defaults::Model| d.serial.is_none() && d.mac.is_none();
-    let found = all
-        .iter()
-        .find(|d| same(&d.serial, serial))
-        .or_else(|| all.iter().find(|d| same(&d.mac, mac)))
-        .or_else(|| all.iter().find(for_all));
-    Ok(found.cloned())
+    let all = defaults::Entity::find()
+        .filter(defaults::Column::SiteId.eq(site_id))
+        .order_by_asc(defaults::Column::Id)
+        .all(db)
+        .await?;
+    Ok(pick(&all, of).cloned())
 }
 
 /// What a registration does beside reading the BMC.
@@ -301,7 +346,13 @@ pub async fn enter(app: &App, txn: &DatabaseTransaction, entry: Entry) -> Result
     if let Some(address) = &entry.address {
         refuse_taken(txn, address, None).await?;
     }
-    let default = default_login(txn, entry.site_id, entry.serial.as_deref(), entry.mac.as_deref()).await?;
+    let traits = Traits {
+        serial: entry.serial.as_deref(),
+        mac: entry.mac.as_deref(),
+        vendor: entry.vendor.as_deref(),
+        model: entry.model.as_deref(),
+    };
+    let default = default_login(txn, entry.site_id, &traits).await?;
     let profile_id = entry
         .profile_id
         .or_else(|| default.as_ref().and_then(|d| d.extra["defaultRegistrationProfileId"].as_i64()))
@@ -378,31 +429,158 @@ pub async fn resume_waiting(app: &App, txn: &DatabaseTransaction, site_id: Id) -
     let waiting = server::Entity::find()
         .filter(server::Column::SiteId.eq(site_id))
         .filter(
-            server::Column::Status.is_in([ServerStatus::Registering.as_str(), ServerStatus::UsedRegistering.as_str()]),
+            server::Column::Status.is_in([
+                ServerStatus::Registering.as_str(),
+                ServerStatus::UsedRegistering.as_str(),
+                ServerStatus::RegistrationIncomplete.as_str(),
+            ]),
         )
-        .filter(server::Column::StatusReason.eq(WAITS_FOR_LOGIN))
+        .filter(server::Column::StatusReason.is_in([WAITS_FOR_LOGIN, WAITS_FOR_OTHER_LOGIN]))
         .filter(server::Column::BmcAddress.is_not_null())
         .all(txn)
         .await?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let all = defaults::Entity::find()
+        .filter(defaults::Column::SiteId.eq(site_id))
+        .order_by_asc(defaults::Column::Id)
+        .all(txn)
+        .await?;
     for row in waiting {
-        let Some(login) = default_login(txn, site_id, row.serial.as_deref(), row.bmc_mac.as_deref()).await? else {
-            continue;
-        };
-        let mut edit = row.edit();
-        edit.bmc_username = Set(Some(login.username));
-        edit.bmc_password = Set(Some(login.password));
-        edit.status_reason = Set(None);
-        let after = edit.update(txn).await?;
-        facts::server(txn, app.sealer(), after.id).await?;
-        let extent = extent(txn, &after, false).await?;
-        begin(app, txn, after, &extent).await?;
+        if let Some(login) = pick(&all, &Traits::of(&row)).filter(|d| !is_login(app.sealer(), &row, d)) {
+            take_login(app, txn, &row, login).await?;
+        }
     }
     Ok(())
+}
+
+/// Whether a server's login is that one already: it would be refused again.
+pub fn is_login(sealer: &Sealer, row: &server::Model, login: &defaults::Model) -> bool {
+    let clear = |sealed: &str| sealer.open(&Sealed(sealed.to_owned())).ok().map(|c| c.0);
+    row.bmc_username.as_ref() == Some(&login.username)
+        && row.bmc_password.as_deref().and_then(clear) == clear(&login.password)
+}
+
+/// A server is given a login of its site, and is registered with it.
+pub async fn take_login(
+    app: &App,
+    txn: &DatabaseTransaction,
+    row: &server::Model,
+    login: &defaults::Model,
+) -> Result<server::Model, ApiError> {
+    let mut edit = row.edit();
+    edit.bmc_username = Set(Some(login.username.clone()));
+    edit.bmc_password = Set(Some(login.password.clone()));
+    // What was to come after the old one is nothing that this BMC knows.
+    edit.bmc_next_password = Set(None);
+    edit.status_reason = Set(None);
+    if row.status == ServerStatus::RegistrationIncomplete.as_str() {
+        edit.status = Set(ServerStatus::Registering.as_str().into());
+    }
+    let after = cas(txn, row, edit).await?.ok_or_else(|| ApiError::stale(row.revision + 1))?;
+    facts::server(txn, app.sealer(), after.id).await?;
+    let extent = extent(txn, &after, false).await?;
+    Ok(begin(app, txn, after, &extent).await?.0)
+}
+
+/// What BMC drivers say of a login that was refused; see `BmcError::Unauthorized`.
+const REFUSED: &str = "refuses the login";
+
+/// A registration whose BMC refused the login: somebody reset the BMC, or its password was mistyped. The login that the site has ready is
+/// tried, once; with none that differs the server waits for one. Whether anything was done.
+pub async fn refused(app: &App, server_id: Id, group_id: Id, error: &str) -> Result<bool, ApiError> {
+    if !error.contains(REFUSED) {
+        return Ok(false);
+    }
+    let txn = app.db().begin().await?;
+    let Some(found) = server::Entity::find_by_id(server_id).lock_exclusive().one(&txn).await? else { return Ok(false) };
+    let registering =
+        [ServerStatus::Registering.as_str(), ServerStatus::RegistrationIncomplete.as_str()].contains(&found.status.as_str());
+    if !registering || found.extra["jobInfo"]["jobGroupId"].as_i64() != Some(group_id) {
+        return Ok(false);
+    }
+    let login = default_login(&txn, found.site_id, &Traits::of(&found)).await?;
+    let name = facts::server_name(&found);
+    let (title, message) = match login.filter(|d| !is_login(app.sealer(), &found, d)) {
+        Some(login) => {
+            take_login(app, &txn, &found, &login).await?;
+            (format!("BMC of {name} refuses its login: the site's default credentials are tried"), format!("User {}.", login.username))
+        }
+        None => {
+            let mut edit = found.edit();
+            edit.status = Set(ServerStatus::RegistrationIncomplete.as_str().into());
+            edit.status_reason = Set(Some(WAITS_FOR_OTHER_LOGIN.into()));
+            let mut extra = found.extra.clone();
+            extra["jobInfo"] = Value::Null;
+            edit.extra = Set(extra);
+            cas(&txn, &found, edit).await?.ok_or_else(|| ApiError::stale(found.revision + 1))?;
+            (format!("Registration of server {name} waits for credentials"), error.to_owned())
+        }
+    };
+    let event = NewEvent {
+        kind: "server.login_refused".into(),
+        severity: "warning".into(),
+        title,
+        message,
+        object: Some(("server".into(), server_id)),
+        server_id: Some(server_id),
+        site_id: Some(found.site_id),
+        context: json!({}),
+        ..Default::default()
+    };
+    store::event::append(&txn, event).await?;
+    txn.commit().await?;
+    // What was to come after the inventory has nothing to go on.
+    let reason = "the BMC refuses the login".to_owned();
+    app.engine().command(JobCommand::CancelGroup { group_id, reason }).await?;
+    app.engine().wake();
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_closest_login_is_taken() {
+        let row = |id: Id, serial: &str, mac: &str, vendor: &str, model: &str| {
+            let text = |t: &str| (!t.is_empty()).then(|| t.to_owned());
+            defaults::Model {
+                id,
+                revision: 1,
+                created_at: String::new(),
+                updated_at: String::new(),
+                site_id: 1,
+                serial: text(serial),
+                mac: text(mac),
+                vendor: text(vendor),
+                model: text(model),
+                username: String::new(),
+                password: String::new(),
+                extra: json!({}),
+            }
+        };
+        let all = [
+            row(1, "", "", "", ""),
+            row(2, "", "", "Dell", ""),
+            row(3, "", "", "Dell", "PowerEdge R760"),
+            row(4, "", "52:54:00:00:00:01", "", ""),
+            row(5, "ABC", "", "", ""),
+            row(6, "X", "52:54:00:00:00:02", "HPE", ""),
+        ];
+        let chosen = |serial, mac, vendor, model| {
+            pick(&all, &Traits { serial, mac, vendor, model }).map(|d| d.id)
+        };
+        let (mac, dell, model) = (Some("52:54:00:00:00:01"), Some("Dell Inc."), Some("poweredge r760"));
+        assert_eq!(chosen(Some("abc"), mac, dell, model), Some(5));
+        assert_eq!(chosen(Some("other"), mac, dell, model), Some(4));
+        assert_eq!(chosen(None, None, dell, model), Some(3));
+        assert_eq!(chosen(None, None, dell, Some("R660")), Some(2));
+        assert_eq!(chosen(None, None, Some("HPE"), None), Some(1), "those of one machine are for no other");
+        assert_eq!(chosen(None, Some("52:54:00:00:00:02"), None, None), Some(6));
+        assert_eq!(pick(&all[1..], &Traits::default()).map(|d| d.id), None);
+    }
 
     #[test]
     fn addresses_of_bmcs() {

@@ -23,7 +23,7 @@ use store::{
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{MAX_ROWS, infrastructure as infrastructures, record, server_instance_group},
+    kinds::{MAX_ROWS, infrastructure as infrastructures, record, server_instance_group, user_limits},
     planning::load,
     routes,
 };
@@ -133,7 +133,7 @@ fn wire(i: &instance::Model, around: &Around) -> Value {
     json!({
         "id": i.id, "revision": i.revision, "label": i.label, "createdTimestamp": i.created_at, "updatedTimestamp": i.updated_at, "infrastructureId": i.infrastructure_id,
         "groupId": i.group_id, "serverTypeId": i.server_type_id, "serverId": i.server_id, "hostname": hostname, "osTemplateId": i.os_template_id, "serviceStatus": i.service_status,
-        "osReinstallRequired": i32::from(i.extra["reinstall"] == true || i.extra["broken"] == true), "osInstallError": around.failures.get(&i.id), "isVmInstance": 0, "isEndpointInstance": 0, "meta": {"addresses": addresses}, "addresses": i.addresses, "config": config, "links": [],
+        "osReinstallRequired": i32::from(i.extra["reinstall"] == true || i.extra["broken"] == true), "osInstallError": around.failures.get(&i.id), "isVmInstance": 0, "isEndpointInstance": 0, "meta": {"addresses": addresses, "tags": i.extra["meta"]["tags"].as_array()}, "addresses": i.addresses, "config": config, "links": [],
         "allocatedServerInfo": server, "allocatedNetworkConfig": (netplan.get("version").is_some()).then(|| network_config(netplan)),
     })
 }
@@ -205,7 +205,7 @@ async fn statistics(ctx: Ctx) -> Result<Reply, ApiError> {
     Ok(Reply::Json(json!({"serverStatus": by_status, "site": by_site})))
 }
 
-async fn wire_one<C: ConnectionTrait>(db: &C, found: &instance::Model) -> Result<Value, ApiError> {
+pub(crate) async fn wire_one<C: ConnectionTrait>(db: &C, found: &instance::Model) -> Result<Value, ApiError> {
     let around = Around::load(db, std::slice::from_ref(found)).await?;
     Ok(wire(found, &around))
 }
@@ -262,7 +262,9 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
         return Err(ApiError::conflict(format!("groupId: group {} is marked for deletion", group.label)));
     }
     let mut design = group.design.clone();
-    design["instanceCount"] = (design["instanceCount"].as_i64().unwrap_or(1) + 1).into();
+    let count = design["instanceCount"].as_i64().unwrap_or(1) + 1;
+    user_limits::refuse_more(&txn, of.owner_id, user_limits::Limit::Instances, count).await?;
+    design["instanceCount"] = count.into();
     let mut row = group.edit();
     row.design = Set(design);
     row.deploy_status = Set(DeployStatus::NotStarted.as_str().into());

@@ -19,7 +19,12 @@ use store::{
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{infrastructure, list, os_template::visible, record},
+    kinds::{
+        infrastructure, list,
+        os_template::visible,
+        record,
+        user_limits::{Limit, refuse_group, refuse_more},
+    },
     planning::storage,
     routes,
 };
@@ -96,7 +101,7 @@ pub fn wire(g: &group::Model) -> Value {
         ("serviceStatus", json!(g.service_status)),
         ("isVmGroup", json!(0)),
         ("isEndpointInstanceGroup", json!(0)),
-        ("meta", json!({})),
+        ("meta", g.meta.clone().unwrap_or_else(|| json!({}))),
         ("config", config),
         ("links", json!([])),
     ] {
@@ -288,6 +293,10 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
     }
     let label = design["label"].as_str().unwrap_or_default().to_owned();
     unique(&txn, of.id, &label, 0).await?;
+    refuse_group(&txn, &of).await?;
+    if let Some(count) = ctx.int("instanceCount") {
+        refuse_more(&txn, of.owner_id, Limit::Instances, count).await?;
+    }
     let mut row = group::new();
     row.infrastructure_id = Set(of.id);
     row.label = Set(label.clone());
@@ -322,6 +331,9 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     read(&ctx, &txn, &mut design).await?;
     let label = design["label"].as_str().unwrap_or(&found.label).to_owned();
     unique(&txn, of.id, &label, found.id).await?;
+    if let Some(count) = ctx.int("instanceCount").filter(|n| *n > found.design["instanceCount"].as_i64().unwrap_or(1)) {
+        refuse_more(&txn, of.owner_id, Limit::Instances, count).await?;
+    }
     let mut row = found.edit();
     row.label = Set(label.clone());
     row.design = Set(design);

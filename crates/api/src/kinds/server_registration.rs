@@ -15,14 +15,14 @@ use crate::{
     kinds::{
         record,
         server::{self as servers, change, find, find_locked, opened},
-        server_entry::{Entry, begin, enter, extent},
+        server_entry::{Entry, Traits, begin, enter, extent},
         server_wire::vendor_word,
     },
     routes,
 };
 
 pub use super::server_entry::{
-    FINISH, WAITS_FOR_LOGIN, bmc_address, default_login, profile, refuse_taken, resume_waiting,
+    FINISH, WAITS_FOR_LOGIN, bmc_address, default_login, profile, refuse_taken, resume_waiting, waits,
 };
 
 routes! {
@@ -94,7 +94,12 @@ async fn again(ctx: Ctx) -> Result<Reply, ApiError> {
     make_way(&ctx, found.id).await?;
     let txn = ctx.app.db().begin().await?;
     let found = find_locked(&ctx, &txn).await?;
-    if found.bmc_username.is_none() || found.bmc_address.is_none() {
+    // A server that has lost its login takes what its site has ready.
+    let ready = match found.bmc_username {
+        None => default_login(&txn, found.site_id, &Traits::of(&found)).await?,
+        Some(_) => None,
+    };
+    if (found.bmc_username.is_none() && ready.is_none()) || found.bmc_address.is_none() {
         return Err(ApiError::conflict(format!("the server is {WAITS_FOR_LOGIN}")));
     }
     let held = !servers::held(&txn, &[found.id]).await?.is_empty();
@@ -116,6 +121,10 @@ async fn again(ctx: Ctx) -> Result<Reply, ApiError> {
     let after = change(&ctx, &txn, &found, "re_register", |row| {
         row.status = Set(next.as_str().into());
         row.status_reason = Set(None);
+        if let Some(login) = ready {
+            row.bmc_username = Set(Some(login.username));
+            row.bmc_password = Set(Some(login.password));
+        }
     })
     .await?;
     // One that is used stays untouched: only its BMC is asked.
@@ -180,7 +189,7 @@ async fn login(ctx: Ctx) -> Result<Reply, ApiError> {
     if let Some(address) = &address {
         refuse_taken(&txn, address, Some(found.id)).await?;
     }
-    let waited = found.status_reason.as_deref() == Some(WAITS_FOR_LOGIN);
+    let waited = waits(found.status_reason.as_deref());
     let mut after = change(&ctx, &txn, &found, "update_login", |row| {
         if let Some(name) = ctx.text("username") {
             row.bmc_username = Set(Some(name.to_owned()));
@@ -197,6 +206,9 @@ async fn login(ctx: Ctx) -> Result<Reply, ApiError> {
         }
         if waited {
             row.status_reason = Set(None);
+            if found.status == ServerStatus::RegistrationIncomplete.as_str() {
+                row.status = Set(ServerStatus::Registering.as_str().into());
+            }
         }
     })
     .await?;

@@ -30,7 +30,7 @@ async fn rotate(ctx: Ctx) -> Result<Reply, ApiError> {
     ctx.check_revision(found.revision)?;
     refuse_production(&found, "given another BMC password")?;
     let name = facts::server_name(&found);
-    let address = found.bmc_address.as_deref().filter(|_| found.bmc_password.is_some());
+    let address = found.bmc_address.as_deref().filter(|_| found.bmc_username.is_some() && found.bmc_password.is_some());
     let address = address.ok_or_else(|| ApiError::conflict(format!("the login of the BMC of {name} is not known")))?;
     if address.starts_with("ipmi://") {
         return Err(ApiError::conflict(format!(

@@ -86,6 +86,20 @@ pub fn is_bmc(vendor_class: &str) -> bool {
     BMC_CLASSES.iter().any(|known| if known.contains(' ') { class.contains(known) } else { words(&class, known) })
 }
 
+/// The maker of a BMC, where what it says of itself tells.
+pub fn vendor_of(vendor_class: &str) -> Option<&'static str> {
+    let class = vendor_class.to_ascii_lowercase();
+    let makers: &[(&[&str], &str)] = &[
+        (&["idrac", "dell"], "Dell"),
+        (&["cpqrib", "ilo", "hpe"], "HPE"),
+        (&["xcc", "xclarity", "lenovo", "imm2"], "Lenovo"),
+        (&["supermicro", "smc bmc"], "Supermicro"),
+        (&["cimc", "cisco"], "Cisco"),
+        (&["dgx", "nvidia"], "NVIDIA"),
+    ];
+    makers.iter().find(|(words, _)| words.iter().any(|w| class.contains(w))).map(|(_, maker)| *maker)
+}
+
 /// A BMC that asked for an address: a server that registers, or that waits for its login. `None` where the site does not want that, or
 /// knows it already.
 pub async fn entered(
@@ -94,6 +108,7 @@ pub async fn entered(
     site_id: Id,
     mac: &str,
     address: &str,
+    class: &str,
 ) -> Result<Option<server::Model>, ApiError> {
     let Some(at) = site::Entity::find_by_id(site_id).one(txn).await?.filter(|s| !s.decommissioned) else {
         return Ok(None);
@@ -108,7 +123,13 @@ pub async fn entered(
     if server::Entity::find().filter(server::Column::BmcAddress.is_in(taken)).one(txn).await?.is_some() {
         return Ok(None);
     }
-    let entry = Entry { site_id, address: Some(address.to_owned()), mac: Some(mac.to_owned()), ..Entry::default() };
+    let entry = Entry {
+        site_id,
+        address: Some(address.to_owned()),
+        mac: Some(mac.to_owned()),
+        vendor: vendor_of(class).map(str::to_owned),
+        ..Entry::default()
+    };
     Ok(Some(enter(app, txn, entry).await?.0))
 }
 
@@ -122,6 +143,10 @@ mod tests {
         {
             assert!(is_bmc(yes), "{yes}");
         }
+        for (class, maker) in [("iDRAC", "Dell"), ("CPQRIB3", "HPE"), ("HPE iLO 5", "HPE"), ("XCC", "Lenovo"), ("CIMC", "Cisco")] {
+            assert_eq!(vendor_of(class), Some(maker));
+        }
+        assert_eq!(vendor_of("OpenBMC"), None);
         for no in ["", "PXEClient:Arch:00007", "HTTPClient", "udhcp 1.30", "MSFT 5.0", "pilot", "silo", "dhcpcd-bmcfoo"]
         {
             assert!(!is_bmc(no), "{no}");

@@ -51,8 +51,8 @@ pub fn wire(u: &user::Model) -> Value {
     all["isSuspended"] = u.is_suspended.into();
     all["authenticatorEnabled"] = u.totp_enabled.into();
     all["role"] = u.role.clone().into();
-    all["limits"] = json!({});
-    all["meta"] = json!({});
+    all["limits"] = u.extra.get("limits").cloned().unwrap_or_else(|| json!({}));
+    all["meta"] = u.extra.get("meta").cloned().unwrap_or_else(|| json!({}));
     all["links"] = json!([]);
     all["config"] = config;
     all

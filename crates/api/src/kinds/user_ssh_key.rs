@@ -8,7 +8,7 @@ use store::entity::{ssh_key, user};
 use crate::{
     context::{Ctx, Reply},
     error::ApiError,
-    kinds::{record, user::find},
+    kinds::{record, user::find, user_limits},
     routes,
 };
 
@@ -18,9 +18,6 @@ routes! {
     "addUserSshKey" => add,
     "deleteUserSshKey" => delete,
 }
-
-/// Keys of one user at most.
-const MAX_KEYS: usize = 100;
 
 fn wire(k: &ssh_key::Model) -> Value {
     json!({"id": k.id, "userId": k.user_id, "sshKey": k.public_key, "createdTimestamp": k.created_at, "status": k.status})
@@ -101,9 +98,7 @@ async fn add(ctx: Ctx) -> Result<Reply, ApiError> {
     if let Some(same) = known.iter().find(|k| body(&k.public_key) == body(&text)) {
         return Err(ApiError::conflict(format!("sshKey: {} has this key already, with id {}", user.email, same.id)));
     }
-    if known.len() >= MAX_KEYS {
-        return Err(ApiError::conflict(format!("{} has {MAX_KEYS} keys already; delete some", user.email)));
-    }
+    user_limits::refuse_ssh_key(&txn, user.id).await?;
     let mut row = ssh_key::new();
     row.user_id = Set(user.id);
     row.public_key = Set(text);

@@ -13,7 +13,7 @@ use sea_orm::{
 };
 use serde_json::json;
 use store::{
-    entity::{ip_allocation, logical_network, subnet, vlan_allocation},
+    entity::{ip_allocation, logical_network, pkey_allocation, subnet, vlan_allocation},
     list::Revisioned,
 };
 
@@ -26,6 +26,10 @@ const CUT: &str = "cut-for-network";
 pub async fn take<C: ConnectionTrait>(txn: &C, plan: &Plan, loaded: &load::Loaded) -> Result<(), DbErr> {
     let networks: HashMap<Id, &logical_network::Model> = loaded.networks.iter().map(|n| (n.id, n)).collect();
     let ids: Vec<Id> = plan.networks.iter().map(|n| n.id).collect();
+    let keys = pkey_allocation::Entity::find()
+        .filter(pkey_allocation::Column::LogicalNetworkId.is_in(ids.clone()))
+        .all(txn)
+        .await?;
     let had =
         vlan_allocation::Entity::find().filter(vlan_allocation::Column::LogicalNetworkId.is_in(ids)).all(txn).await?;
     for p in &plan.networks {
@@ -36,6 +40,15 @@ pub async fn take<C: ConnectionTrait>(txn: &C, plan: &Plan, loaded: &load::Loade
             let mut row = vlan_allocation::new();
             row.fabric_id = Set(network.fabric_id);
             row.vlan = Set(vlan);
+            row.logical_network_id = Set(p.id);
+            row.insert(txn).await?;
+        }
+        if let Some(pkey) = p.allocation.pkey.map(i64::from)
+            && !keys.iter().any(|h| h.logical_network_id == p.id && h.pkey == pkey)
+        {
+            let mut row = pkey_allocation::new();
+            row.fabric_id = Set(network.fabric_id);
+            row.pkey = Set(pkey);
             row.logical_network_id = Set(p.id);
             row.insert(txn).await?;
         }
@@ -180,6 +193,12 @@ pub async fn release<C: ConnectionTrait>(txn: &C, network: Id, has: Option<&Netw
     vlan_allocation::Entity::delete_many()
         .filter(vlan_allocation::Column::LogicalNetworkId.eq(network))
         .filter(vlan_allocation::Column::Vlan.ne(vlan))
+        .exec(txn)
+        .await?;
+    let pkey = has.and_then(|h| h.pkey).map_or(0, i64::from);
+    pkey_allocation::Entity::delete_many()
+        .filter(pkey_allocation::Column::LogicalNetworkId.eq(network))
+        .filter(pkey_allocation::Column::Pkey.ne(pkey))
         .exec(txn)
         .await?;
     let kept: BTreeSet<Ipv4Net> = has.iter().flat_map(|h| &h.subnets).map(|s| s.subnet).collect();

@@ -1,6 +1,6 @@
 //! Plans and problems as clients read them.
 
-use planner::{Allocation, Change, ObjectRef, PlanProblem};
+use planner::{Allocation, Change, ObjectRef, PartitionPlan, PlanProblem};
 use serde_json::{Value, json};
 use store::entity::deploy_plan;
 
@@ -28,6 +28,7 @@ pub fn plan(row: &deploy_plan::Model, stored: &Stored) -> Value {
         "changes": stored.changes.iter().map(change).collect::<Vec<_>>(),
         "allocations": plan.map_or(&[][..], |p| &p.allocations).iter().map(allocation).collect::<Vec<_>>(),
         "releases": plan.map_or(&[][..], |p| &p.releases).iter().map(allocation).collect::<Vec<_>>(),
+        "partitions": plan.map_or(&[][..], |p| &p.partitions).iter().map(partition).collect::<Vec<_>>(),
         "impact": {
             "serversPoweredOn": impact.servers_powered_on.len(),
             "serversPoweredOff": impact.servers_powered_off.len(),
@@ -51,6 +52,14 @@ pub fn plan(row: &deploy_plan::Model, stored: &Stored) -> Value {
             .collect::<Vec<_>>(),
         "warnings": warnings,
         "problems": problems(&stored.problems),
+    })
+}
+
+/// What happens to a partition of InfiniBand.
+fn partition(p: &PartitionPlan) -> Value {
+    json!({
+        "logicalNetworkId": p.network_id, "networkFabricId": p.fabric_id, "label": p.label, "pkey": p.pkey, "add": p.add, "remove": p.remove,
+        "delete": p.delete, "unmanaged": p.unmanaged,
     })
 }
 
@@ -86,6 +95,9 @@ fn problem(p: &PlanProblem) -> Value {
 
 fn allocation(a: &Allocation) -> Value {
     match a {
+        Allocation::Pkey { network_id, pkey } => {
+            json!({"kind": "pkey", "logicalNetworkId": network_id, "pkey": pkey})
+        }
         Allocation::Vlan { network_id, vlan } => {
             json!({"kind": "vlan", "logicalNetworkId": network_id, "vlanId": vlan})
         }

@@ -1,6 +1,9 @@
 //! Designs as they are stored (in the words of the wire) in the planner's words.
 
-use std::{collections::BTreeMap, collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::Ipv4Addr,
+};
 
 use ipnet::{Ipv4Net, Ipv4Subnets};
 use model::{
@@ -9,7 +12,7 @@ use model::{
     network::{NetworkConnection, Redundancy},
     template::OsInstall,
 };
-use planner::{GroupConfig, Ipv4Strategy, NetworkDesign, VlanStrategy};
+use planner::{GroupConfig, IbFabric, Ipv4Strategy, NetworkDesign, PkeyStrategy, VlanStrategy};
 use serde_json::{Map, Value, json};
 use store::entity::{network_connection, subnet};
 
@@ -47,7 +50,8 @@ pub fn connection(row: &network_connection::Model, body: &Value) -> Option<Netwo
     });
     Some(NetworkConnection {
         logical_network_id: row.logical_network_id,
-        tagged: flag("tagged"),
+        // Partitions are no frames without a tag, of which a port carries one network's alone.
+        tagged: flag("tagged") || body["membership"].is_string(),
         mtu: body.get("mtu").and_then(whole).and_then(|m| u32::try_from(m).ok()).unwrap_or(1500),
         provides_default_route: flag("providesDefaultRoute"),
         disable_auto_ip: flag("disableAutoIpAllocation"),
@@ -105,8 +109,32 @@ pub fn network(label: &str, blocks: &Value, subnets: &HashMap<Id, &subnet::Model
     NetworkDesign {
         label: label.to_owned(),
         vlan: manual.map_or(VlanStrategy::Auto, |vlan| VlanStrategy::Manual { vlan }),
+        pkey: pkey(blocks),
         ipv4: ipv4.collect(),
     }
+}
+
+/// How the partition key of a network is chosen; `None`: it is none of InfiniBand.
+fn pkey(blocks: &Value) -> Option<PkeyStrategy> {
+    blocks.get("pkey").filter(|b| b.is_object())?;
+    let manual = strategies(blocks, "pkey", "pkeyAllocationStrategies").first().filter(|s| s["kind"] == "manual");
+    let key = manual.and_then(|s| s.get("pkey").and_then(whole)).and_then(|k| u16::try_from(k).ok());
+    Some(key.map_or(PkeyStrategy::Auto, |pkey| PkeyStrategy::Manual { pkey }))
+}
+
+/// What a fabric of InfiniBand gives out, with the keys that are taken; `None`: it is one of Ethernet.
+pub fn infiniband(configuration: &Value, mut taken: BTreeSet<u16>) -> Option<IbFabric> {
+    if configuration["fabricType"] != "infiniband" {
+        return None;
+    }
+    let ranges = |field: &str| -> Vec<(u16, u16)> {
+        let list = configuration[field].as_array().into_iter().flatten().filter_map(Value::as_str);
+        list.filter_map(|t| model::infiniband::pkey_range(field, t).ok()).collect()
+    };
+    for (low, high) in ranges("reservedPkeys") {
+        taken.extend(low..=high);
+    }
+    Some(IbFabric { pkey_ranges: ranges("pkeyRanges"), pkeys_used: taken })
 }
 
 /// The subnet that a strategy names.
@@ -204,7 +232,10 @@ pub fn with_allocation(
             })
         })
         .collect();
+    let pkeys: Vec<Value> =
+        taken.pkey.iter().map(|k| json!({"id": 1, "scope": scope, "status": status, "pkey": k})).collect();
     for (block, strategies, allocations, list) in [
+        ("pkey", "pkeyAllocationStrategies", "pkeys", pkeys),
         ("vlan", "vlanAllocationStrategies", "vlans", vlans),
         ("ipv4", "subnetAllocationStrategies", "subnets", subnets),
     ] {
@@ -221,6 +252,7 @@ pub fn with_allocation(
 pub fn without_allocation(deployed: &Value) -> Value {
     let mut all = json!({});
     for (block, strategies) in [
+        ("pkey", "pkeyAllocationStrategies"),
         ("vlan", "vlanAllocationStrategies"),
         ("vxlan", "vniAllocationStrategies"),
         ("ipv4", "subnetAllocationStrategies"),

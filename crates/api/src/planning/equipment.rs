@@ -10,7 +10,7 @@ use sea_orm::{
 };
 use serde_json::Value;
 use store::entity::{
-    fabric_device, fabric_link, network_device, network_fabric, server, server_instance_group, server_interface,
+    fabric_device, fabric_link, network_device, network_fabric, pkey_allocation, server, server_instance_group, server_interface,
     vlan_allocation,
 };
 
@@ -36,6 +36,14 @@ pub async fn fabrics<C: ConnectionTrait>(db: &C, site_id: Id) -> Result<Vec<Fabr
     let rows = network_fabric::Entity::find().filter(network_fabric::Column::SiteId.eq(site_id)).all(db).await?;
     let ids: Vec<Id> = rows.iter().map(|f| f.id).collect();
     let taken = vlan_allocation::Entity::find().filter(vlan_allocation::Column::FabricId.is_in(ids)).all(db).await?;
+    let taken_keys = pkey_allocation::Entity::find()
+        .filter(pkey_allocation::Column::FabricId.is_in(rows.iter().map(|f| f.id)))
+        .all(db)
+        .await?;
+    let mut keys: HashMap<Id, BTreeSet<u16>> = HashMap::new();
+    for row in taken_keys {
+        keys.entry(row.fabric_id).or_default().extend(u16::try_from(row.pkey));
+    }
     let mut used: HashMap<Id, BTreeSet<u16>> = HashMap::new();
     for row in taken {
         used.entry(row.fabric_id).or_default().extend(u16::try_from(row.vlan));
@@ -53,6 +61,7 @@ pub async fn fabrics<C: ConnectionTrait>(db: &C, site_id: Id) -> Result<Vec<Fabr
                 vlans_used,
                 spanning_tree: f.extra["spanningTree"] == true,
                 unmanaged: design::unmanaged(&f.configuration),
+                infiniband: design::infiniband(&f.configuration, keys.remove(&f.id).unwrap_or_default()),
                 name: f.name,
             }
         })
@@ -149,6 +158,8 @@ pub async fn servers<C: ConnectionTrait>(
         let cable = n.network_device_id.filter(|d| known.contains(d)).zip(n.network_device_port);
         interfaces.entry(n.server_id).or_default().push(Interface {
             link_up: n.link_up,
+            ib_fabric: n.default_fabric_id.filter(|_| n.guid.is_some()),
+            guid: n.guid,
             cable: cable.map(|(device_id, port)| Cable { device_id, port }),
             ..Interface::new(
                 u32::try_from(n.position).unwrap_or(0),

@@ -18,7 +18,7 @@ use sea_orm::{
 use serde_json::Value;
 use store::{
     entity::{
-        deploy_plan, infrastructure, logical_network, network_connection, server, server_instance,
+        deploy_plan, infrastructure, logical_network, network_connection, pkey_allocation, server, server_instance,
         server_instance_group, vlan_allocation,
     },
     list::Revisioned,
@@ -225,13 +225,18 @@ async fn revert_networks<C: ConnectionTrait>(txn: &C, infrastructure_id: Id) -> 
         .select_only()
         .column(logical_network::Column::Id)
         .filter(logical_network::Column::InfrastructureId.eq(infrastructure_id));
-    let taken: BTreeSet<Id> = vlan_allocation::Entity::find()
-        .filter(vlan_allocation::Column::LogicalNetworkId.in_subquery(own.into_query()))
+    let mut taken: BTreeSet<Id> = vlan_allocation::Entity::find()
+        .filter(vlan_allocation::Column::LogicalNetworkId.in_subquery(own.clone().into_query()))
         .all(txn)
         .await?
         .into_iter()
         .map(|v| v.logical_network_id)
         .collect();
+    let keys = pkey_allocation::Entity::find()
+        .filter(pkey_allocation::Column::LogicalNetworkId.in_subquery(own.into_query()))
+        .all(txn)
+        .await?;
+    taken.extend(keys.into_iter().map(|k| k.logical_network_id));
     let mut left = false;
     let rows = logical_network::Entity::find()
         .filter(logical_network::Column::InfrastructureId.eq(infrastructure_id))
@@ -276,8 +281,12 @@ pub async fn holds_nothing<C: ConnectionTrait>(txn: &C, of: &infrastructure::Mod
         .column(logical_network::Column::Id)
         .filter(logical_network::Column::InfrastructureId.eq(of.id));
     let taken = vlan_allocation::Entity::find()
-        .filter(vlan_allocation::Column::LogicalNetworkId.in_subquery(own.into_query()))
+        .filter(vlan_allocation::Column::LogicalNetworkId.in_subquery(own.clone().into_query()))
         .one(txn)
         .await?;
-    Ok(reserved.is_none() && taken.is_none() && !storage::holds_something(txn, of.id).await?)
+    let key = pkey_allocation::Entity::find()
+        .filter(pkey_allocation::Column::LogicalNetworkId.in_subquery(own.into_query()))
+        .one(txn)
+        .await?;
+    Ok(reserved.is_none() && taken.is_none() && key.is_none() && !storage::holds_something(txn, of.id).await?)
 }

@@ -592,8 +592,9 @@ async fn images_that_people_bring(db: Database) {
 
     // Another tenant sees public images alone, and no server that is not his.
     let bob = bob(&rig).await;
-    // The role of tenants has no word about images: nobody gets in by another door.
-    assert_eq!(rig.send(&bob, "GET", &path, None, None).await.status, 403);
+    assert_eq!(rig.send(&bob, "GET", &path, None, None).await.status, 404);
+    let own = json!({"label": "rescue", "accessUrl": "http://127.0.0.1/mine.iso"});
+    assert_eq!(rig.send(&bob, "POST", "/custom-isos", None, Some(own)).await.status, 201, "tenants bring their own");
     assert_eq!(rig.send(&bob, "POST", &format!("{boot}?confirm=true"), None, None).await.status, 404);
     rig.ok(200, "POST", &format!("{path}/actions/make-public"), Value::Null).await;
     assert_eq!(rig.send(&bob, "POST", &format!("{boot}?confirm=true"), None, None).await.status, 404, "not his server");
@@ -617,6 +618,7 @@ async fn what_only_a_bmc_can_do(db: Database) {
         ("POST", "actions/factory-reset", Value::Null, 202),
         ("PATCH", "bios", json!({"attributes": {"NumLock": "Off"}}), 202),
         ("PUT", "boot-order", json!({"order": ["Boot0001", "Boot0000"]}), 202),
+        ("PUT", "power-policy", json!({"afterPowerLoss": "last_state"}), 202),
     ] {
         let before = jobs(&rig);
         rig.ok(status, method, &path(free, what), body.clone()).await;
@@ -639,10 +641,11 @@ async fn what_only_a_bmc_can_do(db: Database) {
     no(&rig, 400, "PATCH", &path(free, "bios"), json!({"attributes": {}}), "attributes").await;
     no(&rig, 400, "PATCH", &path(free, "bios"), json!({"attributes": {"a": [1]}}), "attributes.a").await;
     no(&rig, 400, "PUT", &path(free, "boot-order"), json!({"order": []}), "order").await;
+    no(&rig, 400, "PUT", &path(free, "power-policy"), json!({"afterPowerLoss": "dance"}), "afterPowerLoss").await;
     no(&rig, 400, "POST", &path(free, "actions/syslog-subscribe"), json!({"target": "not a host!"}), "target").await;
     no(&rig, 400, "POST", &path(free, "actions/syslog-subscribe"), Value::Null, "target").await;
     // Without its site there is no answer, and words that say so.
-    for what in ["bios", "sensors", "event-log", "boot-order"] {
+    for what in ["bios", "sensors", "event-log", "boot-order", "power-policy"] {
         no(&rig, 504, "GET", &path(free, what), Value::Null, "not connected").await;
         no(&rig, 404, "GET", &path(99, what), Value::Null, "server 99").await;
     }

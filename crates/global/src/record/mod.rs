@@ -2,6 +2,7 @@
 //! twice, and concerns objects of the site that speaks alone.
 
 mod cabling;
+mod certificate;
 mod cleaning;
 mod firmware;
 mod inventory;
@@ -48,7 +49,6 @@ pub enum RecordError {
     Busy(String),
 }
 
-/// Records what sites report.
 impl RecordError {
     /// From what the rows of the interface say.
     fn rows(e: api::ApiError) -> Self {
@@ -56,6 +56,7 @@ impl RecordError {
     }
 }
 
+/// Records what sites report.
 #[derive(Clone)]
 pub struct Recorder {
     app: App,
@@ -93,7 +94,17 @@ impl Listener for Recorder {
                 firmware::succeeded(&self.app, &job).await?;
             }
             Some(JobStatus::ThrownError) => {
-                failure(db, sealer, &job).await?;
+                let known = match (job.function.as_str(), job.server_id, job.error.as_deref()) {
+                    (ServerInventory::NAME, Some(id), Some(error)) => {
+                        // Two who change the same row at once: it is told again.
+                        let done = api::kinds::server_entry::refused(&self.app, id, job.group_id, error).await;
+                        done.map_err(|e| RecordError::Busy(format!("server {id} ({})", e.message)))?
+                    }
+                    _ => false,
+                };
+                if !known {
+                    failure(db, sealer, &job).await?;
+                }
                 firmware::failed(&self.app, &job).await?;
             }
             _ => return Ok(()),

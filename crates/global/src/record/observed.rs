@@ -1,22 +1,20 @@
 //! What a site sees without having been asked.
 
 use api::{App, facts, kinds::server_health};
-use crypto::Sealer;
 use model::{
     Id,
     bmc::PowerState,
     link::{Observation, Observed},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
-use serde_json::{Value, json};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
+use serde_json::json;
 use store::{
     Database,
     entity::{network_device, server},
-    list::{Revisioned, cas},
     time,
 };
 
-use super::{RecordError, server_event, site_event, storage, stranger, switch};
+use super::{RecordError, certificate, server_event, stranger, switch};
 
 pub(super) async fn record(app: &App, site_id: Id, observation: Observation) -> Result<(), RecordError> {
     let (db, sealer) = (app.db(), app.sealer());
@@ -38,12 +36,9 @@ pub(super) async fn record(app: &App, site_id: Id, observation: Observation) -> 
             txn.commit().await?;
             Ok(())
         }
-        Observed::Fingerprint { object, id, sha256 } => match object.as_str() {
-            "server" => server_certificate(db, sealer, site_id, id, &sha256).await,
-            "storage" => storage::certificate(db, sealer, site_id, id, &sha256).await,
-            "network_device" => switch_certificate(db, sealer, site_id, id, &sha256).await,
-            _ => Ok(()),
-        },
+        Observed::Fingerprint { object, id, sha256 } => {
+            certificate::record(db, sealer, site_id, (object.as_str(), id), &sha256).await
+        }
         Observed::UnknownMachine { mac, address, circuit_id, vendor_class } => {
             let seen = stranger::Seen { mac, address, circuit_id, vendor_class };
             stranger::record(app, site_id, seen, &observation.at).await
@@ -123,84 +118,6 @@ async fn bmc(db: &Database, site_id: Id, server_id: Id, error: Option<String>, a
             server_event(&txn, &found, "server.bmc_reachable", "success", title, String::new(), false).await?;
         }
         _ => {}
-    }
-    txn.commit().await?;
-    Ok(())
-}
-
-const CHANGED: &str = "Nothing is sent there until a person has looked. If the certificate was renewed, trust it with the action trust-certificate; else find out who answers at that address.";
-
-/// With the certificate that was shown, for a person to compare and to trust.
-fn with_shown(extra: &Value, sha256: &str) -> Value {
-    let mut map = extra.as_object().cloned().unwrap_or_default();
-    map.insert("shownFingerprint".into(), json!(sha256));
-    Value::Object(map)
-}
-
-async fn server_certificate(
-    db: &Database,
-    sealer: &Sealer,
-    site_id: Id,
-    id: Id,
-    sha256: &str,
-) -> Result<(), RecordError> {
-    let sha256 = sha256.to_ascii_lowercase();
-    let txn = db.begin().await?;
-    let Some(found) = of_site(&txn, site_id, id).await? else { return Ok(()) };
-    match found.tls_fingerprint.as_deref() {
-        Some(pinned) if pinned == sha256 => return Ok(()),
-        Some(_) if found.extra["shownFingerprint"] == sha256.as_str() => return Ok(()),
-        Some(_) => {
-            // A note: the revision stays.
-            server::Entity::update_many()
-                .col_expr(server::Column::Extra, Expr::val(with_shown(&found.extra, &sha256)))
-                .filter(server::Column::Id.eq(id))
-                .exec(&txn)
-                .await?;
-            let title = format!("The BMC of server {} shows another certificate", facts::server_name(&found));
-            server_event(&txn, &found, "server.certificate", "security", title, CHANGED.into(), false).await?;
-        }
-        None => {
-            let mut row = found.edit();
-            row.tls_fingerprint = Set(Some(sha256));
-            cas(&txn, &found, row).await?.ok_or_else(|| RecordError::Busy(format!("server {id}")))?;
-            facts::server(&txn, sealer, id).await?;
-        }
-    }
-    txn.commit().await?;
-    Ok(())
-}
-
-async fn switch_certificate(
-    db: &Database,
-    sealer: &Sealer,
-    site_id: Id,
-    id: Id,
-    sha256: &str,
-) -> Result<(), RecordError> {
-    let sha256 = sha256.to_ascii_lowercase();
-    let txn = db.begin().await?;
-    let found = network_device::Entity::find_by_id(id).lock_exclusive().one(&txn).await?;
-    let Some(found) = found.filter(|d| d.site_id == site_id) else { return Ok(()) };
-    match found.tls_fingerprint.as_deref() {
-        Some(pinned) if pinned == sha256 => return Ok(()),
-        Some(_) if found.extra["shownFingerprint"] == sha256.as_str() => return Ok(()),
-        Some(_) => {
-            network_device::Entity::update_many()
-                .col_expr(network_device::Column::Extra, Expr::val(with_shown(&found.extra, &sha256)))
-                .filter(network_device::Column::Id.eq(id))
-                .exec(&txn)
-                .await?;
-            let title = format!("Switch {} shows another certificate", found.name);
-            let object = Some(("network_device", id));
-            site_event(&txn, site_id, object, "network_device.certificate", "security", title, CHANGED.into()).await?;
-        }
-        None => {
-            let mut row = found.edit();
-            row.tls_fingerprint = Set(Some(sha256));
-            cas(&txn, &found, row).await?.ok_or_else(|| RecordError::Busy(format!("network device {id}")))?;
-            facts::network_device(&txn, sealer, id).await?;
-        }
     }
     txn.commit().await?;
     Ok(())

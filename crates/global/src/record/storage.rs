@@ -213,45 +213,6 @@ async fn unread(db: &Database, id: Id, error: &str) -> Result<(), RecordError> {
     Ok(())
 }
 
-/// A certificate or host key that a site met: the first one is pinned, another one is told of.
-pub(super) async fn certificate(
-    db: &Database,
-    sealer: &Sealer,
-    site_id: Id,
-    id: Id,
-    sha256: &str,
-) -> Result<(), RecordError> {
-    let sha256 = sha256.to_ascii_lowercase();
-    let txn = db.begin().await?;
-    let Some(found) = locked(&txn, id).await?.filter(|s| s.site_id == site_id) else { return Ok(()) };
-    match found.tls_fingerprint.as_deref() {
-        Some(pinned) if pinned.eq_ignore_ascii_case(&sha256) => return Ok(()),
-        Some(_) if found.extra["shownFingerprint"] == sha256.as_str() => return Ok(()),
-        Some(_) => {
-            let mut extra = found.extra.as_object().cloned().unwrap_or_default();
-            extra.insert("shownFingerprint".into(), json!(sha256));
-            storage::Entity::update_many()
-                .col_expr(storage::Column::Extra, Expr::val(Value::Object(extra)))
-                .filter(storage::Column::Id.eq(id))
-                .exec(&txn)
-                .await?;
-            let title = format!("Storage {} shows another certificate", found.name);
-            let message =
-                "Nothing is sent to it until somebody trusts the new one. Make sure that it was changed on purpose.";
-            let object = Some(("storage", id));
-            site_event(&txn, site_id, object, "storage.certificate", "security", title, message.into()).await?;
-        }
-        None => {
-            let mut row = found.edit();
-            row.tls_fingerprint = Set(Some(sha256));
-            cas(&txn, &found, row).await?.ok_or_else(|| RecordError::Busy(format!("storage {id}")))?;
-            facts::storage(&txn, sealer, id).await?;
-        }
-    }
-    txn.commit().await?;
-    Ok(())
-}
-
 /// How a job of a snapshot ended.
 #[derive(Clone, Copy)]
 enum Ended<'a> {

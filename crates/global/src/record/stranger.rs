@@ -58,7 +58,7 @@ pub(super) async fn record(app: &App, site_id: Id, seen: Seen, at: &str) -> Resu
     let bmc = class.as_deref().is_some_and(is_bmc);
     let mut entered_as = None;
     if let Some(address) = address.as_deref().filter(|_| bmc) {
-        match entered(app, &txn, site_id, &mac, address).await {
+        match entered(app, &txn, site_id, &mac, address, class.as_deref().unwrap_or_default()).await {
             Ok(made) => entered_as = made,
             // Nothing is half done: the machine stays in the list, and a person registers it.
             Err(e) => {

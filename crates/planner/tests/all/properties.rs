@@ -279,3 +279,147 @@ fn a_thousand_servers_of_ten_thousand_in_no_time() {
     assert!(took.as_secs() < 20, "{took:?}");
     println!("{} jobs planned in {took:?}", plan.jobs.len());
 }
+
+/// Partitions over a site of which some servers have adapters.
+#[derive(Clone, Debug)]
+struct Fabric {
+    ports: Vec<u8>,
+    counts: Vec<u32>,
+    wiring: Vec<(usize, bool)>,
+    second: Vec<u32>,
+    manual: Option<u16>,
+    unmanaged: bool,
+}
+
+fn fabric() -> impl Strategy<Value = Fabric> {
+    (
+        prop::collection::vec(0..3_u8, 12),
+        prop::collection::vec(0..5_u32, 1..4),
+        prop::collection::vec((0..2_usize, any::<bool>()), 3),
+        prop::collection::vec(0..5_u32, 3),
+        prop::option::of(1..6_u16),
+        any::<bool>(),
+    )
+        .prop_map(|(ports, counts, wiring, second, manual, unmanaged)| Fabric {
+            ports,
+            counts,
+            wiring,
+            second,
+            manual,
+            unmanaged,
+        })
+}
+
+fn with_partitions(s: &Fabric) -> PlanInput {
+    let mut input = crate::world::site(3, 2, 4);
+    for (server, count) in input.servers.iter_mut().zip(&s.ports) {
+        (0..*count).for_each(|_| crate::world::hca(server, Some(9)));
+    }
+    let first = input.fabrics[0].clone();
+    let infiniband = Some(IbFabric { pkey_ranges: vec![(1, 4)], pkeys_used: [2].into() });
+    input.fabrics.push(planner::Fabric { id: 9, name: "ib".into(), unmanaged: s.unmanaged, infiniband, ..first });
+    for n in 1..=2 {
+        let mut network = crate::world::network(n, &format!("ib{n}"), 24);
+        network.fabric_id = 9;
+        network.design.ipv4.clear();
+        network.design.pkey = Some(match s.manual.filter(|_| n == 1) {
+            Some(pkey) => PkeyStrategy::Manual { pkey },
+            None => PkeyStrategy::Auto,
+        });
+        input.networks.push(network);
+    }
+    for (n, count) in s.counts.iter().enumerate() {
+        let mut group = crate::world::group(n as Id + 1, &format!("group{n}"), *count);
+        let (network, limited) = s.wiring[n];
+        let mut connection = crate::world::connection(network as Id + 1, true, false);
+        connection.provides_default_route = false;
+        if limited {
+            connection.membership = model::infiniband::Membership::Limited;
+        }
+        group.design.connections = vec![connection];
+        input.groups.push(group);
+    }
+    input
+}
+
+/// What a fabric's subnet manager would have after a plan: members by network.
+fn manage(have: &mut std::collections::BTreeMap<Id, std::collections::BTreeMap<String, String>>, plan: &Plan) {
+    for p in &plan.partitions {
+        let members = have.entry(p.network_id).or_default();
+        for guid in &p.remove {
+            members.remove(guid);
+        }
+        for m in &p.add {
+            members.insert(m.guid.clone(), m.membership.as_str().to_owned());
+        }
+        if p.delete {
+            have.remove(&p.network_id);
+        }
+    }
+}
+
+/// What a design wants of it.
+fn wanted(input: &PlanInput) -> std::collections::BTreeMap<Id, std::collections::BTreeMap<String, String>> {
+    let mut all = std::collections::BTreeMap::<Id, std::collections::BTreeMap<String, String>>::new();
+    for i in &input.instances {
+        let group = input.groups.iter().find(|g| g.id == i.group_id).unwrap();
+        let server = input.servers.iter().find(|s| s.id == i.deployed.as_ref().unwrap().server_id).unwrap();
+        for c in &group.design.connections {
+            for guid in server.interfaces.iter().filter_map(|i| i.guid.clone()) {
+                all.entry(c.logical_network_id).or_default().insert(guid, c.membership.as_str().to_owned());
+            }
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn partitions_hold_who_they_should(s in fabric()) {
+        let mut input = with_partitions(&s);
+        let mut have = Default::default();
+        for round in 0..3 {
+            let plan = match plan(&input) {
+                Ok(plan) => plan,
+                Err(problems) => {
+                    let expected = |c: &Code| matches!(c, Code::NoFreeServer | Code::MissingCabling | Code::PkeyInUse | Code::PkeyOutOfRange | Code::PkeyPoolExhausted);
+                    prop_assert!(problems.iter().all(|p| expected(&p.code)), "{:?}", problems);
+                    return Ok(());
+                }
+            };
+            sound(&plan)?;
+            manage(&mut have, &plan);
+            let jobs = plan.jobs.iter().filter(|j| j.function == "infiniband.partition").count();
+            prop_assert_eq!(jobs, if s.unmanaged { 0 } else { plan.partitions.len() });
+            // Nobody's disks are erased while neighbours may still reach them.
+            for p in plan.partitions.iter().filter(|p| !p.remove.is_empty() && !p.unmanaged) {
+                let key = format!("partition/network-{}", p.network_id);
+                for i in plan.instances.iter().filter(|i| i.after.is_none()) {
+                    let was = input.instances.iter().find(|r| r.id == i.id).and_then(|r| r.deployed.as_ref());
+                    if was.is_some_and(|d| d.partitions.iter().any(|x| x.network_id == p.network_id)) {
+                        let clean = plan.jobs.iter().find(|j| j.key == format!("clean/instance-{}", i.id)).unwrap();
+                        prop_assert!(clean.depends_on.contains(&key), "{:?}", clean.depends_on);
+                    }
+                }
+            }
+            input = plan.apply_to(&input);
+            prop_assert_eq!(&have.iter().filter(|(_, m): &(&Id, &std::collections::BTreeMap<String, String>)| !m.is_empty()).map(|(k, v)| (*k, v.clone())).collect::<std::collections::BTreeMap<_, _>>(), &wanted(&input));
+            let keys: Vec<u16> = input.networks.iter().filter_map(|n| n.allocated.pkey).collect();
+            prop_assert_eq!(keys.len(), keys.iter().collect::<BTreeSet<_>>().len(), "a key twice");
+            prop_assert!(keys.iter().all(|k| (1..=4).contains(k) && *k != 2), "{:?}", keys);
+            prop_assert!(input.networks.iter().all(|n| n.allocated.vlan.is_none()));
+            prop_assert!(round == 2 || planner::plan(&input).unwrap().is_empty(), "there is nothing left to do");
+            match round {
+                0 => for (g, count) in input.groups.iter_mut().zip(&s.second) {
+                    g.design.instance_count = *count;
+                    g.design.connections[0].membership = Default::default();
+                },
+                _ => input.infrastructure.deleted = true,
+            }
+            input.options.allow_data_loss = true;
+            input.infrastructure.generation += 1;
+        }
+    }
+}

@@ -79,6 +79,35 @@ fn step(input: &mut PlanInput, line: &str, out: &mut String) {
             let first = input.fabrics[0].clone();
             input.fabrics.push(Fabric { id, name, unmanaged, vlans_used: Default::default(), ..first });
         }
+        "ib-fabric" => {
+            let (id, name, unmanaged) = (number(1), words[2].into(), words.contains(&"unmanaged"));
+            let first = input.fabrics[0].clone();
+            let ranges = words.get(3).and_then(|r| model::infiniband::pkey_range("r", r).ok()).into_iter().collect();
+            let infiniband = Some(IbFabric { pkey_ranges: ranges, pkeys_used: Default::default() });
+            input.fabrics.push(Fabric { id, name, unmanaged, infiniband, vlans_used: Default::default(), ..first });
+        }
+        "hca" => {
+            let id = number(1);
+            let server = input.servers.iter_mut().find(|s| s.id == id).unwrap();
+            crate::world::hca(server, words.get(2).map(|_| number(2)));
+        }
+        "partition" => {
+            let id = input.networks.len() as i64 + 1;
+            let mut network = crate::world::network(id, words[1], 24);
+            network.fabric_id = number(2);
+            network.design.ipv4.clear();
+            network.design.pkey = Some(match words.get(3) {
+                Some(_) => PkeyStrategy::Manual { pkey: number(3) as u16 },
+                None => PkeyStrategy::Auto,
+            });
+            input.networks.push(network);
+        }
+        "membership" => {
+            let id = input.networks.iter().find(|n| n.design.label == words[2]).unwrap().id;
+            let all = &mut group(input, words[1]).design.connections;
+            all.iter_mut().find(|c| c.logical_network_id == id).unwrap().membership =
+                model::infiniband::Membership::parse(words[3]).unwrap();
+        }
         "in-fabric" => {
             input.networks.iter_mut().find(|n| n.design.label == words[1]).unwrap().fabric_id = number(2);
         }

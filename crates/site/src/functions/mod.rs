@@ -2,6 +2,7 @@
 
 mod boot;
 pub(crate) mod guard;
+mod infiniband_partition;
 mod install_storage;
 mod installer;
 mod ready;
@@ -42,6 +43,7 @@ pub(crate) fn all(site: &Arc<Site>) -> Vec<Arc<dyn JobFunction>> {
     let whole = site;
     let site = || site.clone();
     let all: Vec<Arc<dyn JobFunction>> = vec![
+        Arc::new(infiniband_partition::IbPartitionFunction),
         Arc::new(server_bios::ServerBiosFunction(site())),
         Arc::new(server_bmc::ServerBmcFunction(site())),
         Arc::new(server_boot_iso::ServerBootIsoFunction(site())),

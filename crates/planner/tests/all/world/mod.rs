@@ -92,6 +92,7 @@ pub fn site(leaves: i64, spines: i64, per_leaf: i64) -> PlanInput {
             vlans_used: [100].into(),
             spanning_tree: false,
             unmanaged: false,
+            infiniband: None,
         }],
         subnet_pools: vec![SubnetPool {
             id: 1,
@@ -138,6 +139,7 @@ pub fn network(id: Id, label: &str, prefix_len: u8) -> LogicalNetwork {
         design: NetworkDesign {
             label: label.into(),
             vlan: VlanStrategy::Auto,
+            pkey: None,
             ipv4: vec![Ipv4Strategy::Auto { prefix_len, pool_ids: vec![] }],
         },
         deployed: None,
@@ -147,6 +149,15 @@ pub fn network(id: Id, label: &str, prefix_len: u8) -> LogicalNetwork {
         addresses_used: Default::default(),
         set_aside: Vec::new(),
     }
+}
+
+/// An adapter of InfiniBand with one port, in a fabric where that is known.
+pub fn hca(server: &mut Server, fabric: Option<Id>) {
+    let index = server.interfaces.len() as u32 + 1;
+    let guid = format!("98039b0300{:04x}{index:02x}", server.id);
+    let mac = model::infiniband::mac_of(&guid).unwrap();
+    let name = format!("ib{index}");
+    server.interfaces.push(Interface { guid: Some(guid), ib_fabric: fabric, ..Interface::new(index, name, mac, 400_000) });
 }
 
 pub fn connection(network: Id, tagged: bool, bond: bool) -> NetworkConnection {
