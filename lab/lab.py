@@ -20,6 +20,8 @@ parser.add_argument("--machines", type=int, default=3, choices=[1, 2, 3], help="
 parser.add_argument("--uefi-first", action="store_true", help="the first machine is the one with UEFI")
 parser.add_argument("--uefi-http", action="store_true", help="the machine with UEFI boots over HTTP (default: PXE, and TFTP for the first file)")
 parser.add_argument("--ipmi", action="store_true", help="the second machine, or the only one, is driven over IPMI (virtualbmc) once it is registered")
+parser.add_argument("--no-storage", dest="storage", action="store_false", help="without storage node, shared drive and file share")
+parser.add_argument("--boot-drive", action="store_true", help="one more group, whose instance boots from a drive of the storage node")
 parser.add_argument("--no-ra", action="store_true", help="no router advertisements, to see what they save")
 parser.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="default: KVM where it boots the boot image in time, else TCG")
 parser.add_argument("--until", choices=["available", "deployed", "end"], default="end", help="stop earlier (default: the whole story)")

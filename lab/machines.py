@@ -1,4 +1,5 @@
 """The datacenter: a bridge, libvirt, virtual machines and their BMCs, in the namespaces that the lab was started in."""
+import contextlib
 import crypt
 import http.server
 import os
@@ -13,7 +14,9 @@ from prepare import say
 GATEWAY = "10.77.0.1"
 BMC = "10.78.0.{}"
 LOGIN = ("root", "calvin")
-DISK_GIB = 4
+DISK_GIB = 2
+# What a BMC says of itself when it asks for an address.
+VENDOR_CLASS = "OpenBMC"
 
 
 def run(*command, **more):
@@ -43,13 +46,40 @@ def until(what, seconds, ready, pause=0.2):
         time.sleep(pause)
 
 
+class Host:
+    """A network namespace of its own, with a cable to a bridge."""
+
+    def __init__(self, dc, name, bridge, addresses=(), mac=None):
+        self.dc = dc
+        self.holder = dc.start(f"{name}-net", "unshare", "--net", "sleep", "infinity")
+        apart = lambda: os.readlink(f"/proc/{self.holder.pid}/ns/net") != os.readlink("/proc/self/ns/net")
+        until(f"the namespace of {name}", 10, apart, 0.02)
+        run("ip", "link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", str(self.holder.pid))
+        run("ip", "link", "set", f"to-{name}", "up", "master", bridge)
+        run(*self.inside("ip", "link", "set", "lo", "up"))
+        if mac:
+            run(*self.inside("ip", "link", "set", "eth0", "address", mac))
+        run(*self.inside("ip", "link", "set", "eth0", "up"))
+        for address in addresses:
+            run(*self.inside("ip", "addr", "add", address, "dev", "eth0"))
+
+    def inside(self, *command):
+        return ["nsenter", "-t", str(self.holder.pid), "-n", *command]
+
+    def start(self, name, *command):
+        return self.dc.start(name, *self.inside(*command))
+
+
 class Machine:
-    def __init__(self, work, number, uefi, http):
-        self.number, self.uefi, self.http = number, uefi, http
+    def __init__(self, work, number, uefi, http, way):
+        self.number, self.uefi, self.http, self.way = number, uefi, http, way
         self.name = f"lab{number}"
         self.uuid = f"5bd1e995-0000-4000-8000-{number:012d}"
         self.mac = f"52:54:00:77:00:{number:02x}"
-        self.bmc = BMC.format(10 + number)
+        # A BMC that finds its way by itself has the address that DHCP gives it.
+        self.bmc = BMC.format(10 + number) if way == "address" else None
+        self.bmc_mac = f"52:54:00:78:00:{number:02x}"
+        self.host = None
         self.disk = os.path.join(work, f"{self.name}.qcow2")
         self.console = os.path.join(work, f"{self.name}.console")
         self.kind = "UEFI" if uefi else "BIOS"
@@ -101,8 +131,10 @@ class Datacenter:
         self.work, self.options = work, options
         self.children = WATCHED
         count = options.machines
-        uefi = {1} if options.uefi_first else ({3} if count == 3 else set())
-        self.machines = [Machine(work, n, n in uefi, n in uefi and options.uefi_http) for n in range(1, count + 1)]
+        uefi = {1} if options.uefi_first else ({count} if count >= 3 else set())
+        # One finds its way by itself, one does and then waits for its login, the others are registered by address.
+        ways = {1: "by itself", 3: "waits"} if not (options.ipmi and count == 1) else {}
+        self.machines = [Machine(work, n, n in uefi, n in uefi and options.uefi_http, ways.get(n, "address")) for n in range(1, count + 1)]
 
     def start(self, name, *command, env=None, nice=0):
         log = open(os.path.join(self.work, f"{name}.log"), "ab")
@@ -126,7 +158,8 @@ class Datacenter:
         ):
             run("ip", *command.split())
         for m in self.machines:
-            run("ip", "addr", "add", f"{m.bmc}/24", "dev", "oob")
+            if m.bmc:
+                run("ip", "addr", "add", f"{m.bmc}/24", "dev", "oob")
         # A bridge without ports has no carrier, and its IPv6 address would not settle.
         run("ip", "link", "add", "idle0", "type", "veth", "peer", "name", "idle1")
         run("ip", "link", "set", "idle1", "up")
@@ -185,14 +218,33 @@ class Datacenter:
             config = os.path.join(self.work, f"bmc{m.number}.conf")
             with open(config, "w") as f:
                 f.write(
-                    f"SUSHY_EMULATOR_LISTEN_IP={m.bmc!r}\nSUSHY_EMULATOR_LISTEN_PORT=443\nSUSHY_EMULATOR_SSL_CERT={cert!r}\nSUSHY_EMULATOR_SSL_KEY={key!r}\n"
+                    f"SUSHY_EMULATOR_LISTEN_IP={m.bmc or '0.0.0.0'!r}\nSUSHY_EMULATOR_LISTEN_PORT=443\nSUSHY_EMULATOR_SSL_CERT={cert!r}\nSUSHY_EMULATOR_SSL_KEY={key!r}\n"
                     f"SUSHY_EMULATOR_LIBVIRT_URI='qemu:///system'\nSUSHY_EMULATOR_ALLOWED_INSTANCES=[{m.uuid!r}]\nSUSHY_EMULATOR_AUTH_FILE={users!r}\n"
                     "SUSHY_EMULATOR_BOOT_LOADER_MAP={'UEFI':{'x86_64':'/usr/share/OVMF/OVMF_CODE_4M.fd'},'Legacy':{'x86_64':None}}\n"
                     f"SUSHY_EMULATOR_STATE_DIR={self.work!r}\n"
                 )
-            self.start(f"bmc{m.number}", os.path.join(prepare.VENV, "bin", "sushy-emulator"), "--config", config)
+            if not m.bmc:
+                m.host = Host(self, f"bmc{m.number}", "br0", mac=m.bmc_mac)
+            (m.host or self).start(f"bmc{m.number}", os.path.join(prepare.VENV, "bin", "sushy-emulator"), "--config", config)
         for m in self.machines:
-            until(f"the BMC of {m.name}", 30, lambda: self.redfish(m, "") is not None)
+            until(f"the BMC of {m.name}", 60, lambda: self.redfish(m, "") is not None)
+
+    def plug_in(self, machine):
+        """Its BMC asks for an address, as one does that was just put into a rack."""
+        lease = os.path.join(self.work, f"bmc{machine.number}.lease")
+        script = os.path.join(self.work, "lease.sh")
+        with open(script, "w") as f:
+            f.write('#!/bin/sh\ncase $1 in bound | renew)\n    ip addr replace "$ip/${mask:-24}" dev "$interface"\n    echo "$ip" >"$LEASE"\n    ;;\nesac\n')
+        os.chmod(script, 0o755)
+        command = ["busybox", "udhcpc", "-f", "-i", "eth0", "-s", script, "-V", VENDOR_CLASS, "-t", "10", "-A", "1"]
+        self.start(f"bmc{machine.number}-dhcp", *machine.host.inside(*command), env={"LEASE": lease})
+
+        def leased():
+            with contextlib.suppress(OSError), open(lease) as f:
+                machine.bmc = f.read().strip()
+            return machine.bmc
+
+        return until(f"an address of the BMC of {machine.name}", 60, leased)
 
     def ipmi(self, machine):
         """Another BMC for the same machine, that speaks IPMI."""
@@ -213,8 +265,8 @@ class Datacenter:
 
     def redfish(self, machine, path):
         """What its BMC says, asked by something that is not ours."""
-        command = ["curl", "-sk", "--max-time", "5", "-u", ":".join(LOGIN), f"https://{machine.bmc}/redfish/v1/{path}"]
-        answer = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        command = ["curl", "-sk", "--max-time", "5", "-u", ":".join(LOGIN), f"https://{machine.bmc or '127.0.0.1'}/redfish/v1/{path}"]
+        answer = subprocess.run(machine.host.inside(*command) if machine.host else command, stdout=subprocess.PIPE, text=True)
         return answer.stdout if answer.returncode == 0 and answer.stdout.startswith("{") else None
 
     def web(self):

@@ -12,6 +12,7 @@ import urllib.request
 import prepare
 from machines import DISK_GIB, GATEWAY, LOGIN, Datacenter, run, until
 from prepare import ROOT, say
+from storage import StorageNode
 
 API = "http://127.0.0.1:8080/api/v2"
 PASSWORD = "correct horse battery staple"
@@ -72,6 +73,8 @@ class Story:
         self.options, self.work = options, work
         self.api, self.phases = Api(), Phases(begun)
         self.dc = Datacenter(options, work)
+        self.node = StorageNode(self.dc) if options.storage else None
+        self.boot_drive = bool(self.node) and options.boot_drive and options.machines > 1
         self.accel = "none"
         self.key = os.path.join(work, "key")
 
@@ -84,9 +87,11 @@ class Story:
         self.phases.done("acceleration chosen", self.accel)
         dc.libvirt(self.accel)
         dc.bmcs()
+        if self.node:
+            self.node.start()
         self.image = dc.web()
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", self.key)
-        self.phases.done("libvirt and BMCs up", f"{len(dc.machines)} machines")
+        self.phases.done("libvirt, BMCs, storage node up", f"{len(dc.machines)} machines")
 
     def controllers(self):
         dc, api = self.dc, self.api
@@ -147,32 +152,68 @@ class Story:
 
     # The life of servers
 
-    def register(self):
+    def default_login(self, machine):
         api = self.api
-        self.servers = {}
-        for m in self.dc.machines:
-            made = api.post("/servers", {"siteId": self.site, "managementAddress": m.bmc, "username": LOGIN[0], "password": LOGIN[1]})
-            self.servers[m.name] = int(made["serverId"])
-        seen = {}
+        api.post("/servers/default-credentials", {
+            "siteId": self.site, "serverSerialNumber": "", "serverMacAddress": machine.bmc_mac, "defaultUsername": LOGIN[0], "defaultPassword": LOGIN[1]})
+
+    def register(self):
+        """Some are told by their address; some come by themselves: their BMC asks for an address, and its login is known, or waited for."""
+        api, machines = self.api, self.dc.machines
+        self.servers, seen = {}, {}
+        for m in machines:
+            if m.way == "by itself":
+                self.default_login(m)
+        for m in machines:
+            if m.host:
+                self.dc.plug_in(m)
+            else:
+                made = api.post("/servers", {"siteId": self.site, "managementAddress": m.bmc, "username": LOGIN[0], "password": LOGIN[1]})
+                self.servers[m.name] = int(made["serverId"])
+        waiting = {m.bmc: m for m in machines if m.way == "waits"}
 
         def ready():
             for row in api.get("/servers?limit=100")["data"]:
-                status, name = row["serverStatus"], row["managementAddress"]
-                if seen.get(name) != status:
-                    seen[name] = status
-                    say(f"{time.monotonic() - self.phases.begun:6.1f} s    server {name}: {status} {row.get('serverStatusReason') or ''}")
+                status, name, why = row["serverStatus"], row["managementAddress"], row.get("serverStatusReason") or ""
+                if seen.get(name) != (status, why):
+                    seen[name] = (status, why)
+                    say(f"{time.monotonic() - self.phases.begun:6.1f} s    server {name}: {status} {why[:70]}")
+                    machine = next(m for m in machines if m.bmc == name)
+                    assert self.servers.setdefault(machine.name, int(row["serverId"])) == int(row["serverId"]), row
                 if status == "registration_incomplete":
-                    raise RuntimeError(f"{name}: {row.get('serverStatusReason')}")
-            return len(seen) == len(self.dc.machines) and all(s == "available" for s in seen.values())
+                    raise RuntimeError(f"{name}: {why}")
+                if name in waiting and why.startswith("waiting for credentials"):
+                    self.default_login(waiting.pop(name))
+                assert name not in waiting or status != "available", f"{name} is there without a login"
+            return len(seen) == len(machines) and not waiting and all(s == "available" for s, _ in seen.values())
 
         until("registration", 400, ready, 1)
-        for m in self.dc.machines:
+        for m in machines:
             row = api.get(f"/servers/{self.servers[m.name]}")
             macs = [i["macAddress"] for i in row["serverInterfaces"]] if "serverInterfaces" in row else []
             if macs:
                 assert m.mac in macs, (m.mac, macs)
             assert row["diskCount"] == 1 or row.get("serverDiskCount") == 1, row
-        self.phases.done("registered, discovered, available", "Redfish and in-band inventory")
+        ways = ", ".join(f"{m.name} {'waited for its login' if m.way == 'waits' else m.way}" for m in machines)
+        self.phases.done("registered, discovered, available", ways)
+
+    def storage(self):
+        """The storage node is registered, and read by the site."""
+        api = self.api
+        self.pool = int(api.post("/storages", self.node.registration(self.site))["id"])
+
+        def active():
+            row = api.get(f"/storages/{self.pool}")
+            if row["status"] not in ("pending", "active"):
+                raise RuntimeError(json.dumps(row, indent=1))
+            return row["status"] == "active"
+
+        try:
+            until("the storage node", 120, active, 0.5)
+        except RuntimeError as error:
+            jobs = [(j["functionName"], j["status"], j.get("response")) for j in api.get("/jobs?limit=100")["data"]]
+            raise RuntimeError(f"{error}: {api.get(f'/storages/{self.pool}')}, {jobs}") from None
+        self.phases.done("storage node registered", "volumes and file shares" if self.node.shares else "volumes")
 
     def over_ipmi(self, machine):
         """From here on the server is driven by another protocol."""
@@ -194,8 +235,34 @@ class Story:
         kind = api.get(f"/servers/{self.servers['lab1']}")["serverTypeId"]
         self.group = api.post(f"/infrastructures/{self.infrastructure}/server-instance-groups", {
             "label": "web", "instanceCount": count, "defaultServerTypeId": kind, "osTemplateId": self.template})["id"]
+        self.groups = [self.group]
+        if self.boot_drive:
+            self.san_group(kind)
+        if self.node:
+            self.shared_storage(network)
         connection = {"logicalNetworkId": str(network), "tagged": False, "accessMode": "l2", "mtu": 1500, "providesDefaultRoute": True}
-        api.post(f"/server-instance-groups/{self.group}/config/networking/connections", connection)
+        for group in self.groups:
+            api.post(f"/server-instance-groups/{group}/config/networking/connections", connection)
+
+    def san_group(self, kind):
+        """A group whose instances boot from a drive in the storage; nothing is asked of their local disks."""
+        api = self.api
+        group = api.post(f"/infrastructures/{self.infrastructure}/server-instance-groups", {
+            "label": "san", "instanceCount": 1, "defaultServerTypeId": kind, "osTemplateId": self.template})["id"]
+        self.groups.append(group)
+        api.post(f"/infrastructures/{self.infrastructure}/drive-groups", {
+            "label": "root", "serverInstanceGroupId": group, "driveSizeMbDefault": DISK_GIB << 10, "storagePoolId": self.pool, "boot": True})
+
+    def shared_storage(self, network):
+        """One drive and one file share for all instances of all groups."""
+        api, base = self.api, f"/infrastructures/{self.infrastructure}"
+        drive = api.post(f"{base}/drives", {"label": "data", "sizeMb": 64, "storagePoolId": self.pool})["id"]
+        self.drive = f"/drives/{drive}"
+        hosts = [{"serverInstanceGroupId": group, "operationType": "add"} for group in self.groups]
+        api.post(f"{base}/drives/{drive}/actions/modify-server-instance-group-hosts-bulk", {"sharedDriveHostBulkOperations": hosts})
+        if self.node.shares:
+            share = api.post(f"{base}/file-shares", {"label": "home", "sizeGB": 1, "storagePoolId": self.pool, "logicalNetworkId": int(network)})["id"]
+            api.post(f"{base}/file-shares/{share}/actions/modify-instance-array-hosts-bulk", {"fileShareHostBulkOperations": hosts})
 
     def action(self, name, loss=False):
         shutdown = {"attemptSoftShutdown": True, "softShutdownTimeout": 60, "attemptHardShutdown": True, "forceShutdown": False}
@@ -203,7 +270,9 @@ class Story:
 
     def deploy(self, loss=False):
         plan = self.action("plan", loss)
-        assert not plan["problems"], json.dumps(plan["problems"], indent=1)
+        for problem in plan["problems"]:
+            # That a group boots over a network of the design is warned of; all else would be new.
+            assert problem["severity"] == "warning" and problem["code"] == "boot_from_san", json.dumps(plan["problems"], indent=1)
         assert not any(j["function"] == "switch.apply" for j in plan["jobs"]), "no switch is ours"
         self.action("deploy", loss)
         seen = {}
@@ -229,7 +298,7 @@ class Story:
         for row in self.api.get(f"/infrastructures/{self.infrastructure}/server-instances?limit=100")["data"]:
             credentials = self.api.get(f"/server-instances/{row['id']}/credentials")
             machine = next(m for m in self.dc.machines if self.servers[m.name] == row["serverId"])
-            found.append({"row": row, "machine": machine, "address": address_of(row), "user": credentials["username"], "password": credentials["initialPassword"]})
+            found.append({"row": row, "machine": machine, "san": self.boot_drive and row["groupId"] == self.groups[-1], "address": address_of(row), "user": credentials["username"], "password": credentials["initialPassword"]})
         return found
 
     def ssh(self, instance, command, password=False):
@@ -256,16 +325,15 @@ class Story:
             label, machine = i["row"]["label"], i["machine"]
 
             def says(command, seconds=60, **how):
-                # A system that has just started restarts its services: what fails once may hold in a second.
-                try:
-                    return until(f"{label}: {command}", seconds, lambda: self.ssh(i, command, **how), 1)
-                except RuntimeError as error:
-                    raise RuntimeError(f"{error}; {self.refused}") from None
+                return self.says(i, command, seconds, **how)
 
-            i["name"] = says("hostname", 240)
+            i["name"] = says("hostname", 600)
+            if self.options.keep_logs:
+                with open(os.path.join(self.work, f"{machine.name}-start.log"), "w") as f:
+                    f.write(self.ssh(i, "systemd-analyze time; systemd-analyze blame | head -40; systemd-analyze critical-chain ssh.service") or self.refused)
             assert i["name"] == i["row"]["hostname"], (i["name"], i["row"]["hostname"])
             assert "VERSION_CODENAME=bookworm" in says("cat /etc/os-release")
-            assert says("cat /sys/class/net/nic0/address") == machine.mac
+            assert machine.mac in says("ip -o link show dev nic0")
             addresses = says("ip -4 -o addr show dev nic0 scope global")
             assert addresses.count("inet ") == 1 and f" {i['address']}/24 " in addresses, addresses
             # From the seed, not from whoever answered: and nothing of the seed was taken for an error.
@@ -282,14 +350,62 @@ class Story:
             assert size > DISK_GIB * 1024 * 0.8, size
             assert says("sudo sh -c 'echo of-a-tenant > /root/secret; sync' && echo kept") == "kept"
             self.leased(i)
+            root = says("echo on: $(lsblk -dnro TRAN /dev/$(lsblk -nro PKNAME $(findmnt -nro SOURCE /))) $(ls -d /sys/firmware/ibft 2>/dev/null)")
+            assert ("iscsi" in root and "ibft" in root) == i["san"], (label, root)
         names = {i["name"] for i in instances}
         assert len(names) == count, names
         return instances
+
+    def says(self, instance, command, seconds=60, **how):
+        # A system that has just started restarts its services: what fails once may hold in a second.
+        try:
+            return until(f"{instance['row']['label']}: {command}", seconds, lambda: self.ssh(instance, command, **how), 1)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; {self.refused}") from None
+
+    def shares(self, instances, mark):
+        """All see the same volume over iSCSI and the same file share, and nobody else may come in: the target itself is asked."""
+        identity = self.api.get(self.drive)["wwn"].lower()[-16:]
+        assert len(identity) == 16, identity
+        for i in instances:
+            # By the identity that the interface tells. It is attached last in the first start of a system.
+            i["disk"] = self.says(i, f"lsblk -dnpo NAME,TRAN,WWN | awk '$2 == \"iscsi\" && tolower($3) ~ /{identity}$/ {{print $1}}' | grep .", 400)
+            i["iqn"] = self.says(i, "sudo sed -n 's/^InitiatorName=//p' /etc/iscsi/initiatorname.iscsi")
+            assert int(self.says(i, f"lsblk -dnbo SIZE {i['disk']}")) == 64 << 20
+        first, *others = instances
+        self.says(first, f"echo '{mark}' | sudo dd of={first['disk']} bs=512 count=1 conv=sync oflag=direct status=none && echo written")
+        for i in others:
+            read = self.says(i, f"sudo dd if={i['disk']} bs=512 count=1 iflag=direct status=none | tr -d '\\0'")
+            assert read == mark, (read, mark)
+        self.only(instances)
+        if self.node.shares:
+            places = {self.says(i, "findmnt -nrt nfs4 -o TARGET", 120) for i in instances}
+            assert len(places) == 1, places
+            place = places.pop()
+            self.says(first, f"echo '{mark}' | sudo tee {place}/mark && sync")
+            for i in others:
+                assert self.says(i, f"sudo cat {place}/mark") == mark
+
+    def only(self, instances):
+        """Exactly these may log in at the shared drive's target."""
+        targets = self.node.targets()
+        target, wanted = targets[f"sy-drive-{self.drive.rsplit('/', 1)[-1]}"], {i["iqn"] for i in instances}
+        assert target["allowed"] == target["in"] == wanted, (targets, wanted)
+        assert target["accounts"], "no login is asked for"
 
     def leased(self, instance):
         """During its installation the machine had the same address by DHCP."""
         word = f"has the address {instance['address']}/24"
         assert instance["machine"].says(word), f"{instance['machine'].name} was not given {instance['address']} by DHCP"
+
+    @staticmethod
+    def told(instances):
+        return ", ".join(f"{i['address']} {i['machine'].kind}{' from its drive' if i['san'] else ''}" for i in instances)
+
+    def written(self, instances):
+        """Local disks hold something, but not those of systems that lie in the storage."""
+        for i in instances:
+            assert i["machine"].is_blank(self.work) == i["san"], (i["row"]["label"], i["san"])
 
     def erased(self, machines):
         for m in machines:
@@ -302,33 +418,50 @@ class Story:
         self.begin()
         self.controllers()
         self.settings()
+        if self.node:
+            self.storage()
         self.register()
         if self.options.until == "available":
             return
         if self.options.ipmi:
             self.over_ipmi(self.dc.machines[:2][-1])
-        total = len(self.dc.machines)
+        san = int(self.boot_drive)
+        total = len(self.dc.machines) - san
         first = max(1, total - 1)
         self.design(first)
         self.deploy()
-        self.phases.done(f"group of {first} deployed", "image fetched by the site, written, started")
-        before = self.reachable(first)
-        self.phases.done("each answers SSH, by key and by password", ", ".join(f"{i['address']} {i['machine'].kind}" for i in before))
+        self.phases.done(f"group of {first} deployed" + (", one that boots from a drive" if san else ""), "image fetched by the site, written, started")
+        before = self.reachable(first + san)
+        self.phases.done("each answers SSH, by key and by password", self.told(before))
+        if self.node:
+            self.shares(before, "written by the first")
+            self.phases.done("one drive, one share, the same bytes for all", "and for nobody else, says the target")
         if self.options.until == "deployed":
             return
         if total > first:
-            self.api.call("PATCH", f"/server-instance-groups/{self.group}/config", {"instanceCount": total})
-            self.deploy()
-            self.phases.done(f"grown to {total}")
-            after = self.reachable(total)
+            self.resize(total)
+            after = self.reachable(total + san)
             kept = {i["row"]["id"]: i["address"] for i in after}
             assert all(kept[i["row"]["id"]] == i["address"] for i in before), "addresses moved"
-            self.phases.done("each answers SSH", ", ".join(f"{i['address']} {i['machine'].kind}" for i in after))
-        assert not any(m.is_blank(self.work) for m in self.dc.machines), "nothing was written"
+            self.phases.done("each answers SSH", self.told(after))
+            if self.node:
+                self.shares(after, "written after growing")
+                self.phases.done("the new one has drive and share too")
+            self.written(after)
+            self.resize(first, loss=True)
+            left = self.instances()
+            assert len(left) == first + san and {i["row"]["id"] for i in left} < set(kept), left
+            if self.node:
+                self.only([i for i in after if i["row"]["id"] in {k["row"]["id"] for k in left}])
+                self.phases.done("the one that left has lost its access", "says the target")
+        else:
+            self.written(before)
         self.api.call("DELETE", f"/infrastructures/{self.infrastructure}")
         self.deploy(loss=True)
         self.phases.done("deleted, disks erased")
         self.erased(self.dc.machines)
+        if self.node:
+            assert not self.node.targets(), self.node.targets()
         # Every disk has its certificate, by the serial number that the machine itself sees.
         certificates = self.api.get("/servers/cleaning-certificates?limit=100")["data"]
         told = json.dumps([c for c in certificates if c["succeeded"]])
@@ -336,6 +469,11 @@ class Story:
         states = {r["managementAddress"]: r["serverStatus"] for r in self.api.get("/servers?limit=100")["data"]}
         assert set(states.values()) == {"available"}, states
         self.phases.done("disks read: nothing left; all available again")
+
+    def resize(self, count, loss=False):
+        self.api.call("PATCH", f"/server-instance-groups/{self.group}/config", {"instanceCount": count})
+        self.deploy(loss)
+        self.phases.done(f"{'shrunk' if loss else 'grown'} to {count}")
 
 
 def address_of(row):
