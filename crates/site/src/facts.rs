@@ -7,7 +7,7 @@ use std::{
 
 use model::{
     Id,
-    snapshot::{Fact, SiteNetworkDevice, SiteServer, SnapshotItem},
+    snapshot::{Fact, SiteNetworkDevice, SiteServer, SiteSettings, SnapshotItem},
     template::ImageRef,
 };
 use netboot::view::SiteView;
@@ -118,6 +118,11 @@ impl Facts {
             Some(Fact::Server(server)) => Some(k.with_macs(server)),
             _ => None,
         })
+    }
+
+    /// A look at the site's settings. Who holds the whole view makes its next change a copy of it.
+    pub(crate) fn with_settings<T>(&self, look: impl FnOnce(&SiteSettings) -> T) -> T {
+        self.read(|k| look(k.view.settings()))
     }
 
     /// Servers whose BMC may be asked.

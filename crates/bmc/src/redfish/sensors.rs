@@ -101,6 +101,7 @@ impl Sensors for Redfish {
     async fn sensors(&self) -> Result<SensorReadings, BmcError> {
         let system = self.system().await?;
         let mut all = SensorReadings { health: rollup(&system), power: power(&system), ..SensorReadings::default() };
+        let runs = all.power != Some(PowerState::Off);
         let mut problems = Problems::default();
         for (part, field) in [("Processors", "ProcessorSummary"), ("Memory", "MemorySummary")] {
             problems.note(part, rollup(&system[field]));
@@ -110,13 +111,17 @@ impl Sensors for Redfish {
             if thermal.is_object() {
                 all.temperatures.extend(readings(&thermal, "Temperatures", &["ReadingCelsius"]));
                 all.fans.extend(readings(&thermal, "Fans", &["Reading", "ReadingRPM"]));
-                // A fan that stands still may have no reading.
-                problems.parts(list(&thermal, "Fans"));
-                problems.parts(list(&thermal, "Redundancy"));
+                // A fan that stands still may have no reading, and is said to have failed by some when its server is off.
+                if runs {
+                    problems.parts(list(&thermal, "Fans"));
+                    problems.parts(list(&thermal, "Redundancy"));
+                }
             } else {
                 self.members(&chassis["Sensors"]).await?.iter().for_each(|s| all.add(s));
                 let cooling = self.peek(&chassis["ThermalSubsystem"]).await?;
-                problems.parts(&self.members(&cooling["Fans"]).await?);
+                if runs {
+                    problems.parts(&self.members(&cooling["Fans"]).await?);
+                }
             }
             let power = self.peek(&chassis["Power"]).await?;
             if power.is_object() {
@@ -141,7 +146,9 @@ impl Sensors for Redfish {
             all.health = Ord::max(all.health, worst);
         }
         problems.readings(&all.temperatures);
-        problems.readings(&all.fans);
+        if runs {
+            problems.readings(&all.fans);
+        }
         all.problems = problems.0.into_iter().collect();
         all.health = all.problems.iter().map(|(_, h)| *h).chain([all.health]).max().unwrap_or_default();
         Ok(all)

@@ -3,7 +3,7 @@
 use bmc::{BmcError, Driver, Power, SensorReadings, Sensors as _};
 use model::{
     Id,
-    bmc::PowerState,
+    bmc::{BmcEndpoint, PowerState},
     firmware::{Sensor, Sensors},
     health::{HealthState, Problem, ServerHealth},
 };
@@ -31,8 +31,8 @@ pub(super) struct Found {
     pub(super) power: Seen,
     pub(super) reading: Option<Sensors>,
     pub(super) way: Option<Way>,
-    /// The BMC does not let us in.
-    pub(super) refused: bool,
+    /// The login that the BMC does not let in.
+    pub(super) refused: Option<BmcEndpoint>,
 }
 
 fn state(health: bmc::Health) -> HealthState {
@@ -62,7 +62,7 @@ pub(super) fn health(reading: &Sensors) -> ServerHealth {
 
 /// Looks at a server. Nothing of this changes it, but for a subscription at its BMC.
 pub(super) async fn look(site: &Site, server_id: Id, wanted: &Wanted) -> Found {
-    let nothing = |why: String| Found { power: Err(why), reading: None, way: None, refused: false };
+    let nothing = |why: String| Found { power: Err(why), reading: None, way: None, refused: None };
     let Some(server) = site.facts.server(server_id) else { return nothing("it is not known here any more".into()) };
     let driver = match site.bmc(&server) {
         Ok(driver) => driver,
@@ -70,10 +70,7 @@ pub(super) async fn look(site: &Site, server_id: Id, wanted: &Wanted) -> Found {
     };
     let (power, reading) = match driver.as_ref() {
         Driver::Redfish(redfish) => {
-            let glance = match wanted.sensors {
-                true => None,
-                false => Some(redfish.glance().await),
-            };
+            let glance = if wanted.sensors { None } else { Some(redfish.glance().await) };
             match glance {
                 Some(Err(e)) => (Err(e), None),
                 // As it was: that was all.
@@ -98,7 +95,7 @@ pub(super) async fn look(site: &Site, server_id: Id, wanted: &Wanted) -> Found {
         None
     };
     Found {
-        refused: matches!(power, Err(BmcError::Unauthorized(_))),
+        refused: if matches!(power, Err(BmcError::Unauthorized(_))) { server.bmc.clone() } else { None },
         power: power.map_err(|e| e.to_string()),
         reading: reading.map(self::reading),
         way,

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use model::{Id, firmware::Sensors, health::HardwareEvent, link::Observed};
+use model::{Id, bmc::BmcEndpoint, firmware::Sensors, health::HardwareEvent, link::Observed};
 use rand::Rng;
 use tokio::{
     sync::Notify,
@@ -23,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::subscription::streams;
 use self::{
     look::{Found, Wanted},
     schedule::Schedule,
@@ -81,8 +82,6 @@ impl Pace {
     }
 }
 
-pub(crate) use subscription::streams;
-
 /// What is known of one server.
 #[derive(Default)]
 struct Watched {
@@ -95,6 +94,8 @@ struct Watched {
     /// Its events speak of trouble: the sensors are read.
     trouble: bool,
     looked: Option<Instant>,
+    /// The login that its BMC did not let in.
+    refused: Option<BmcEndpoint>,
     /// What was told.
     power: Option<look::Seen>,
     health: Option<model::health::ServerHealth>,
@@ -208,6 +209,13 @@ impl Watch {
                 stays
             });
         }
+        // Another login is tried at once.
+        for (id, of) in servers.iter_mut().filter(|(_, of)| of.refused.is_some()) {
+            if site.facts.server(*id).is_some_and(|s| s.bmc != of.refused) {
+                of.refused = None;
+                schedule.at_latest(*id, now);
+            }
+        }
         let mut n = 0u32;
         for id in ids {
             servers.entry(id).or_insert_with(|| {
@@ -320,12 +328,13 @@ async fn ended(site: &Arc<Site>, server_id: Id, wanted: &Wanted, found: Found) {
     }
     let all = observe_all(site, told).await;
     let mut inner = site.watch.inner();
-    let pace = site.pace.with(site.facts.view().settings()).for_many(inner.servers.len());
+    let pace = site.facts.with_settings(|settings| site.pace.with(settings)).for_many(inner.servers.len());
     let Inner { servers, schedule, .. } = &mut *inner;
     let Some(of) = servers.get_mut(&server_id) else { return };
     let now = Instant::now();
     of.busy = false;
     of.looked = Some(now);
+    of.refused = found.refused;
     if all && !power_told {
         of.power = Some(found.power);
     }
@@ -351,7 +360,7 @@ async fn ended(site: &Arc<Site>, server_id: Id, wanted: &Wanted, found: Found) {
     }
     let pause = if back {
         EVENT_GAP
-    } else if found.refused {
+    } else if of.refused.is_some() {
         REFUSED
     } else if tells && reachable {
         pace.sensors.unwrap_or(REFUSED)
