@@ -62,8 +62,8 @@ pub(crate) fn of_system(system: &Value) -> HardwareInventory {
     }
 }
 
-/// Sockets that are filled; accelerators go to `gpus`.
-pub(crate) fn processors(members: &[Value], gpus: &mut Vec<Gpu>) -> Vec<Processor> {
+/// Sockets that are filled; accelerators go to `gpus`. `on`: the server runs.
+pub(crate) fn processors(members: &[Value], on: bool, gpus: &mut Vec<Gpu>) -> Vec<Processor> {
     let mut sockets = Vec::new();
     for p in members.iter().filter(|p| p.pointer("/Status/State").and_then(Value::as_str) != Some("Absent")) {
         match p.get("ProcessorType").and_then(Value::as_str) {
@@ -74,7 +74,7 @@ pub(crate) fn processors(members: &[Value], gpus: &mut Vec<Gpu>) -> Vec<Processo
                     .max(number(p, "/MemorySummary/TotalMemorySizeMiB")),
                 pci: None,
                 serial: text(p, "SerialNumber"),
-                problems: ailing(p),
+                problems: ailing(p, on),
             }),
             Some("CPU") | None => sockets.push(Processor {
                 model: text(p, "Model").unwrap_or_default(),
@@ -89,9 +89,10 @@ pub(crate) fn processors(members: &[Value], gpus: &mut Vec<Gpu>) -> Vec<Processo
 }
 
 /// What a BMC says of an accelerator that is not well (NVIDIA's HGX boards tell it in `Status` and its conditions).
-fn ailing(processor: &Value) -> Vec<String> {
+/// A warning is no reason to hold a server back: some warn of a temperature.
+fn ailing(processor: &Value, on: bool) -> Vec<String> {
     let health = ["/Status/Health", "/Status/HealthRollup"];
-    let health = health.iter().find_map(|p| processor.pointer(p).and_then(Value::as_str).filter(|h| *h != "OK"));
+    let health = health.iter().find_map(|p| processor.pointer(p).and_then(Value::as_str).filter(|h| *h == "Critical"));
     let state = processor.pointer("/Status/State").and_then(Value::as_str);
     let conditions = processor.pointer("/Status/Conditions").and_then(Value::as_array).into_iter().flatten();
     let said: Vec<&str> = conditions.filter_map(|c| c.get("Message").and_then(Value::as_str)).collect();
@@ -100,8 +101,8 @@ fn ailing(processor: &Value) -> Vec<String> {
         let why = if said.is_empty() { String::new() } else { format!(": {}", said.join("; ")) };
         found.push(format!("the BMC calls its health {}{why}", health.to_lowercase()));
     }
-    // A server that is off has its accelerators on standby.
-    if let Some(state @ ("Disabled" | "UnavailableOffline" | "Degraded")) = state {
+    // Those of a server that is off are away, in whatever words.
+    if let Some(state @ ("Disabled" | "UnavailableOffline")) = state.filter(|_| on) {
         found.push(format!("the BMC says that it is {state}"));
     }
     found

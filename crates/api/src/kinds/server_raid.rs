@@ -27,12 +27,8 @@ const MANY: usize = 64;
 /// As the interface names it.
 fn wire(answer: &Value) -> Value {
     let list = |v: &Value, name: &str| v[name].as_array().cloned().unwrap_or_default();
-    let drive = |d: &Value| {
-        json!({"id": d["id"], "serialNumber": d["serial"], "model": d["model"], "sizeBytes": d["bytes"], "media": d["media"], "healthy": d["healthy"], "spare": d["spare"]})
-    };
-    let volume = |v: &Value| {
-        json!({"id": v["id"], "name": v["name"], "raidType": v["level"], "sizeBytes": v["bytes"], "driveIds": v["drives"]})
-    };
+    let drive = |d: &Value| json!({"id": d["id"], "serialNumber": d["serial"], "model": d["model"], "sizeBytes": d["bytes"], "media": d["media"], "healthy": d["healthy"], "spare": d["spare"]});
+    let volume = |v: &Value| json!({"id": v["id"], "name": v["name"], "raidType": v["level"], "sizeBytes": v["bytes"], "driveIds": v["drives"]});
     let controller = |c: &Value| {
         json!({"id": c["id"], "name": c["name"], "raidTypesSupported": c["levels"],
             "drives": list(c, "drives").iter().map(drive).collect::<Vec<_>>(), "volumes": list(c, "volumes").iter().map(volume).collect::<Vec<_>>()})
@@ -85,7 +81,10 @@ async fn change(ctx: Ctx) -> Result<Reply, ApiError> {
     let (delete, initialize) = (words(ctx.body.get("deleteVolumeIds")), words(ctx.body.get("initializeVolumeIds")));
     let count = create.len() + delete.len() + initialize.len();
     if count == 0 || count > MANY {
-        return Err(ApiError::field("createVolumes", format!("name 1 to {MANY} volumes to make, delete or initialize")));
+        return Err(ApiError::field(
+            "createVolumes",
+            format!("name 1 to {MANY} volumes to make, delete or initialize"),
+        ));
     }
     if create.iter().enumerate().any(|(n, v)| create.iter().skip(n + 1).any(|o| o.name == v.name)) {
         return Err(ApiError::field("createVolumes", "two volumes have the same name"));
@@ -95,8 +94,8 @@ async fn change(ctx: Ctx) -> Result<Reply, ApiError> {
     refuse_used(&ctx.app.db().read, &of, "given other volumes").await?;
     refuse_outside(&of, "given other volumes")?;
     let dirty = ServerStatus::parse(&of.status);
-    let dirty = of.extra[DIRTY] == true
-        || matches!(dirty, Some(ServerStatus::Cleaning | ServerStatus::CleaningRequired));
+    let dirty =
+        of.extra[DIRTY] == true || matches!(dirty, Some(ServerStatus::Cleaning | ServerStatus::CleaningRequired));
     if dirty {
         return Err(ApiError::conflict(format!(
             "server {} is {}: somebody's data are on its volumes; have it cleaned first",

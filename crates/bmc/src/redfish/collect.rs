@@ -1,7 +1,7 @@
 //! The inventory, gathered over the resources of a BMC.
 
 use async_trait::async_trait;
-use model::bmc::HardwareInventory;
+use model::bmc::{HardwareInventory, PowerState};
 use serde_json::Value;
 
 use super::{Redfish, link, power::power_of};
@@ -46,10 +46,11 @@ impl Inventory for Redfish {
             .serial(&system)
             .or(found.serial)
             .or_else(|| chassis.iter().find_map(|c| inventory::text(c, "SerialNumber")));
-        found.processors = inventory::processors(&self.members(&system["Processors"]).await?, &mut found.gpus);
+        let on = found.power == Some(PowerState::On);
+        found.processors = inventory::processors(&self.members(&system["Processors"]).await?, on, &mut found.gpus);
         for other in service.others.iter().filter(|p| quirks.accelerators(p)) {
             let board = self.get(other).await?;
-            inventory::processors(&self.members(&board["Processors"]).await?, &mut found.gpus);
+            inventory::processors(&self.members(&board["Processors"]).await?, on, &mut found.gpus);
         }
         found.nics = inventory::nics(&self.members(&system["EthernetInterfaces"]).await?);
         if found.nics.is_empty() {

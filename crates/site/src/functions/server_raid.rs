@@ -40,7 +40,9 @@ impl JobFunction for ServerRaidFunction {
             // A try that was cut off has made some already: by their names they are known.
             let now = bmc.raid().await.map_err(job_error)?;
             let there = now.iter().find(|c| c.id == work.controller);
-            let made = |name: &str| there.is_some_and(|c| c.volumes.iter().any(|v| v.name == name && !work.delete.contains(&v.id)));
+            let made = |name: &str| {
+                there.is_some_and(|c| c.volumes.iter().any(|v| v.name == name && !work.delete.contains(&v.id)))
+            };
             let create: Vec<_> = work.create.iter().filter(|v| !made(&v.name)).cloned().collect();
             let gone = |id: &String| there.is_some_and(|c| c.volumes.iter().all(|v| v.id != *id));
             let delete: Vec<_> = work.delete.iter().filter(|id| !gone(id)).cloned().collect();
