@@ -164,6 +164,38 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getConfiguration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/config/{filter}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put: operations["putConfiguration"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["patchConfiguration"];
+        trace?: never;
+    };
     "/api/v2/cron-jobs": {
         parameters: {
             query?: never;
@@ -735,6 +767,22 @@ export interface paths {
         put: operations["updateFirmwareCatalog"];
         post?: never;
         delete: operations["deleteFirmwareCatalog"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/firmware/catalog/{firmwareCatalogId}/actions/refresh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["refreshFirmwareCatalog"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1556,6 +1604,38 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/infrastructures/{infrastructureId}/metadata": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateInfrastructureMetadata"];
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/network-connections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getInfrastructureNetworkConnections"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/infrastructures/{infrastructureId}/plans/{planId}": {
         parameters: {
             query?: never;
@@ -1612,6 +1692,22 @@ export interface paths {
             cookie?: never;
         };
         get: operations["getInfrastructureStatistics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/infrastructures/{infrastructureId}/user-limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getInfrastructureUserLimits"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2031,6 +2127,38 @@ export interface paths {
         put: operations["replaceLogicalNetworkConfigIpv4SubnetAllocationStrategy"];
         post?: never;
         delete: operations["deleteLogicalNetworkConfigIpv4SubnetAllocationStrategy"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/logical-networks/{id}/config/pkey/pkey-allocation-strategies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getLogicalNetworkConfigPkeyAllocationStrategies"];
+        put?: never;
+        post: operations["createLogicalNetworkConfigPkeyAllocationStrategy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/logical-networks/{id}/config/pkey/pkey-allocation-strategies/{allocationStrategyId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getLogicalNetworkConfigPkeyAllocationStrategy"];
+        put: operations["replaceLogicalNetworkConfigPkeyAllocationStrategy"];
+        post?: never;
+        delete: operations["deleteLogicalNetworkConfigPkeyAllocationStrategy"];
         options?: never;
         head?: never;
         patch?: never;
@@ -2724,6 +2852,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/os-templates/{osTemplateId}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["previewOSTemplate"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/overview": {
         parameters: {
             query?: never;
@@ -3100,7 +3244,7 @@ export interface paths {
             cookie?: never;
         };
         get: operations["getServerInstanceGroupNetworkConfiguration"];
-        put?: never;
+        put: operations["updateServerInstanceGroupNetworkConfiguration"];
         post?: never;
         delete?: never;
         options?: never;
@@ -3138,6 +3282,38 @@ export interface paths {
         options?: never;
         head?: never;
         patch: operations["updateServerInstanceGroupNetworkConfigurationConnection"];
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/config/networking/connections/{connectionId}/security/rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceGroupLogicalNetworkACL"];
+        put?: never;
+        post: operations["createServerInstanceGroupLogicalNetworkACL"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/config/networking/connections/{connectionId}/security/rules/{ruleId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceGroupLogicalNetworkACLById"];
+        put?: never;
+        post?: never;
+        delete: operations["deleteServerInstanceGroupLogicalNetworkACL"];
+        options?: never;
+        head?: never;
+        patch: operations["updateServerInstanceGroupLogicalNetworkACL"];
         trace?: never;
     };
     "/api/v2/server-instance-groups/{serverInstanceGroupId}/drive-groups": {
@@ -3186,6 +3362,22 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instance-groups/{serverInstanceGroupId}/meta": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateServerInstanceGroupMeta"];
         trace?: never;
     };
     "/api/v2/server-instance-groups/{serverInstanceGroupId}/server-instances": {
@@ -3348,6 +3540,38 @@ export interface paths {
         patch: operations["updateServerInstanceConfig"];
         trace?: never;
     };
+    "/api/v2/server-instances/{serverInstanceId}/console": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["openServerInstanceConsole"];
+        put?: never;
+        post: operations["createServerInstanceConsole"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instances/{serverInstanceId}/consoles": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceConsoles"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/server-instances/{serverInstanceId}/credentials": {
         parameters: {
             query?: never;
@@ -3404,6 +3628,70 @@ export interface paths {
             cookie?: never;
         };
         get: operations["getServerInstanceInterface"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instances/{serverInstanceId}/interfaces/{interfaceId}/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateServerInstanceInterfaceConfig"];
+        trace?: never;
+    };
+    "/api/v2/server-instances/{serverInstanceId}/meta": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateServerInstanceMeta"];
+        trace?: never;
+    };
+    "/api/v2/server-instances/{serverInstanceId}/os-installation-data": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceOSInstallationData"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/server-instances/{serverInstanceId}/variables": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerInstanceVariables"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3892,6 +4180,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/servers/{serverId}/actions/change-raid": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["changeServerRaid"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/servers/{serverId}/actions/clean": {
         parameters: {
             query?: never;
@@ -4260,6 +4564,54 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/servers/{serverId}/console": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["openServerConsole"];
+        put?: never;
+        post: operations["createServerConsole"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/consoles": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerConsoles"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/consoles/{consoleId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete: operations["closeServerConsole"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/servers/{serverId}/credentials": {
         parameters: {
             query?: never;
@@ -4430,6 +4782,38 @@ export interface paths {
         get?: never;
         put?: never;
         post: operations["getServerFirmwareInventory"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/power-policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerPowerPolicy"];
+        put: operations["updateServerPowerPolicy"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/servers/{serverId}/raid": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getServerRaid"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -5124,6 +5508,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/users/{userId}/actions/add-delegate/{delegateId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["addUserDelegate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/users/{userId}/actions/archive": {
         parameters: {
             query?: never;
@@ -5150,6 +5550,54 @@ export interface paths {
         get?: never;
         put?: never;
         post: operations["changeUserAccount"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/actions/change-limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateUserLimits"];
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/actions/change-resource-permissions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["updateUserPermissions"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/actions/remove-delegate/{delegateId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["removeUserDelegate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -5204,6 +5652,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v2/users/{userId}/child-delegates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUserChildDelegates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v2/users/{userId}/config": {
         parameters: {
             query?: never;
@@ -5218,6 +5682,102 @@ export interface paths {
         options?: never;
         head?: never;
         patch: operations["updateUserConfig"];
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/default-limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDefaultUserLimits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/disabled-limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDisabledUserLimits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUserLimits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/meta": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch: operations["updateUserMeta"];
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/parent-delegates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUserParentDelegates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v2/users/{userId}/permissions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getUserPermissions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v2/users/{userId}/ssh-keys": {
@@ -5320,6 +5880,14 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @enum {string} */
+        ACLDirection: "in" | "out";
+        /** @enum {string} */
+        ACLEnforcementPoint: "svi" | "physical-interface-vlan-scoped" | "physical-interface" | "vlan";
+        /** @enum {string} */
+        ACLForwardingAction: "allow" | "deny" | "transit" | "discard";
+        /** @enum {string} */
+        ACLType: "ipv4" | "ipv6" | "mac";
         Account: {
             address?: components["schemas"]["AccountAddress"];
             code?: string;
@@ -5516,6 +6084,10 @@ export interface components {
         };
         /** @enum {string} */
         BgpNumberingType: "numbered" | "unnumbered";
+        BmcConsole: {
+            message: string | null;
+            url: string | null;
+        };
         Bucket: {
             accessKeyId?: string;
             config: components["schemas"]["BucketConfiguration"] | null;
@@ -5564,13 +6136,45 @@ export interface components {
             links?: components["schemas"]["PaginatedResponseLinks"];
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
+        BucketVariables: {
+            accessKeyId?: string;
+            config: components["schemas"]["BucketConfiguration"] | null;
+            createdTimestamp: string | null;
+            discoverInformation?: components["schemas"]["GenericBucketDiscoverInformation"];
+            dnsSubdomainId: number | null;
+            id: number | null;
+            infrastructure: components["schemas"]["ParentInfrastructure"] | null;
+            infrastructureId: number | null;
+            label: string | null;
+            logicalNetworkId?: number;
+            revision: number | null;
+            secretKeyEncrypted?: string;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            sizeGB: number | null;
+            storagePoolId?: number;
+            subdomain: string | null;
+            subdomainPermanent: string | null;
+            updatedTimestamp: string | null;
+        };
         BulkCreateEndpoints: {
             endpoints: components["schemas"]["CreateEndpoint"][];
         };
         /** @enum {string} */
         CatalogUpdateType: "online" | "offline";
+        ChangeServerRaid: {
+            controllerId: string | null;
+            createVolumes?: components["schemas"]["NewRaidVolume"][];
+            deleteVolumeIds?: string[];
+            initializeVolumeIds?: string[];
+        };
         ChangeUserAccount: {
             newAccountId: number | null;
+        };
+        CleanServer: {
+            drivePsids?: {
+                [key: string]: unknown;
+            };
         };
         CleanedDisk: {
             erased: boolean | null;
@@ -5578,8 +6182,11 @@ export interface components {
             method: string | null;
             model?: string;
             name: string | null;
+            seconds?: number;
             serialNumber?: string;
             sizeBytes?: number;
+            standard?: string;
+            tried?: string[];
             verification?: string;
         };
         CleaningCertificate: {
@@ -5594,13 +6201,50 @@ export interface components {
             revision: number | null;
             serialNumber: string | null;
             serverId: number | null;
+            signed?: components["schemas"]["SignedStatement"];
             siteId: number | null;
+            steps: components["schemas"]["CleaningStep"][];
             succeeded: boolean | null;
         };
         CleaningCertificatePaginatedList: {
             data: components["schemas"]["CleaningCertificate"][];
             links?: components["schemas"]["PaginatedResponseLinks"];
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        CleaningStep: {
+            done: boolean | null;
+            what: string | null;
+            words: string | null;
+        };
+        ConsoleRequest: {
+            /** @enum {string} */
+            kind?: "serial" | "screen";
+            readOnly?: boolean;
+            takeOver?: boolean;
+        };
+        ConsoleSession: {
+            id: number | null;
+            kind: string | null;
+            openedTimestamp: string | null;
+            readOnly: boolean | null;
+            serverInstanceId?: number | null;
+            userEmail: string | null;
+            userId: number | null;
+        };
+        ConsoleTicket: {
+            expiresInSeconds: number | null;
+            kind: string | null;
+            path: string | null;
+            protocol: string | null;
+            readOnly: boolean | null;
+            ticket: string | null;
+        };
+        Consoles: {
+            bmcConsole?: components["schemas"]["BmcConsole"] | null;
+            screen?: string | null;
+            serial?: string | null;
+            sessions: components["schemas"]["ConsoleSession"][];
+            siteConnected: boolean | null;
         };
         ControllerPolicy: {
             subnetAllocation: string[];
@@ -5693,6 +6337,7 @@ export interface components {
         CreateDriveGroup: {
             /** @enum {string} */
             allocationAffinity?: "same_storage" | "different_storage";
+            boot?: boolean;
             driveSizeMbDefault: number | null;
             label?: string;
             logicalNetworkId?: number;
@@ -5791,6 +6436,20 @@ export interface components {
             vlan?: components["schemas"]["CreateLogicalNetworkVlanProperties"];
             vxlan?: components["schemas"]["CreateLogicalNetworkVxlanProperties"];
             zone?: components["schemas"]["CreateLogicalNetworkZoneProperties"];
+        };
+        CreateLogicalNetworkACL: {
+            destinationAddress?: string;
+            destinationMac?: string;
+            destinationPort?: string;
+            direction: components["schemas"]["ACLDirection"] | null;
+            enforcementPoint: components["schemas"]["ACLEnforcementPoint"] | null;
+            forwardingAction: components["schemas"]["ACLForwardingAction"] | null;
+            networkProtocol?: string;
+            ruleType: components["schemas"]["ACLType"] | null;
+            sequence: number | null;
+            sourceAddress?: string;
+            sourceMac?: string;
+            sourcePort?: string;
         };
         CreateLogicalNetworkFromProfile: {
             annotations?: {
@@ -6027,9 +6686,11 @@ export interface components {
         };
         CreateServerCleanupPolicy: {
             cleanupDrivesForOobEnabledServer: number | null;
+            clearTpm?: boolean;
             disableEmbeddedNics: number | null;
+            eraseFallbackMethods?: string[];
             /** @enum {string} */
-            eraseMethod?: "auto" | "discard" | "nvme_format" | "secure_erase" | "overwrite";
+            eraseMethod?: "auto" | "discard" | "nvme_format" | "secure_erase" | "crypto_erase" | "overwrite";
             keepDiskSerialNumbers?: string[];
             keepDiskTypes?: string[];
             label: string | null;
@@ -6042,7 +6703,10 @@ export interface components {
             /** @enum {string} */
             raidTwoDrives: "RAID0" | "RAID1" | "RAID5" | "RAID10";
             recreateRaid: number | null;
+            resetBios?: boolean;
+            resetBmcSettings?: boolean;
             resetRaidControllers: number | null;
+            resetSecureBootKeys?: boolean;
             skipRaidActions: string[];
         };
         CreateServerDefaultCredentials: {
@@ -6055,7 +6719,9 @@ export interface components {
             defaultUsername: string | null;
             defaultUuid?: string;
             serverMacAddress: string | null;
+            serverModel?: string;
             serverSerialNumber: string | null;
+            serverVendor?: string;
             siteId: number | null;
         };
         CreateServerFirmwareUpgradePolicy: {
@@ -6071,6 +6737,8 @@ export interface components {
             disableAutoIpAllocation?: boolean;
             dns?: components["schemas"]["DnsRecordsEndpointGroupLogicalNetwork"] | null;
             logicalNetworkId: string | null;
+            /** @enum {string} */
+            membership?: "full" | "limited";
             mtu?: number;
             providesDefaultRoute?: boolean;
             redundancy?: components["schemas"]["RedundancyConfig"] | null;
@@ -6386,6 +7054,7 @@ export interface components {
         DriveGroup: {
             /** @enum {string} */
             allocationAffinity: "same_storage" | "different_storage";
+            boot?: boolean;
             config: components["schemas"]["DriveGroupConfiguration"] | null;
             containerClusterId?: number;
             createdTimestamp: string | null;
@@ -6414,6 +7083,7 @@ export interface components {
             updatedTimestamp: string | null;
         };
         DriveGroupConfiguration: {
+            boot?: boolean;
             /** @enum {string} */
             deployStatus: "not_started" | "ongoing" | "finished";
             /** @enum {string} */
@@ -6449,6 +7119,35 @@ export interface components {
             links?: components["schemas"]["PaginatedResponseLinks"];
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
+        DriveGroupVariables: {
+            /** @enum {string} */
+            allocationAffinity: "same_storage" | "different_storage";
+            config: components["schemas"]["DriveGroupConfiguration"] | null;
+            containerClusterId?: number;
+            createdTimestamp: string | null;
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            driveSizeMbDefault: number | null;
+            expandWithServerInstanceGroup: number | null;
+            extensionInstanceId?: number;
+            filesystemInfo?: {
+                [key: string]: unknown;
+            };
+            id: number | null;
+            infrastructureId: number | null;
+            label: string | null;
+            qoS?: string;
+            revision: number | null;
+            serverInstanceGroupId?: number;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            /** @enum {string} */
+            storageType: "iscsi_ssd" | "iscsi_hdd";
+            subdomain?: string;
+            subdomainPermanent?: string;
+            templateId?: number;
+            updatedTimestamp: string | null;
+        };
         DriveList: {
             data: components["schemas"]["Drive"][];
             links?: components["schemas"]["Link"][];
@@ -6457,6 +7156,54 @@ export interface components {
             name: string | null;
         };
         DriveTargetInfo: unknown;
+        DriveVariables: {
+            clusterCustomInfo?: {
+                [key: string]: unknown;
+            };
+            config: components["schemas"]["DriveConfiguration"] | null;
+            createdTimestamp: string | null;
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            filesystemInfo?: {
+                [key: string]: unknown;
+            };
+            groupId: number | null;
+            id: number | null;
+            infrastructure: components["schemas"]["ParentInfrastructure"] | null;
+            infrastructureId: number | null;
+            instanceId?: number;
+            iscsiIndexHex?: string;
+            label: string | null;
+            networkVlanId?: number;
+            operatingSystemInfo?: {
+                [key: string]: unknown;
+            };
+            osAdminUsername?: string;
+            /** @enum {string} */
+            provisioningProtocol: "iSCSI" | "SCSI_FC";
+            revision: number | null;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            sizeMb: number | null;
+            sshKeyPairInternalEncrypted?: {
+                [key: string]: unknown;
+            };
+            sshPort?: number;
+            storageImageName?: string;
+            storagePoolId?: number;
+            storageRealSizeCachedMb?: number;
+            storageRealSizeWithSnapshotsCachedMb?: number;
+            /** @enum {string} */
+            storageType: "iscsi_ssd" | "iscsi_hdd";
+            storageUpdatedTimestamp: string | null;
+            storageVirtualSizeCachedMb?: number;
+            subdomain?: string;
+            subdomainPermanent?: string;
+            targets?: components["schemas"]["DriveTargetInfo"][];
+            templateId?: number;
+            updatedTimestamp: string | null;
+            wwn?: string;
+        };
         EditRole: {
             description?: string;
             label: string | null;
@@ -6643,6 +7390,26 @@ export interface components {
         FileShareSnapshot: {
             createdTimestamp: string | null;
             name: string | null;
+        };
+        FileShareVariables: {
+            config: components["schemas"]["FileShareConfiguration"] | null;
+            createdTimestamp: string | null;
+            discoverInformation?: components["schemas"]["GenericFileShareDiscoverInformation"];
+            dnsSubdomainId?: number;
+            id: number | null;
+            infrastructure: components["schemas"]["ParentInfrastructure"] | null;
+            infrastructureId: number | null;
+            label: string | null;
+            logicalNetworkId?: number;
+            networkVlanId?: number;
+            revision: number | null;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            sizeGB: number | null;
+            storagePoolId?: number;
+            subdomain?: string;
+            subdomainPermanent?: string;
+            updatedTimestamp: string | null;
         };
         FirmwareBaseline: {
             catalog?: string[];
@@ -7024,6 +7791,25 @@ export interface components {
             name: string | null;
             tags?: string[];
         };
+        InfrastructureNetworkConnection: {
+            accessMode: components["schemas"]["NetworkEndpointGroupAllowedAccessMode"] | null;
+            disableAutoIpAllocation?: boolean;
+            dns?: components["schemas"]["DnsRecordsEndpointGroupLogicalNetwork"] | null;
+            id: string | null;
+            links?: components["schemas"]["Link"][];
+            mtu?: number;
+            providesDefaultRoute?: boolean;
+            redundancy?: components["schemas"]["RedundancyConfig"] | null;
+            serverInstanceGroupId: number | null;
+            tagged: boolean | null;
+        };
+        InfrastructureNetworkConnectionsList: {
+            data: components["schemas"]["InfrastructureNetworkConnection"][];
+            links?: components["schemas"]["Link"][];
+        };
+        InfrastructureOSInstallationData: {
+            label: string | null;
+        };
         InfrastructurePaginatedList: {
             data: components["schemas"]["Infrastructure"][];
             links?: components["schemas"]["PaginatedResponseLinks"];
@@ -7071,6 +7857,46 @@ export interface components {
             storagePoolsForUsage: components["schemas"]["StoragePoolForUsage"][];
             vmPoolsForUsage: components["schemas"]["VMPoolForUsage"][];
         };
+        InfrastructureVariables: {
+            certificatesJson?: string;
+            config: components["schemas"]["InfrastructureConfig"] | null;
+            createdTimestamp: string | null;
+            customVariables?: {
+                [key: string]: unknown;
+            };
+            datacenterName: string | null;
+            deferredDeployAttemptLastErrorJson?: {
+                [key: string]: unknown;
+            };
+            deployCookieJarJson?: {
+                [key: string]: unknown;
+            };
+            designIsLocked: number | null;
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            drivesCountActive?: number;
+            /** @enum {string} */
+            experimentalPriority?: "disallow" | "avoid" | "equal" | "prefer";
+            id: number | null;
+            instancesCountActive?: number;
+            ipv4SubnetsCountActive?: number;
+            ipv4UnusedIpAddresses?: number;
+            ipv6SubnetsCountActive?: number;
+            isApiPrivate?: number;
+            isAutomanaged?: number;
+            isPublicDesignsMember?: number;
+            label: string | null;
+            revision: number | null;
+            serviceStatus: components["schemas"]["GenericServiceStatus"] | null;
+            settings?: {
+                [key: string]: unknown;
+            };
+            siteId: number | null;
+            subdomain?: string;
+            subdomainPermanent?: string;
+            updatedTimestamp: string | null;
+            userIdOwner?: number;
+        };
         InfrastructuresStatistics: {
             infrastructureCount: number | null;
             infrastructureCountEmpty: number | null;
@@ -7078,6 +7904,54 @@ export interface components {
             infrastructureDeployOngoingStatusCount: components["schemas"]["InfrastructureDeployOngoingStatusCount"] | null;
             infrastructureServiceStatus: components["schemas"]["InfrastructureServiceStatus"] | null;
             ongoingInfrastructureCount: number | null;
+        };
+        InstanceInterfaceIpv4AddressVariables: {
+            cidr: string | null;
+            gateway?: string;
+            ip: string | null;
+            isDefaultGateway: boolean | null;
+            maskBits: number | null;
+            netmask: string | null;
+        };
+        InstanceInterfaceIpv6AddressVariables: {
+            cidr: string | null;
+            gateway?: string;
+            ip: string | null;
+            isDefaultGateway: boolean | null;
+            maskBits: number | null;
+            netmask: string | null;
+        };
+        InstanceInterfaceLinkVariables: {
+            id: number | null;
+            interfaceType: components["schemas"]["InstanceInterfaceType"] | null;
+        };
+        InstanceInterfaceMemberVariables: {
+            id: number | null;
+            interfaceType: components["schemas"]["InstanceInterfaceType"] | null;
+        };
+        InstanceInterfaceNetworkVariables: {
+            interfaceType: components["schemas"]["InstanceInterfaceType"] | null;
+            ipv4Addresses?: components["schemas"]["InstanceInterfaceIpv4AddressVariables"][];
+            ipv6Addresses?: components["schemas"]["InstanceInterfaceIpv6AddressVariables"][];
+            links?: components["schemas"]["InstanceInterfaceLinkVariables"][];
+            logicalNetworkId?: number;
+            logicalNetworkLabel?: string;
+            logicalNetworkName?: string;
+            macAddress?: string;
+            members?: components["schemas"]["InstanceInterfaceMemberVariables"][];
+            mtu?: number;
+            routes?: components["schemas"]["InstanceInterfaceRouteVariables"][];
+            typeInterfaceId: number | null;
+            vlanId?: number;
+        };
+        InstanceInterfaceRouteVariables: {
+            to: string | null;
+            via: string | null;
+        };
+        /** @enum {string} */
+        InstanceInterfaceType: "physical" | "bond" | "vlan";
+        InstanceNetworkVariables: {
+            interfaces: components["schemas"]["InstanceInterfaceNetworkVariables"][];
         };
         InstancesPowerState: unknown;
         InstancesSetPowerState: {
@@ -7378,6 +8252,26 @@ export interface components {
             vlan?: components["schemas"]["LogicalNetworkVlanProperties"];
             vxlan?: components["schemas"]["LogicalNetworkVxlanProperties"];
             zone?: components["schemas"]["LogicalNetworkZoneProperties"];
+        };
+        LogicalNetworkACL: {
+            createdTimestamp: string | null;
+            destinationAddress?: string;
+            destinationMac?: string;
+            destinationPort?: string;
+            direction: components["schemas"]["ACLDirection"] | null;
+            endpointGroupId: string | null;
+            enforcementPoint: components["schemas"]["ACLEnforcementPoint"] | null;
+            forwardingAction: components["schemas"]["ACLForwardingAction"] | null;
+            id: string | null;
+            links?: components["schemas"]["Link"][];
+            logicalNetworkId: string | null;
+            networkProtocol?: string;
+            ruleType: components["schemas"]["ACLType"] | null;
+            sequence: number | null;
+            sourceAddress?: string;
+            sourceMac?: string;
+            sourcePort?: string;
+            updatedTimestamp: string | null;
         };
         LogicalNetworkConfig: {
             createdAt: string | null;
@@ -7892,6 +8786,13 @@ export interface components {
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
         NetworkFabric_fabricConfiguration: components["schemas"]["EthernetFabric"] | components["schemas"]["FibreChannelFabric"] | components["schemas"]["InfinibandFabric"];
+        NewRaidVolume: {
+            driveIds: string[];
+            name: string | null;
+            /** @enum {string} */
+            raidType: "RAID0" | "RAID1" | "RAID5" | "RAID6" | "RAID10";
+            sizeBytes?: number;
+        };
         OSTemplate: {
             createdAt: string | null;
             createdBy: number | null;
@@ -7970,6 +8871,16 @@ export interface components {
             links?: components["schemas"]["PaginatedResponseLinks"];
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
+        OSTemplatePreview: {
+            data: components["schemas"]["OSTemplatePreviewDocument"][];
+            method: string | null;
+            problem: string | null;
+        };
+        OSTemplatePreviewDocument: {
+            error: string | null;
+            name: string | null;
+            text: string | null;
+        };
         OSTemplateUpdate: {
             description?: string;
             device: components["schemas"]["OSTemplateDevice"] | null;
@@ -7986,6 +8897,7 @@ export interface components {
             /** @enum {string} */
             visibility?: "public" | "private";
         };
+        Object: unknown;
         PaginatedIpList: {
             data: components["schemas"]["Ip"][];
             links?: components["schemas"]["PaginatedResponseLinks"];
@@ -8009,6 +8921,11 @@ export interface components {
         PaginatedLogicalNetworkProfileList: {
             data: components["schemas"]["LogicalNetworkProfile"][];
             links?: components["schemas"]["PaginatedResponseLinks"];
+            meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        PaginatedPkeyAllocationStrategy: {
+            data: components["schemas"]["PkeyAllocationStrategy"][];
+            links: components["schemas"]["PaginatedResponseLinks"] | null;
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
         PaginatedResponseLinks: {
@@ -8306,6 +9223,11 @@ export interface components {
             extensionInfo?: components["schemas"]["ExtensionExecutionInfo"];
             gpuCount?: number;
             gpuInfo?: components["schemas"]["ServerGpuInfo"][];
+            /** @enum {string} */
+            health?: "unknown" | "ok" | "warning" | "critical";
+            healthProblems?: components["schemas"]["ServerHealthProblem"][];
+            /** Format: date-time */
+            healthTimestamp?: string;
             instanceCustomInfo?: {
                 [key: string]: unknown;
             };
@@ -8407,10 +9329,12 @@ export interface components {
         };
         ServerCleanupPolicy: {
             cleanupDrivesForOobEnabledServer: number | null;
+            clearTpm?: boolean;
             createdTimestamp: string | null;
             disableEmbeddedNics: number | null;
+            eraseFallbackMethods?: string[];
             /** @enum {string} */
-            eraseMethod?: "auto" | "discard" | "nvme_format" | "secure_erase" | "overwrite";
+            eraseMethod?: "auto" | "discard" | "nvme_format" | "secure_erase" | "crypto_erase" | "overwrite";
             id: number | null;
             keepDiskSerialNumbers?: string[];
             keepDiskTypes?: string[];
@@ -8425,7 +9349,10 @@ export interface components {
             /** @enum {string} */
             raidTwoDrives: "RAID0" | "RAID1" | "RAID5" | "RAID10";
             recreateRaid: number | null;
+            resetBios?: boolean;
+            resetBmcSettings?: boolean;
             resetRaidControllers: number | null;
+            resetSecureBootKeys?: boolean;
             revision?: number;
             settingsNotCarriedOut?: string[];
             skipRaidActions: string[];
@@ -8488,7 +9415,9 @@ export interface components {
             id: number | null;
             links?: components["schemas"]["Link"][];
             serverMacAddress: string | null;
+            serverModel?: string;
             serverSerialNumber: string | null;
+            serverVendor?: string;
             siteId: number | null;
         };
         ServerDefaultCredentialsCredentials: {
@@ -8562,6 +9491,11 @@ export interface components {
             model: string | null;
             name?: string;
             vendor: string | null;
+        };
+        ServerHealthProblem: {
+            /** @enum {string} */
+            health: "warning" | "critical";
+            part: string | null;
         };
         ServerInstance: {
             allocatedNetworkConfig?: components["schemas"]["ServerInstanceAllocatedNetworkConfig"];
@@ -8654,6 +9588,50 @@ export interface components {
             serverTypeId?: number;
             subdomain?: string;
             updatedTimestamp: string | null;
+        };
+        ServerInstanceContextOSInstallationData: {
+            buckets: components["schemas"]["BucketVariables"][];
+            driveGroups: components["schemas"]["DriveGroupVariables"][];
+            drives: components["schemas"]["DriveVariables"][];
+            fileShares: components["schemas"]["FileShareVariables"][];
+            infrastructure: components["schemas"]["InfrastructureOSInstallationData"] | null;
+            managementSSHKey?: string;
+            network: components["schemas"]["InstanceNetworkVariables"][];
+            secrets?: {
+                [key: string]: unknown;
+            };
+            server: components["schemas"]["ServerOSInstallationData"] | null;
+            serverInstance: components["schemas"]["ServerInstanceOSInstallationData"] | null;
+            serverInstanceGroup: components["schemas"]["ServerInstanceGroupOSInstallationData"] | null;
+            sharedDrives: components["schemas"]["SharedDriveVariables"][];
+            site: components["schemas"]["SiteOSInstallationData"] | null;
+            siteConfig: components["schemas"]["SiteConfigOSInstallationData"] | null;
+            userSSHKeys?: string[];
+            variables?: {
+                [key: string]: unknown;
+            };
+        };
+        ServerInstanceContextVariables: {
+            buckets: components["schemas"]["BucketVariables"][];
+            driveGroups: components["schemas"]["DriveGroupVariables"][];
+            drives: components["schemas"]["DriveVariables"][];
+            fileShares: components["schemas"]["FileShareVariables"][];
+            infrastructure: components["schemas"]["InfrastructureVariables"] | null;
+            managementSSHKey?: string;
+            network: components["schemas"]["InstanceNetworkVariables"][];
+            secrets?: {
+                [key: string]: unknown;
+            };
+            server: components["schemas"]["ServerVariables"] | null;
+            serverInstance: components["schemas"]["ServerInstanceVariables"] | null;
+            serverInstanceGroup: components["schemas"]["ServerInstanceGroupVariables"] | null;
+            sharedDrives: components["schemas"]["SharedDriveVariables"][];
+            site: components["schemas"]["SiteVariables"] | null;
+            siteConfig: components["schemas"]["SiteConfigVariables"] | null;
+            userSSHKeys?: string[];
+            variables?: {
+                [key: string]: unknown;
+            };
         };
         ServerInstanceCreate: {
             groupId?: number;
@@ -8840,6 +9818,8 @@ export interface components {
             dns?: components["schemas"]["DnsRecordsEndpointGroupLogicalNetwork"] | null;
             id: string | null;
             links?: components["schemas"]["Link"][];
+            /** @enum {string} */
+            membership?: "full" | "limited";
             mtu?: number;
             providesDefaultRoute?: boolean;
             redundancy?: components["schemas"]["RedundancyConfig"] | null;
@@ -8848,6 +9828,17 @@ export interface components {
         ServerInstanceGroupNetworkConnectionsList: {
             data: components["schemas"]["ServerInstanceGroupNetworkConnection"][];
             links?: components["schemas"]["Link"][];
+        };
+        ServerInstanceGroupOSInstallationData: {
+            customVariables?: {
+                [key: string]: unknown;
+            };
+            id: number | null;
+            isEndpointInstanceGroup: number | null;
+            isVmGroup: number | null;
+            label: string | null;
+            serverGroupName?: string;
+            subdomainPermanent?: string;
         };
         ServerInstanceGroupPaginatedList: {
             data: components["schemas"]["ServerInstanceGroup"][];
@@ -8882,6 +9873,54 @@ export interface components {
             serverFilteringRules?: components["schemas"]["ServerFilterRule"][];
             serverGroupName?: string;
             virtualInterfacesEnabled?: number;
+        };
+        ServerInstanceGroupVariables: {
+            additionalWanIpv4Json?: {
+                [key: string]: unknown;
+            };
+            config?: components["schemas"]["ServerInstanceGroupConfiguration"];
+            createdTimestamp: string | null;
+            customVariables?: {
+                [key: string]: unknown;
+            };
+            defaultCustomStorageProfile?: components["schemas"]["ServerInstanceStorageProfile"];
+            defaultServerTypeId: number | null;
+            diskCount: number | null;
+            diskSizeMbytes: number | null;
+            diskTypes: string[];
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            extensionInstanceId?: number;
+            firmwarePolicyIds?: number[] | null;
+            hostname?: string;
+            id: number | null;
+            infrastructureId: number | null;
+            instanceCount: number | null;
+            ipAllocateAuto: number | null;
+            ipv4SubnetCreateAuto: number | null;
+            isEndpointInstanceGroup: number | null;
+            isVmGroup: number | null;
+            label: string | null;
+            networkEndpointGroupId?: number;
+            networkEquipmentForceSubnetPoolIpv4WanId?: number;
+            networkProfileGroupId?: number;
+            networkProfileSnapshotId?: number;
+            osTemplateId?: number;
+            overrideIpv4WanVlanId?: number;
+            processorCoreCount: number | null;
+            processorCoreMhz: number | null;
+            processorCount: number | null;
+            ramGbytes?: number;
+            resourcePoolId?: number;
+            revision: number | null;
+            serverGroupName?: string;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            subdomain?: string;
+            subdomainPermanent?: string;
+            updatedTimestamp: string | null;
+            virtualInterfacesEnabled: number | null;
+            vmInstanceGroupId?: number;
         };
         ServerInstanceInterface: {
             aclIdentifier?: number;
@@ -8931,6 +9970,33 @@ export interface components {
             data: components["schemas"]["ServerInstanceInterface"][];
             links?: components["schemas"]["PaginatedResponseLinks"];
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
+        };
+        ServerInstanceInterfaceUpdate: {
+            capacityMbps?: number;
+            label?: string;
+            networkId?: number;
+        };
+        ServerInstanceOSInstallationData: {
+            customStorageProfile?: components["schemas"]["ServerInstanceStorageProfile"];
+            customVariables?: {
+                [key: string]: unknown;
+            };
+            fqdn?: string;
+            hostname?: string;
+            id: number | null;
+            initiatorNqn?: string;
+            isEndpointInstance: number | null;
+            isVmInstance: number | null;
+            iscsiInitiatorIqn?: string;
+            iscsiInitiatorPasswordEncrypted?: string;
+            iscsiInitiatorUsername?: string;
+            label: string | null;
+            osCredentials?: components["schemas"]["ServerInstanceOsCredentialInstallationData"];
+            provisionInstanceDnsRecords: boolean | null;
+        };
+        ServerInstanceOsCredentialInstallationData: {
+            initialPasswordEncrypted?: string;
+            initialUser?: string;
         };
         ServerInstanceOsInstallImageBuildInfo: {
             fileName?: string;
@@ -8986,6 +10052,50 @@ export interface components {
             label?: string;
             osTemplateId?: number;
             serverTypeId?: number;
+        };
+        ServerInstanceVariables: {
+            allocatedNetworkConfig?: components["schemas"]["ServerInstanceAllocatedNetworkConfig"];
+            allocatedServerInfo?: components["schemas"]["ServerInstanceAllocatedServerInfo"];
+            clusterCustomInfo?: {
+                [key: string]: unknown;
+            };
+            config?: components["schemas"]["ServerInstanceConfiguration"];
+            controlPanelUrl?: string;
+            createdTimestamp: string | null;
+            customStorageProfile?: components["schemas"]["ServerInstanceStorageProfile"];
+            customVariables?: {
+                [key: string]: unknown;
+            };
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            endpointId?: number;
+            groupId: number | null;
+            hostname?: string;
+            id: number | null;
+            infrastructureId: number | null;
+            initiatorNqn?: string;
+            instanceWanMlagId?: number;
+            isEndpointInstance: number | null;
+            isVmInstance: number | null;
+            iscsiInitiatorIqn?: string;
+            iscsiInitiatorUsername?: string;
+            label: string | null;
+            osInstallError?: string;
+            osInstallImageBuildError?: string;
+            osInstallImageBuildInfo?: components["schemas"]["ServerInstanceOsInstallImageBuildInfo"];
+            osInstallImageUrl?: string;
+            osReinstallRequired?: number;
+            osTemplateId?: number;
+            preferredServerIds?: number[];
+            revision: number | null;
+            serverId?: number;
+            serverTypeId?: number;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            subdomain?: string;
+            subdomainPermanent?: string;
+            updatedTimestamp: string | null;
+            vmInstanceId?: number;
         };
         ServerInterface: {
             addOnInfo?: {
@@ -9046,6 +10156,28 @@ export interface components {
         ServerMaintenance: {
             enabled: boolean | null;
             reason?: string;
+        };
+        ServerOSInstallationData: {
+            bmcMacAddress?: string;
+            diskCount?: number;
+            disks?: components["schemas"]["ServerDisk"][];
+            gpuCount?: number;
+            gpuInfo?: components["schemas"]["ServerGpuInfo"][];
+            interfaces?: components["schemas"]["ServerInterface"][];
+            managementAddress?: string;
+            model?: string;
+            passwordEncrypted: string | null;
+            rackName?: string;
+            serialNumber?: string;
+            serverId: number | null;
+            serverTypeId?: number;
+            serverUUID?: string;
+            storageControllers?: components["schemas"]["ServerStorageController"][];
+            tags?: string[];
+            username?: string;
+            /** @enum {string} */
+            vendor?: "Unknown" | "Dell" | "Lenovo" | "HP" | "HPE" | "Supermicro" | "NVIDIA" | "Cisco" | "BSI";
+            vendorSkuId?: string;
         };
         ServerPaginatedList: {
             data: components["schemas"]["Server"][];
@@ -9112,6 +10244,8 @@ export interface components {
             meta: components["schemas"]["PaginatedResponseMeta"] | null;
         };
         ServerRegistrationProfileSettings: {
+            /** @enum {string} */
+            afterPowerLoss?: "stay_off" | "last_state" | "start";
             alwaysDiscoverInterfacesWithBDK?: boolean;
             biosProfile?: components["schemas"]["ServerRegistrationBiosProfile"][];
             cleanupDrives?: boolean;
@@ -9143,6 +10277,8 @@ export interface components {
             settings?: components["schemas"]["ServerRegistrationProfileUpdateSettings"];
         };
         ServerRegistrationProfileUpdateSettings: {
+            /** @enum {string} */
+            afterPowerLoss?: "stay_off" | "last_state" | "start";
             alwaysDiscoverInterfacesWithBDK?: boolean;
             biosProfile?: components["schemas"]["ServerRegistrationBiosProfile"][];
             cleanupDrives?: boolean;
@@ -9303,6 +10439,98 @@ export interface components {
             maxSessions: number | null;
             timeout: number | null;
         };
+        ServerVariables: {
+            /** @enum {string} */
+            administrationState: "managed" | "unmanaged" | "generic_endpoint";
+            allocationInfo?: components["schemas"]["ServerAllocationInfo"];
+            bdkDebug: number | null;
+            biosInfo?: components["schemas"]["ServerBiosInfo"];
+            bmcMacAddress?: string;
+            bootLastUpdateTimestamp?: string;
+            bootingCustomIsoInProgress?: number;
+            chassisRackId?: number;
+            currentFirmwareBaselineId?: number;
+            customInfo?: {
+                [key: string]: unknown;
+            };
+            datacenterName: string | null;
+            diskCount?: number;
+            disks?: components["schemas"]["ServerDisk"][];
+            extensionInfo?: components["schemas"]["ExtensionExecutionInfo"];
+            gpuCount?: number;
+            gpuInfo?: components["schemas"]["ServerGpuInfo"][];
+            instanceCustomInfo?: {
+                [key: string]: unknown;
+            };
+            interfaces?: components["schemas"]["ServerInterface"][];
+            inventoryId?: string;
+            ipmiCredentialsNeedUpdate?: number;
+            ipmiVersion?: string;
+            isBasicCampusEndpoint?: number;
+            jobInfo?: components["schemas"]["JobInfo"];
+            managementAddress?: string;
+            mgmtSnmpPasswordEncrypted?: string;
+            mgmtSnmpPort?: number;
+            model?: string;
+            passwordEncrypted?: string;
+            /** @enum {string} */
+            powerStatus: "unknown" | "on" | "off";
+            powerStatusLastUpdateTimestamp: string | null;
+            processorCoreCount?: number;
+            processorCoreMhz?: number;
+            processorCount?: number;
+            processorCpuMark?: number;
+            processorName?: string;
+            processorThreads?: number;
+            rackName?: string;
+            rackPositionLowerUnit?: string;
+            rackPositionUpperUnit?: string;
+            ramGbytes?: number;
+            registeredTimestamp?: string;
+            registrationProfileId?: number;
+            registrationResult?: components["schemas"]["ServerRegistrationResult"];
+            requiresManualCleaning?: number;
+            requiresReRegister: number | null;
+            resourcePoolId?: number;
+            revision: number | null;
+            serialNumber?: string;
+            serverAllocationTimestamp?: string;
+            serverCapacityMbps?: number;
+            /** @enum {string} */
+            serverClass: "unknown" | "bigdata" | "hdfs";
+            serverCleanupPolicyId?: number;
+            serverComments?: string;
+            serverCreatedTimestamp: string | null;
+            /** @enum {string} */
+            serverDhcpStatus: "quarantine" | "deny_requests" | "allow_requests" | "ansible_provision";
+            serverDiskCount?: number;
+            serverDiskWipe?: number;
+            serverId: number | null;
+            serverIsProduction?: number;
+            serverMetricsMetadata?: {
+                [key: string]: unknown;
+            };
+            /** @enum {string} */
+            serverStatus: "registering" | "available" | "cleaning_required" | "cleaning" | "used" | "used_registering" | "defective" | "removed_from_rack" | "decommissioned" | "updating_firmware" | "used_diagnostics" | "pending_registration" | "unavailable" | "deleting" | "registration_incomplete";
+            serverSupportsOobProvisioning?: number;
+            serverSupportsSol?: number;
+            serverSupportsVirtualMedia?: number;
+            serverTypeId?: number;
+            serverUUID?: string;
+            siteId: number | null;
+            storageControllers?: components["schemas"]["ServerStorageController"][];
+            submodel?: string;
+            supportsFcProvisioning: number | null;
+            tags?: string[];
+            targetFirmwareBaselineId?: number;
+            username?: string;
+            /** @enum {string} */
+            vendor?: "Unknown" | "Dell" | "Lenovo" | "HP" | "HPE" | "Supermicro" | "NVIDIA" | "Cisco" | "BSI";
+            vendorInfo?: components["schemas"]["ServerVendorInfo"];
+            vendorSkuId?: string;
+            vncPasswordEncrypted?: string;
+            vncPort?: number;
+        };
         ServerVendorInfo: {
             management?: string;
             version?: string;
@@ -9395,6 +10623,45 @@ export interface components {
             createdTimestamp: string | null;
             name: string | null;
         };
+        SharedDriveVariables: {
+            /** @enum {string} */
+            allocationAffinity: "same_storage" | "different_storage";
+            config: components["schemas"]["SharedDriveConfiguration"] | null;
+            createdTimestamp: string | null;
+            discoverInformation?: components["schemas"]["GenericDriveDiscoverInformation"][];
+            dnsSubdomainId?: number;
+            dnsSubdomainPermanentId?: number;
+            id: number | null;
+            infrastructure: components["schemas"]["ParentInfrastructure"] | null;
+            infrastructureId: number | null;
+            label: string | null;
+            logicalNetworkId?: number;
+            /** @enum {string} */
+            provisioningProtocol: "iSCSI" | "SCSI_FC";
+            qoS?: string;
+            revision: number | null;
+            /** @enum {string} */
+            serviceStatus: "ordered" | "active" | "deleted" | "stopped" | "suspended";
+            sizeMb: number | null;
+            storageImageName?: string;
+            storagePoolId?: number;
+            storageRealSizeCachedMb?: number;
+            storageRealSizeWithSnapshotsCachedMb?: number;
+            /** @enum {string} */
+            storageType: "iscsi_ssd" | "iscsi_hdd";
+            storageUpdatedTimestamp: string | null;
+            storageVirtualSizeCachedMb?: number;
+            subdomain?: string;
+            subdomainPermanent?: string;
+            targets?: components["schemas"]["DriveTargetInfo"][];
+            updatedTimestamp: string | null;
+            wwn?: string;
+        };
+        SignedStatement: {
+            publicKey: string | null;
+            signature: string | null;
+            statement: string | null;
+        };
         Site: {
             id: number | null;
             isHidden?: boolean;
@@ -9417,6 +10684,13 @@ export interface components {
             repo?: components["schemas"]["Repo"];
             serverPolicy?: components["schemas"]["ServerPolicy"];
         };
+        SiteConfigOSInstallationData: {
+            DNSServers: string[];
+            NTPServers: string[];
+            dnsZoneId?: number;
+            dnsZoneName?: string;
+            repoURL: string | null;
+        };
         SiteConfigUpdate: {
             DNSServers?: string[];
             NTPServers?: string[];
@@ -9427,6 +10701,17 @@ export interface components {
             networkDevicePolicy?: components["schemas"]["PartialNetworkDevicePolicy"];
             repo?: components["schemas"]["Repo"];
             serverPolicy?: components["schemas"]["ServerPolicyUpdate"];
+        };
+        SiteConfigVariables: {
+            DNSServers?: string[];
+            NTPServers?: string[];
+            controllerPolicy?: components["schemas"]["ControllerPolicy"];
+            dnsZoneId?: number;
+            infrastructurePolicy?: components["schemas"]["InfrastructurePolicy"];
+            location?: components["schemas"]["Location"];
+            networkDevicePolicy?: components["schemas"]["NetworkDevicePolicy"];
+            repo?: components["schemas"]["Repo"];
+            serverPolicy?: components["schemas"]["ServerPolicy"];
         };
         SiteControllerOneliner: {
             command?: string;
@@ -9440,6 +10725,11 @@ export interface components {
             config?: components["schemas"]["SiteConfig"];
             isHidden?: boolean;
             isInMaintenance?: boolean;
+            name: string | null;
+            slug: string | null;
+        };
+        SiteOSInstallationData: {
+            id: number | null;
             name: string | null;
             slug: string | null;
         };
@@ -9459,6 +10749,14 @@ export interface components {
             isInMaintenance?: boolean;
             name?: string;
             slug?: string;
+        };
+        SiteVariables: {
+            id: number | null;
+            location?: components["schemas"]["Location"];
+            name: string | null;
+            ownerId?: number;
+            revision: number | null;
+            slug: string | null;
         };
         SpecialPermissions: {
             create_verified_user?: boolean;
@@ -9787,6 +11085,7 @@ export interface components {
         UpdateDriveGroup: {
             /** @enum {string} */
             allocationAffinity?: "same_storage" | "different_storage";
+            boot?: boolean;
             driveSizeMbDefault?: number;
             label?: string;
             logicalNetworkId?: number;
@@ -9843,12 +11142,31 @@ export interface components {
             };
             label?: string;
         };
+        UpdateInfrastructureMeta: {
+            description?: string;
+            name: string | null;
+            tags?: string[];
+        };
         UpdateLogicalNetwork: {
             annotations?: {
                 [key: string]: unknown;
             };
             label?: string;
             name?: string;
+        };
+        UpdateLogicalNetworkACL: {
+            destinationAddress?: string;
+            destinationMac?: string;
+            destinationPort?: string;
+            direction?: components["schemas"]["ACLDirection"];
+            enforcementPoint?: components["schemas"]["ACLEnforcementPoint"];
+            forwardingAction?: components["schemas"]["ACLForwardingAction"];
+            networkProtocol?: string;
+            ruleType?: components["schemas"]["ACLType"];
+            sequence?: number;
+            sourceAddress?: string;
+            sourceMac?: string;
+            sourcePort?: string;
         };
         UpdateLogicalNetworkConfigGlobalSettings: {
             mtu?: number | null;
@@ -9948,6 +11266,8 @@ export interface components {
             accessMode?: components["schemas"]["NetworkEndpointGroupAllowedAccessMode"];
             disableAutoIpAllocation?: boolean;
             dns?: components["schemas"]["DnsRecordsEndpointGroupLogicalNetwork"] | null;
+            /** @enum {string} */
+            membership?: "full" | "limited";
             mtu?: number;
             providesDefaultRoute?: boolean;
             redundancy?: components["schemas"]["RedundancyConfig"] | null;
@@ -9996,9 +11316,11 @@ export interface components {
         };
         UpdateServerCleanupPolicy: {
             cleanupDrivesForOobEnabledServer?: number;
+            clearTpm?: boolean;
             disableEmbeddedNics?: number;
+            eraseFallbackMethods?: string[];
             /** @enum {string} */
-            eraseMethod?: "auto" | "discard" | "nvme_format" | "secure_erase" | "overwrite";
+            eraseMethod?: "auto" | "discard" | "nvme_format" | "secure_erase" | "crypto_erase" | "overwrite";
             keepDiskSerialNumbers?: string[];
             keepDiskTypes?: string[];
             label?: string;
@@ -10011,7 +11333,10 @@ export interface components {
             /** @enum {string} */
             raidTwoDrives?: "RAID0" | "RAID1" | "RAID5" | "RAID10";
             recreateRaid?: number;
+            resetBios?: boolean;
+            resetBmcSettings?: boolean;
             resetRaidControllers?: number;
+            resetSecureBootKeys?: boolean;
             skipRaidActions?: string[];
         };
         UpdateServerComponent: {
@@ -10042,6 +11367,10 @@ export interface components {
             password?: string;
             updateOnServer: boolean | null;
             username?: string;
+        };
+        UpdateServerPowerPolicy: {
+            /** @enum {string} */
+            afterPowerLoss: "stay_off" | "last_state" | "start";
         };
         UpdateServerType: {
             allowedVendorSkuIds?: string[];
@@ -10155,6 +11484,10 @@ export interface components {
             promotionTags?: string[];
             /** @enum {string} */
             provider?: "mysql" | "ldap" | "saml";
+        };
+        UpdateUserPermissions: {
+            adminPasswordRevealPermissions?: components["schemas"]["AdminPasswordRevealPermissions"];
+            specialPermissions?: components["schemas"]["SpecialPermissions"];
         };
         UpdateVariable: {
             name: string | null;
@@ -10359,6 +11692,10 @@ export interface components {
             infrastructureDriveArrayMaxCount?: string;
             infrastructureSanMaxCount?: string;
             infrastructureSharedDriveMaxCount?: string;
+        };
+        UserList: {
+            data: components["schemas"]["UserInfo"][];
+            links?: components["schemas"]["Link"][];
         };
         UserMeta: {
             guiSettings?: components["schemas"]["GenericGUISettings"];
@@ -10769,6 +12106,87 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Bucket"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getConfiguration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    putConfiguration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                filter: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Object"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    patchConfiguration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                filter: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Object"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             default: components["responses"]["Error"];
@@ -12257,6 +13675,29 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    refreshFirmwareCatalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                firmwareCatalogId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
             };
             default: components["responses"]["Error"];
         };
@@ -14048,6 +15489,56 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    updateInfrastructureMetadata: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateInfrastructureMeta"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Infrastructure"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureNetworkConnections: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InfrastructureNetworkConnectionsList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getInfrastructurePlan: {
         parameters: {
             query?: never;
@@ -14188,6 +15679,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["InfrastructureStatistics"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getInfrastructureUserLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                infrastructureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimits"];
                 };
             };
             default: components["responses"]["Error"];
@@ -15039,6 +16553,136 @@ export interface operations {
         };
     };
     deleteLogicalNetworkConfigIpv4SubnetAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+                allocationStrategyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getLogicalNetworkConfigPkeyAllocationStrategies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedPkeyAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createLogicalNetworkConfigPkeyAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreatePkeyAllocationStrategy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PkeyAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getLogicalNetworkConfigPkeyAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                allocationStrategyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PkeyAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    replaceLogicalNetworkConfigPkeyAllocationStrategy: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+                allocationStrategyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreatePkeyAllocationStrategy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PkeyAllocationStrategy"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteLogicalNetworkConfigPkeyAllocationStrategy: {
         parameters: {
             query?: never;
             header: {
@@ -16639,6 +18283,29 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    previewOSTemplate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                osTemplateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OSTemplatePreview"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getOverview: {
         parameters: {
             query?: never;
@@ -17532,6 +19199,29 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    updateServerInstanceGroupNetworkConfiguration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkEndpointGroup"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServerInstanceGroupNetworkConfigurationConnections: {
         parameters: {
             query?: never;
@@ -17656,6 +19346,135 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getServerInstanceGroupLogicalNetworkACL: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+                connectionId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogicalNetworkACL"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createServerInstanceGroupLogicalNetworkACL: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+                connectionId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateLogicalNetworkACL"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogicalNetworkACL"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceGroupLogicalNetworkACLById: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+                connectionId: string;
+                ruleId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogicalNetworkACL"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    deleteServerInstanceGroupLogicalNetworkACL: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+                connectionId: string;
+                ruleId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerInstanceGroupLogicalNetworkACL: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+                connectionId: string;
+                ruleId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateLogicalNetworkACL"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogicalNetworkACL"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServerInstanceGroupDriveGroups: {
         parameters: {
             query?: never;
@@ -17722,6 +19541,31 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ServerInstanceGroupInterface"];
                 };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerInstanceGroupMeta: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceGroupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GenericMeta"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: components["responses"]["Error"];
         };
@@ -18002,6 +19846,77 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    openServerInstanceConsole: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createServerInstanceConsole: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConsoleRequest"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsoleTicket"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceConsoles: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Consoles"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServerInstanceCredentials: {
         parameters: {
             query?: never;
@@ -18090,6 +20005,105 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServerInstanceInterface"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerInstanceInterfaceConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+                interfaceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ServerInstanceInterfaceUpdate"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceInterfaceConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerInstanceMeta: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GenericMeta"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceOSInstallationData: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceContextOSInstallationData"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerInstanceVariables: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverInstanceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInstanceContextVariables"];
                 };
             };
             default: components["responses"]["Error"];
@@ -19138,6 +21152,33 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    changeServerRaid: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeServerRaid"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     cleanServer: {
         parameters: {
             query?: never;
@@ -19147,7 +21188,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CleanServer"];
+            };
+        };
         responses: {
             /** @description Success */
             202: {
@@ -19731,6 +21776,99 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    openServerConsole: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    createServerConsole: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConsoleRequest"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsoleTicket"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerConsoles: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Consoles"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    closeServerConsole: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+                consoleId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getServerCredentials: {
         parameters: {
             query?: never;
@@ -19994,6 +22132,75 @@ export interface operations {
         };
     };
     getServerFirmwareInventory: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerPowerPolicy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateServerPowerPolicy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serverId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateServerPowerPolicy"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobInfo"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getServerRaid: {
         parameters: {
             query?: never;
             header?: never;
@@ -21319,6 +23526,30 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    addUserDelegate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+                delegateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     archiveUser: {
         parameters: {
             query?: never;
@@ -21356,6 +23587,84 @@ export interface operations {
                 "application/json": components["schemas"]["ChangeUserAccount"];
             };
         };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateUserLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserLimits"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimits"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateUserPermissions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateUserPermissions"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserPermissions"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    removeUserDelegate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+                delegateId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
         responses: {
             /** @description Success */
             200: {
@@ -21440,6 +23749,29 @@ export interface operations {
             default: components["responses"]["Error"];
         };
     };
+    getUserChildDelegates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
     getUserConfiguration: {
         parameters: {
             query?: never;
@@ -21485,6 +23817,148 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UserConfiguration"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDefaultUserLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimits"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getDisabledUserLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimitsDisabled"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getUserLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimits"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    updateUserMeta: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserMeta"];
+            };
+        };
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserMeta"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getUserParentDelegates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserList"];
+                };
+            };
+            default: components["responses"]["Error"];
+        };
+    };
+    getUserPermissions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserPermissions"];
                 };
             };
             default: components["responses"]["Error"];

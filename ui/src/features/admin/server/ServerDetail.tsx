@@ -11,6 +11,7 @@ import { ErrorCard, Loading } from '../../../components/states';
 import { Ago, Status } from '../../../components/status';
 import type { LiveMessage } from '../../../live/stream';
 import { useRefreshOn } from '../../../live/use';
+import { ServerConsole } from '../../console/ConsoleTab';
 import { CertificateDialog } from '../Cleaning';
 import { Facts, Page } from '../Page';
 import { Health } from './Health';
@@ -54,11 +55,13 @@ export function ServerDetail() {
           <Tabs.Tab value="sensors">Sensors</Tabs.Tab>
           <Tabs.Tab value="log">Event log</Tabs.Tab>
           <Tabs.Tab value="bios">Settings</Tabs.Tab>
+          <Tabs.Tab value="console">Console</Tabs.Tab>
         </Tabs.List>
         <Tabs.Panel value="overview"><Overview server={s} /></Tabs.Panel>
         <Tabs.Panel value="firmware"><Firmware server={s} /></Tabs.Panel>
         <Tabs.Panel value="sensors"><Sensors server={s} /></Tabs.Panel>
         <Tabs.Panel value="log"><EventLog server={s} /></Tabs.Panel>
+        <Tabs.Panel value="console"><ServerConsole id={s.serverId} /></Tabs.Panel>
         <Tabs.Panel value="bios"><Bios server={s} /><BootOrder server={s} /></Tabs.Panel>
       </Tabs>
     </Page>

@@ -12,6 +12,7 @@ import { Status } from '../../../components/status';
 import { toast, toastError } from '../../../components/toast';
 import type { LiveMessage } from '../../../live/stream';
 import { useRefreshOn } from '../../../live/use';
+import { InstanceConsole } from '../../console/ConsoleTab';
 import { useDesignerContext } from '../context';
 import type { Key } from '../model/doc';
 import { flush, load } from '../model/persist';
@@ -179,7 +180,7 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
     onError: (e) => toastError('Credentials not shown', e),
   });
   const wanted = Boolean(instance.osReinstallRequired);
-  const [asked, ask] = useState<'reinstall' | 'replace' | 'iso' | null>(null);
+  const [asked, ask] = useState<'reinstall' | 'replace' | 'iso' | 'console' | null>(null);
   const again = () => Promise.all([load(infrastructure.id), client.invalidateQueries({ queryKey: ['instances'] }), client.invalidateQueries({ queryKey: ['infrastructure', infrastructure.id] })]);
   const order = async () => {
     await api.post(`/server-instances/${instance.id}/actions/reinstall-os`, { performAtNextDeploy: true, reinstallOS: !wanted });
@@ -212,6 +213,7 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
           {instance.serviceStatus !== 'ordered' && (
             <PowerMenu label={`Actions for ${instance.label}`} choose={choose}>
               <Menu.Divider />
+              <Menu.Item disabled={!instance.serverId} onClick={() => ask('console')}>Console…</Menu.Item>
               <Menu.Item disabled={locked || instance.osTemplateId === null} onClick={() => (wanted ? void order().catch((e) => toastError('Not changed', e)) : ask('reinstall'))}>
                 {wanted ? 'Do not reinstall' : 'Reinstall at next deploy…'}
               </Menu.Item>
@@ -247,6 +249,9 @@ function Instance({ instance, power, choose }: { instance: ServerInstance; power
           }}
         />
       )}
+      <Modal opened={asked === 'console'} onClose={() => ask(null)} title={`Console of ${instance.hostname || instance.label}`} size="xl" trapFocus={false}>
+        <InstanceConsole id={instance.id} />
+      </Modal>
       {asked === 'iso' && <BootDialog instance={instance} close={() => ask(null)} />}
       {asked === 'replace' && (
         <FormDialog
