@@ -3,6 +3,7 @@
 
 mod cleaning;
 mod events;
+mod faults;
 mod firmware;
 mod installers;
 mod rig;
