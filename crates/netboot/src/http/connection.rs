@@ -134,7 +134,7 @@ fn file_request(head: &[u8]) -> Option<Request<Body>> {
     }
     let path = parsed.path.filter(|p| FILES.iter().any(|f| p.starts_with(f)))?;
     let mut request = Request::get(path);
-    for field in parsed.headers.iter() {
+    for field in &*parsed.headers {
         let special = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE, header::EXPECT];
         if special.iter().any(|s| field.name.eq_ignore_ascii_case(s.as_str())) {
             return None;
