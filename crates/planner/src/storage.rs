@@ -49,10 +49,7 @@ impl StorageInput {
     /// The element whose volumes the instances of a group boot from; `None`: disks of their servers.
     pub(crate) fn boot_element(&self, input: &PlanInput, group_id: Id) -> Option<&StorageElement> {
         self.elements.iter().find(|e| {
-            e.design.boot
-                && e.kind == ElementKind::DriveGroup
-                && e.design.groups.contains(&group_id)
-                && !e.goes(input)
+            e.design.boot && e.kind == ElementKind::DriveGroup && e.design.groups.contains(&group_id) && !e.goes(input)
         })
     }
 }
@@ -195,6 +192,21 @@ pub struct ElementConfig {
     /// Of a drive group: its instances boot from it.
     #[serde(default)]
     pub boot: bool,
+    /// Of a drive: the volume that it is made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<CloneSource>,
+}
+
+/// What a new volume is a copy of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneSource {
+    /// The storage; the copy is on the same one.
+    pub storage_id: Id,
+    /// The volume.
+    pub key: String,
+    /// Its snapshot; `None`: as it is when the copy is made.
+    #[serde(default)]
+    pub snapshot: Option<String>,
 }
 
 /// A drive, drive group, file share or bucket.
@@ -290,11 +302,7 @@ pub(crate) fn size_text(bytes: u64) -> String {
 }
 
 /// What stands in the way of booting from volumes.
-fn boot(
-    e: &StorageElement,
-    groups: &BTreeMap<Id, &Group>,
-    error: &mut impl FnMut(&str, Code, String, &str),
-) {
+fn boot(e: &StorageElement, groups: &BTreeMap<Id, &Group>, error: &mut impl FnMut(&str, Code, String, &str)) {
     if e.kind != ElementKind::DriveGroup {
         let message = "one volume for several servers cannot be booted from".to_owned();
         error("boot", Code::InvalidField, message, "use a drive group: each of its instances gets a volume of its own");
@@ -303,16 +311,34 @@ fn boot(
         let label = group.label();
         if let Some(os) = &group.design.os {
             if os.method != InstallMethod::Image {
-                let message = format!("OS template {} of group {label} installs by an installer, which does not know the volume", os.name);
-                error("boot", Code::BootFromSan, message, "choose a template with a disk image, or boot from local disks");
+                let message = format!(
+                    "OS template {} of group {label} installs by an installer, which does not know the volume",
+                    os.name
+                );
+                error(
+                    "boot",
+                    Code::BootFromSan,
+                    message,
+                    "choose a template with a disk image, or boot from local disks",
+                );
             } else if os.local_disk_only {
-                let message = format!("systems of OS template {} of group {label} start from local disks only (its tag local-disk-only)", os.name);
+                let message = format!(
+                    "systems of OS template {} of group {label} start from local disks only (its tag local-disk-only)",
+                    os.name
+                );
                 error("boot", Code::BootFromSan, message, "choose another template, or boot from local disks");
             }
         }
         if group.design.connections.iter().any(|c| c.redundancy.is_some()) {
-            let message = format!("group {label} bonds its interfaces, but a volume is booted over a single one, which a bond would take away from it");
-            error("boot", Code::BootFromSan, message, "drop the redundancy of its connections, or boot from local disks");
+            let message = format!(
+                "group {label} bonds its interfaces, but a volume is booted over a single one, which a bond would take away from it"
+            );
+            error(
+                "boot",
+                Code::BootFromSan,
+                message,
+                "drop the redundancy of its connections, or boot from local disks",
+            );
         }
     }
 }

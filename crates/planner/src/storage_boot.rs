@@ -51,15 +51,19 @@ pub(crate) fn warn(
     problems: &mut Vec<PlanProblem>,
 ) {
     let Some(group) = work.groups.get(&group_id).filter(|_| provisioned.is_none()) else { return };
-    let ports = bindings.iter().filter_map(|b| b.untagged_network).chain(outside.iter().filter_map(|o| o.untagged_network));
+    let ports =
+        bindings.iter().filter_map(|b| b.untagged_network).chain(outside.iter().filter_map(|o| o.untagged_network));
     let names: Vec<&str> = ports.filter_map(|n| work.networks.get(&n)).map(|n| n.design.label.as_str()).collect();
     let (message, fix) = match names.first() {
         Some(name) => (
-            format!("its servers boot over network {name} each time: the site must answer DHCP there, and the storage be reachable from it"),
+            format!(
+                "its servers boot over network {name} each time: the site must answer DHCP there, and the storage be reachable from it"
+            ),
             "see to that with a DHCP relay and a route, or carry that network tagged",
         ),
         None => (
-            "no port of its servers carries untagged frames to the site, so they could not boot from their volumes".into(),
+            "no port of its servers carries untagged frames to the site, so they could not boot from their volumes"
+                .into(),
             "connect the group to a network untagged, or set the quarantine VLAN of its switches",
         ),
     };

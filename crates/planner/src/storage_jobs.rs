@@ -11,7 +11,7 @@ use model::{
     storage::{
         BlockProtocol, Bucket, FileProtocol, Initiator, InstanceMount, InstanceStorage, InstanceTarget, Share,
         StorageAccessEnsure, StorageBucketDelete, StorageBucketEnsure, StorageShareDelete, StorageShareEnsure,
-        StorageVolumeDelete, StorageVolumeEnsure, Volume, initiator_iqn, initiator_nqn,
+        StorageSnapshotClone, StorageVolumeDelete, StorageVolumeEnsure, Volume, initiator_iqn, initiator_nqn,
     },
 };
 use serde_json::json;
@@ -19,8 +19,8 @@ use serde_json::json;
 use crate::{
     jobs::{Dag, Node},
     plan::Work,
-    storage_boot,
     storage::{ElementKind, ElementState, ObjectState, StorageElement, size_text},
+    storage_boot,
 };
 
 /// Seconds for one thing on an array.
@@ -211,19 +211,28 @@ fn volume(dag: &mut Dag<'_>, object: &Object<'_>, waits: &mut Waits) {
     let mut made = Vec::new();
     let resized = object.before.is_none_or(|b| b.size_bytes != after.size_bytes || b.qos != after.qos);
     if resized || object.unsure.is_some() {
-        let order = StorageVolumeEnsure {
-            storage_id,
-            volume: Volume {
-                key: key.to_owned(),
-                name: name(work, object),
-                size_bytes: after.size_bytes,
-                pool: None,
-                qos: after.qos,
-            },
+        let volume = Volume {
+            key: key.to_owned(),
+            name: name(work, object),
+            size_bytes: after.size_bytes,
+            pool: None,
+            qos: after.qos,
         };
-        let verb = if object.fresh() { "Make" } else { "Change" };
-        let title = format!("{verb} {what} on {at} ({})", size_text(after.size_bytes));
-        made.push(push(dag, object, format!("volume/{key}"), title, &order, Vec::new()));
+        let size = size_text(after.size_bytes);
+        let job = format!("volume/{key}");
+        made.push(match object.element.design.source.as_ref().filter(|_| object.fresh()) {
+            Some(source) => {
+                let (from, snapshot) = (source.key.clone(), source.snapshot.clone());
+                let title = format!("Make {what} on {at} as a copy of {from} ({size})");
+                let order = StorageSnapshotClone { storage_id, key: from, snapshot, volume };
+                push(dag, object, job, title, &order, Vec::new())
+            }
+            None => {
+                let verb = if object.fresh() { "Make" } else { "Change" };
+                let title = format!("{verb} {what} on {at} ({size})");
+                push(dag, object, job, title, &StorageVolumeEnsure { storage_id, volume }, Vec::new())
+            }
+        });
     }
     let mut gainers = object.gainers();
     // Whoever goes to another server is given a new login there.

@@ -238,7 +238,8 @@ fn choose(
     let before = e.state.as_ref().map_or(0, ElementState::bytes);
     // What only an unfinished deploy has taken may be given up for another choice.
     let reserved = e.held_storage().filter(|s| e.design.storage_id.is_none_or(|wanted| wanted == *s));
-    let fixed = e.state.as_ref().map(|s| s.storage_id).or(e.design.storage_id).or(reserved);
+    let beside = e.design.source.as_ref().map(|s| s.storage_id);
+    let fixed = e.state.as_ref().map(|s| s.storage_id).or(beside).or(e.design.storage_id).or(reserved);
     let technology = e.kind.technology();
     let mut error = |field: &str, code: Code, message: String, fix: &str| {
         problems.push(PlanProblem::error(object_element(e), field, code, message, fix));

@@ -195,11 +195,15 @@ async fn read<C: ConnectionTrait>(
 ) -> Result<(), ApiError> {
     let mut kept = vec![kind.size, "label", "meta", "logicalNetworkId", "storagePoolId", "allocationAffinity"];
     match kind.element {
+        ElementKind::SharedDrive if before.is_none() => kept.extend(["qoS", "sourceDriveId", "sourceSnapshotName"]),
         ElementKind::SharedDrive => kept.push("qoS"),
         ElementKind::DriveGroup => kept.extend(["qoS", "serverInstanceGroupId", "boot"]),
         ElementKind::FileShare | ElementKind::Bucket => {}
     }
     ctx.refuse_others(&kept)?;
+    if before.is_none() && kind.element == ElementKind::SharedDrive {
+        source(ctx, db, of, design).await?;
+    }
     if ctx.has(kind.size) {
         let size = ctx.int(kind.size).and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
         let bytes = size.and_then(|s| s.checked_mul(kind.unit)).filter(|b| *b <= MAX_BYTES);
@@ -247,6 +251,54 @@ async fn read<C: ConnectionTrait>(
         }
         design["logicalNetworkId"] = json!(wanted);
     }
+    Ok(())
+}
+
+/// The drive, or the snapshot of one, that a new drive shall be a copy of.
+async fn source<C: ConnectionTrait>(
+    ctx: &Ctx,
+    db: &C,
+    of: &infrastructure::Model,
+    design: &mut Value,
+) -> Result<(), ApiError> {
+    let Some(id) = ctx.int("sourceDriveId").filter(|id| *id > 0) else {
+        return match ctx.text("sourceSnapshotName") {
+            Some(_) => Err(ApiError::field("sourceDriveId", "is required with sourceSnapshotName: it is its drive")),
+            None => Ok(()),
+        };
+    };
+    let missing = || ApiError::field("sourceDriveId", format!("there is no drive {id} that could be copied here"));
+    let found = visible(ctx, ElementKind::SharedDrive).filter(element::Column::Id.eq(id)).one(db).await?;
+    let found = found.ok_or_else(missing)?;
+    let its = infrastructures::find(ctx, db, found.infrastructure_id).await.map_err(|_| missing())?;
+    if its.site_id != of.site_id {
+        return Err(ApiError::field("sourceDriveId", format!("drive {id} is at another site, and cannot be copied here")));
+    }
+    let state = planning::state(&found).ok_or_else(|| {
+        ApiError::field("sourceDriveId", format!("drive {} is not deployed: there is nothing to copy", found.label))
+    })?;
+    let volume = state.objects.iter().next().ok_or_else(missing)?;
+    let size = ctx.int("sizeMb").and_then(|s| u64::try_from(s).ok()).unwrap_or(0);
+    if size < volume.1.size_bytes >> 20 {
+        let words = format!("must be at least {}, which is what drive {} has", volume.1.size_bytes >> 20, found.label);
+        return Err(ApiError::field("sizeMb", words));
+    }
+    if let Some(name) = ctx.text("sourceSnapshotName") {
+        let there = storage_snapshot::Entity::find()
+            .filter(storage_snapshot::Column::ElementId.eq(id))
+            .filter(storage_snapshot::Column::Name.eq(name))
+            .count(db)
+            .await?;
+        if there == 0 {
+            return Err(ApiError::field("sourceSnapshotName", format!("drive {} has no snapshot {name}", found.label)));
+        }
+    }
+    if let Some(wanted) = ctx.int("storagePoolId").filter(|w| *w > 0 && *w != state.storage_id) {
+        let words = format!("is {wanted}, but a copy lies where its source does: on storage {}", state.storage_id);
+        return Err(ApiError::field("storagePoolId", words));
+    }
+    design["source"] =
+        json!({"storage_id": state.storage_id, "key": volume.0, "snapshot": ctx.text("sourceSnapshotName")});
     Ok(())
 }
 

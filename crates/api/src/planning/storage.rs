@@ -56,6 +56,7 @@ pub fn config(design: &Value) -> ElementConfig {
         },
         qos: qos(design["qoS"].as_str().unwrap_or_default()).ok().flatten(),
         boot: design["boot"] == true,
+        source: design.get("source").and_then(|s| serde_json::from_value(s.clone()).ok()),
     }
 }
 

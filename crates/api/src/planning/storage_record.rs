@@ -10,7 +10,7 @@ use model::{
     job::JobStatus,
     order::Order,
     secret::Sealed,
-    storage::{FUNCTIONS, StorageAccessEnsure, StorageBucketEnsure, StorageShareEnsure, StorageVolumeEnsure},
+    storage::{FUNCTIONS, StorageAccessEnsure, StorageBucketEnsure, StorageShareEnsure, StorageSnapshotClone, StorageVolumeEnsure},
 };
 use planner::{ElementState, Plan};
 use sea_orm::{
@@ -42,7 +42,7 @@ async fn answers<C: ConnectionTrait>(
     let mut all: HashMap<String, Map<String, Value>> = HashMap::new();
     for (function, payload, response) in rows {
         let (name, key) = match function.as_str() {
-            StorageVolumeEnsure::NAME => ("volume", payload.pointer("/volume/key")),
+            StorageVolumeEnsure::NAME | StorageSnapshotClone::NAME => ("volume", payload.pointer("/volume/key")),
             StorageAccessEnsure::NAME => ("access", payload.pointer("/key")),
             StorageShareEnsure::NAME => ("share", payload.pointer("/share/key")),
             StorageBucketEnsure::NAME => ("bucket", payload.pointer("/bucket/key")),

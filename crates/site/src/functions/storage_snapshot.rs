@@ -9,7 +9,7 @@ use model::{
     storage::{StorageSnapshotClone, StorageSnapshotCreate, StorageSnapshotDelete, StorageSnapshotRestore},
 };
 
-use super::storage_array::{LONG, Storage, finish};
+use super::storage_array::{LONG, Storage, answer, ended, finish};
 use crate::Site;
 
 pub(super) struct StorageSnapshotCreateFunction(pub(super) Arc<Site>);
@@ -80,6 +80,8 @@ impl JobFunction for StorageSnapshotCloneFunction {
         let snapshot = order.snapshot.as_deref();
         let part = storage.part(|a| a.snapshots(), "clones")?;
         ctx.progress(10, format!("copying {} to {} on {}", order.key, order.volume.key, storage.name()));
-        finish(LONG, part.clone_volume(&order.key, snapshot, &order.volume)).await
+        let made = ended(LONG, part.clone_volume(&order.key, snapshot, &order.volume)).await?;
+        self.0.volume_seen(order.storage_id, &made).await?;
+        answer(&made)
     }
 }

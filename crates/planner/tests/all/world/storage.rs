@@ -101,11 +101,12 @@ pub fn step(input: &mut PlanInput, words: &[&str]) -> bool {
         input.storage.elements.push(e);
         return true;
     }
-    if !["hosts", "resize", "on", "via", "apart", "boot", "drop", "half-done"].contains(&words[0]) {
+    if !["hosts", "resize", "on", "via", "apart", "boot", "copy", "drop", "half-done"].contains(&words[0]) {
         return false;
     }
     let hosts = if words[0] == "hosts" { groups(input, &words[2..]) } else { BTreeSet::new() };
     let via = (words[0] == "via").then(|| input.networks.iter().find(|n| n.design.label == words[2]).unwrap().id);
+    let others = input.storage.elements.clone();
     let e = input.storage.elements.iter_mut().find(|e| e.design.label == words[1]).unwrap();
     match words[0] {
         "hosts" => e.design.groups = hosts,
@@ -113,6 +114,12 @@ pub fn step(input: &mut PlanInput, words: &[&str]) -> bool {
         "on" => e.design.storage_id = Some(number(2)),
         "via" => e.design.network_id = via,
         "apart" => e.design.affinity = Affinity::DifferentStorage,
+        "copy" => {
+            let source = others.iter().find(|o| o.design.label == words[2]).unwrap();
+            let key = source.state.as_ref().unwrap().objects.keys().next().unwrap().clone();
+            let storage_id = source.state.as_ref().unwrap().storage_id;
+            e.design.source = Some(CloneSource { storage_id, key, snapshot: words.get(3).map(|w| (*w).to_owned()) });
+        }
         "boot" => e.design.boot = !e.design.boot,
         "half-done" => e.unfinished = e.state.iter().cloned().collect(),
         _ => e.deploy_type = DeployType::Delete,
