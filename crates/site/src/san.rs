@@ -3,9 +3,8 @@
 use model::{
     Id,
     agent::IscsiVolume,
-    boot::BootSession,
     snapshot::SiteServer,
-    storage::{AccessState, Chap, VolumeState},
+    storage::{AccessState, Chap, InstanceStorage, VolumeState},
 };
 use netboot::backend::BackendError;
 use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, sea_query::OnConflict};
@@ -64,7 +63,8 @@ impl Site {
             None => None,
             Some(chap) => {
                 let secret = self.sealer.open(&chap.secret);
-                let secret = secret.map_err(|e| format!("the CHAP secret of {initiator} cannot be read: {e}; deploy again"))?;
+                let secret =
+                    secret.map_err(|e| format!("the CHAP secret of {initiator} cannot be read: {e}; deploy again"))?;
                 Some((chap.username.clone(), secret.0))
             }
         };
@@ -72,18 +72,26 @@ impl Site {
             initiator: initiator.to_owned(),
             target: target.clone(),
             lun: host.lun.unwrap_or(0),
-            portals: access.portals.iter().map(|p| (p.address.clone(), if p.port == 0 { 3260 } else { p.port })).collect(),
+            portals: access
+                .portals
+                .iter()
+                .map(|p| (p.address.clone(), if p.port == 0 { 3260 } else { p.port }))
+                .collect(),
             chap,
             wwn,
         })
     }
 
     /// The volume of an installation. `Ok(Err(…))`: why not, in words.
-    pub(crate) async fn volume_of_install(&self, session: &BootSession) -> Result<Option<Result<IscsiVolume, String>>, DbErr> {
-        let Some(storage) = session.install.as_ref().map(|i| &i.storage) else { return Ok(None) };
+    pub(crate) async fn volume_of_install(
+        &self,
+        storage: &InstanceStorage,
+    ) -> Result<Option<Result<IscsiVolume, String>>, DbErr> {
         let Some((storage_id, key)) = storage.boot_volume() else { return Ok(None) };
         let Some(seen) = self.whereabouts(storage_id, key).await? else {
-            return Ok(Some(Err(format!("this site has not been told how to reach the volume {key}; deploy its drive again"))));
+            return Ok(Some(Err(format!(
+                "this site has not been told how to reach the volume {key}; deploy its drive again"
+            ))));
         };
         Ok(Some(self.path(seen, &storage.initiator_iqn, storage.chap.as_ref())))
     }

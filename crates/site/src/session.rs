@@ -312,21 +312,18 @@ impl Directory for Site {
             })?;
             all.insert(name.clone(), clear.0);
         }
-        Ok(all)
-    }
-
-    async fn password(&self, session: &BootSession) -> Result<String, BackendError> {
         if let Some(chap) = session.install.as_ref().and_then(|i| i.storage.chap.as_ref()) {
             let clear = self.sealer.open(&chap.secret).map_err(|e| {
                 BackendError::new(format!("the CHAP secret of the new system cannot be read: {e}; deploy again"))
             })?;
             all.insert(netboot::san::CHAP_SECRET.to_owned(), clear.0);
         }
-        let Some(install) = &session.install else { return Ok(String::new()) };
-        let clear = self.sealer.open(&install.password).map_err(|e| {
-            BackendError::new(format!("the password of the new system cannot be read: {e}; deploy again"))
+        Ok(all)
+    }
+
     async fn install_volume(&self, session: &BootSession) -> Result<Option<IscsiVolume>, BackendError> {
-        match self.volume_of_install(session).await.map_err(BackendError::new)? {
+        let Some(storage) = session.install.as_ref().map(|i| &i.storage) else { return Ok(None) };
+        match self.volume_of_install(storage).await.map_err(BackendError::new)? {
             None => Ok(None),
             Some(found) => found.map(Some).map_err(BackendError::new),
         }
@@ -336,6 +333,10 @@ impl Directory for Site {
         self.volume_of_server(server).await
     }
 
+    async fn password(&self, session: &BootSession) -> Result<String, BackendError> {
+        let Some(install) = &session.install else { return Ok(String::new()) };
+        let clear = self.sealer.open(&install.password).map_err(|e| {
+            BackendError::new(format!("the password of the new system cannot be read: {e}; deploy again"))
         })?;
         Ok(clear.0)
     }

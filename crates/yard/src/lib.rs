@@ -21,6 +21,7 @@ pub mod events;
 pub mod fault;
 pub mod hardware;
 pub mod httpd;
+pub mod iscsi;
 pub mod persist;
 pub mod relay;
 pub mod server;
@@ -152,6 +153,14 @@ async fn listen(world: &Arc<World>, services: &tokio_util::task::TaskTracker) ->
         let listener = httpd::bind(&array.name, address).await?;
         if let Ok(address) = listener.local_addr() {
             let _ = array.api_port.set(address.port());
+        }
+        // Its target is where hosts of arrays look for one. Somebody else's place is left to them.
+        let units = Arc::new(storage::units::ArrayUnits { world: world.clone(), array: array.clone() });
+        if iscsi::target::Units::name(&*units).is_some() {
+            match tokio::net::TcpListener::bind((array.address, 3260)).await {
+                Ok(listener) => _ = services.spawn(iscsi::target::serve(listener, units, world.shutdown.clone())),
+                Err(error) => tracing::warn!(array = array.name, %error, "the array shows no iSCSI target"),
+            }
         }
         let rest = Arc::new(storage::Rest { world: world.clone(), array: array.clone() });
         services.spawn(httpd::serve(listener, rest, world.shutdown.clone()));

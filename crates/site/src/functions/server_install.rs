@@ -50,7 +50,11 @@ impl JobFunction for ServerInstallFunction {
         }
         let answer = json!({"os": os.name, "image": os.image.sha256, "hostname": order.spec.hostname});
         let spec = install_storage::complete(&self.0, &ctx, order.spec).await?;
-        let on_volume = spec.storage.boot_volume().is_some();
+        let volume = self.0.volume_of_install(&spec.storage).await?;
+        let on_volume = volume.is_some();
+        if let Some(Err(why)) = volume {
+            return Err(JobError::retry(why));
+        }
         if on_volume && !self.0.boot_dir.join("agent/iscsi").exists() {
             return Err(JobError::fatal(
                 "the boot image of this site has no iSCSI initiator, so it cannot write to a volume; make it anew with scripts/agent-image.sh",

@@ -58,7 +58,8 @@ async fn network_first(bmc: &Driver, ctx: &JobContext) {
     let Ok(bmc) = bmc.redfish() else { return };
     let Ok(now) = bmc.boot_order().await else { return };
     let name = |option: &String| now.options.get(option).map(|n| n.to_ascii_lowercase()).unwrap_or_default();
-    let network = |option: &String| ["pxe", "http ipv4", "ipv4", "network", "nic"].iter().any(|w| name(option).contains(w));
+    let network =
+        |option: &String| ["pxe", "http ipv4", "ipv4", "network", "nic"].iter().any(|w| name(option).contains(w));
     let (mut order, rest): (Vec<String>, Vec<String>) = now.order.iter().cloned().partition(network);
     if order.is_empty() {
         return;

@@ -1,6 +1,6 @@
 //! The program in the installer's RAM disk: asks for its task, does the steps, reports.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -12,12 +12,18 @@ use super::{
     Disk, Stage,
     boot::{Next, Run},
     net::{Download, Port},
+    san,
 };
 use crate::{
     dataplane,
     fault::{Action, Face},
+    iscsi::initiator,
+    lock,
     topology::mac_text,
 };
+
+/// Name of the disk that an attached volume is.
+const VOLUME: &str = "volume";
 
 const TRIES: u32 = 8;
 const MAX_PAUSE: Duration = Duration::from_secs(10);
@@ -40,19 +46,48 @@ enum Step {
     Inventory,
     Wipe {
         #[serde(default)]
+        disks: String,
+        #[serde(default)]
         plan: Value,
+    },
+    Attach {
+        volume: Volume,
     },
     WriteImage {
         url: String,
         sha256: String,
         #[serde(default)]
         size: Option<u64>,
+        #[serde(default)]
+        disk: String,
     },
     Seed {
         url: String,
+        #[serde(default)]
+        disk: Option<String>,
     },
     Bootloader,
     Finish,
+}
+
+/// A volume as a task names it.
+#[derive(Deserialize)]
+struct Volume {
+    initiator: String,
+    target: String,
+    lun: u32,
+    portals: Vec<(String, u16)>,
+    #[serde(default)]
+    chap: Option<(String, String)>,
+}
+
+/// A volume that was attached, and what is on it.
+#[derive(Default)]
+struct Attached {
+    volume: Option<initiator::Volume>,
+    disk: Option<Disk>,
+    /// The steps go on on it.
+    chosen: bool,
 }
 
 /// Why the agent stops.
@@ -74,6 +109,7 @@ struct Agent<'a> {
     port: Port,
     site: String,
     token: String,
+    attached: Mutex<Attached>,
 }
 
 /// Value of `name=` on a kernel command line.
@@ -100,7 +136,13 @@ pub async fn run(run: &Run, port: &Port, line: &str) -> Next {
             Err(error) => return Next::Stop(format!("installer: no TLS: {error}")),
         },
     };
-    let agent = Agent { run, port, site: site.trim_end_matches('/').to_owned(), token: token.to_owned() };
+    let agent = Agent {
+        run,
+        port,
+        site: site.trim_end_matches('/').to_owned(),
+        token: token.to_owned(),
+        attached: Mutex::default(),
+    };
     match agent.work().await {
         Ok(next) => next,
         Err(Trouble::Dead) => Next::Stop("installer: the site refuses the token; the boot session has ended".into()),
@@ -202,7 +244,12 @@ impl Agent<'_> {
                     let inventory = inventory(self.run);
                     self.call(Method::POST, "/agent/v1/inventory", Some(inventory)).await?;
                 }
-                Step::Wipe { plan } => {
+                Step::Attach { volume } => self.attach(&volume).await?,
+                Step::Wipe { disks, .. } if disks == VOLUME => {
+                    lock(&self.attached).disk = None;
+                    self.keep().await?;
+                }
+                Step::Wipe { plan, .. } => {
                     self.run.with(|state| state.kept.disk = None);
                     if task.kind == "clean" {
                         erased.extend(self.erased(&plan));
@@ -212,15 +259,24 @@ impl Agent<'_> {
                         }
                     }
                 }
-                Step::WriteImage { url, sha256, size } => self.write_image(index + 1, &url, &sha256, size).await?,
-                Step::Seed { url } => self.seed(&url).await?,
+                Step::WriteImage { url, sha256, size, disk } => {
+                    lock(&self.attached).chosen = disk == VOLUME;
+                    self.write_image(index + 1, &url, &sha256, size).await?;
+                }
+                Step::Seed { url, disk } => {
+                    if disk.as_deref() == Some(VOLUME) {
+                        lock(&self.attached).chosen = true;
+                    }
+                    self.seed(&url).await?;
+                }
                 Step::Bootloader => self.on_disk(|disk| disk.bootable = true)?,
                 Step::Finish => {
-                    self.run.with(|state| {
-                        if let Some(disk) = &mut state.kept.disk {
-                            disk.installed.get_or_insert_with(crate::events::now);
-                        }
+                    let _ = self.on_disk(|disk| {
+                        disk.installed.get_or_insert_with(crate::events::now);
                     });
+                    if lock(&self.attached).chosen {
+                        self.keep().await?;
+                    }
                 }
             }
             self.run.world.changed();
@@ -263,16 +319,65 @@ impl Agent<'_> {
             .collect()
     }
 
+    /// Logs in to the first portal that lets us, and sees what is there.
+    async fn attach(&self, wanted: &Volume) -> Result<(), Trouble> {
+        let mut why = vec!["no portal".to_owned()];
+        for portal in &wanted.portals {
+            let volume = initiator::Volume {
+                initiator: wanted.initiator.clone(),
+                target: wanted.target.clone(),
+                lun: wanted.lun,
+                portal: portal.clone(),
+                chap: wanted.chap.clone(),
+            };
+            match san::size(&self.port, &volume).await {
+                Ok(size) => {
+                    self.run.console(format!("{}: a volume of {} MiB", volume.target, size >> 20));
+                    let disk = san::load(&self.port, &volume).await?;
+                    *lock(&self.attached) = Attached { volume: Some(volume), disk, chosen: false };
+                    return Ok(());
+                }
+                Err(error) => why.push(error),
+            }
+        }
+        Err(Trouble::Failed(format!("no way to the volume {}: {}", wanted.target, why.join("; "))))
+    }
+
+    /// Writes what the volume holds.
+    async fn keep(&self) -> Result<(), Trouble> {
+        let (volume, disk) = {
+            let attached = lock(&self.attached);
+            (attached.volume.clone(), attached.disk.clone())
+        };
+        let volume = volume.ok_or_else(|| Trouble::Failed("no volume is attached".into()))?;
+        Ok(san::store(&self.port, &volume, disk.as_ref()).await?)
+    }
+
+    /// Puts something else on the disk that is worked on.
+    fn replace_disk(&self, disk: Option<Disk>) {
+        let mut attached = lock(&self.attached);
+        if attached.chosen {
+            attached.disk = disk;
+        } else {
+            drop(attached);
+            self.run.with(|state| state.kept.disk = disk);
+        }
+    }
+
     fn on_disk(&self, change: impl FnOnce(&mut Disk)) -> Result<(), Trouble> {
-        let done = self.run.with(|state| state.kept.disk.as_mut().map(change)).flatten();
+        let mut attached = lock(&self.attached);
+        let done = if attached.chosen {
+            attached.disk.as_mut().map(change)
+        } else {
+            self.run.with(|state| state.kept.disk.as_mut().map(change)).flatten()
+        };
+        drop(attached);
         done.ok_or_else(|| Trouble::Failed("the disk is empty; an image must be written first".into()))
     }
 
     /// Streams the image to the disk; goes on where a broken connection left off; checks length and digest.
     async fn write_image(&self, step: usize, url: &str, sha256: &str, size: Option<u64>) -> Result<(), Trouble> {
-        self.run.with(|state| {
-            state.kept.disk = Some(Disk { image: sha256.to_lowercase(), ..Disk::default() });
-        });
+        self.replace_disk(Some(Disk { image: sha256.to_lowercase(), ..Disk::default() }));
         let (mut hasher, mut received, mut reported) = (Sha256::new(), 0_u64, 0_u64);
         let mut pause = Duration::from_millis(250);
         let mut failures = 0;
@@ -333,7 +438,7 @@ impl Agent<'_> {
         }
         let digest = hex::encode(hasher.finalize());
         if !digest.eq_ignore_ascii_case(sha256) {
-            self.run.with(|state| state.kept.disk = None);
+            self.replace_disk(None);
             return Err(Trouble::Failed(format!("image digest is {digest}, expected {sha256}")));
         }
         self.on_disk(|disk| disk.size = received)

@@ -11,11 +11,12 @@ use super::{
     installer,
     ipxe::{Interpreter, Machine, Outcome},
     net::{Port, without_tokens},
-    os, power, tftp,
+    os, power, san, tftp,
 };
 use crate::{
     config::BootMode,
     fault::{Action, Face},
+    iscsi::initiator::Volume,
     topology::{ServerSpec, mac_text},
     world::World,
 };
@@ -40,6 +41,8 @@ pub struct Run {
 pub enum Next {
     /// The system on the first disk.
     Os,
+    /// The system on a volume.
+    Volume(Box<Volume>, usize),
     /// Restart.
     Reboot,
     /// Switch off.
@@ -138,7 +141,8 @@ pub async fn sequence(run: &Run) {
         run.world.events.count("boots");
         sleep(Duration::from_secs_f64(run.world.config.post_seconds)).await;
         match boot(run).await {
-            Next::Os => return os::boot(run).await,
+            Next::Os => return os::boot(run, None).await,
+            Next::Volume(volume, nic) => return os::boot(run, Some((*volume, run.port(nic)))).await,
             Next::Reboot => run.console("restarting"),
             Next::PowerOff => {
                 if run.with(|_| ()).is_some() {
@@ -369,6 +373,10 @@ impl Machine for Under<'_> {
         self.run.with(|state| state.bootable()).unwrap_or(false)
     }
 
+    async fn attach(&self, volume: &Volume) -> Result<bool, String> {
+        san::load(&self.port, volume).await.map(|disk| disk.is_some_and(|d| d.bootable))
+    }
+
     fn console(&self, line: String) {
         self.run.console(line);
     }
@@ -407,6 +415,10 @@ async fn script(
             }
         }
         Outcome::Disk => Ok(Next::Os),
+        Outcome::Volume(volume) => {
+            run.console(format!("booting from the volume {}", volume.target));
+            Ok(Next::Volume(volume, index))
+        }
         Outcome::Exit => Err("iPXE: back to the firmware".into()),
         Outcome::Reboot => Ok(Next::Reboot),
         Outcome::PowerOff => Ok(Next::PowerOff),

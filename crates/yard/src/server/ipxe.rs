@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, future::Future};
 
 use bytes::Bytes;
 
+use crate::iscsi::initiator::Volume;
+
 /// What a script needs of the machine that it runs on.
 pub trait Machine: Send + Sync {
     /// Loads a file.
@@ -14,6 +16,8 @@ pub trait Machine: Send + Sync {
     fn dhcp(&self) -> impl Future<Output = Result<BTreeMap<String, String>, String>> + Send;
     /// Whether the first disk can be booted.
     fn disk_bootable(&self) -> bool;
+    /// Attaches a volume. Whether a system is on it.
+    fn attach(&self, volume: &Volume) -> impl Future<Output = Result<bool, String>> + Send;
     /// A line on the console.
     fn console(&self, line: String);
 }
@@ -32,6 +36,8 @@ pub enum Outcome {
     },
     /// The local disk is booted.
     Disk,
+    /// A volume on the network is booted.
+    Volume(Box<Volume>),
     /// Back to the firmware, which goes on with the next boot option.
     Exit,
     /// Restart.
@@ -230,8 +236,14 @@ impl<'a, M: Machine> Interpreter<'a, M> {
                     Flow::Next(false)
                 }
             },
-            "ifopen" | "ifclose" | "ifstat" | "iflinkwait" | "imgstat" | "sleep" | "console" | "colour" | "cpair"
-            | "route" | "sync" => Flow::Next(true),
+            "ifopen" | "ifclose" | "ifstat" | "iflinkwait" | "imgstat" | "console" | "colour" | "cpair" | "route"
+            | "sync" => Flow::Next(true),
+            // Nobody waits for a simulated machine longer than it takes to see that it waits.
+            "sleep" => {
+                let seconds = first.and_then(|s| s.parse::<f64>().ok()).unwrap_or(0.0).clamp(0.0, 0.5);
+                tokio::time::sleep(std::time::Duration::from_secs_f64(seconds)).await;
+                Flow::Next(true)
+            }
             "imgfree" => {
                 self.kernel = None;
                 self.initrds.clear();
@@ -278,8 +290,11 @@ impl<'a, M: Machine> Interpreter<'a, M> {
                 None => Flow::Next(false),
             },
             "sanboot" => {
-                if arguments.is_empty() && self.machine.disk_bootable() {
+                let own = arguments.is_empty();
+                if own && self.machine.disk_bootable() {
                     Flow::End(Outcome::Disk)
+                } else if !own {
+                    self.sanboot(&arguments).await
                 } else {
                     self.machine.console("iPXE: sanboot: no bootable drive".into());
                     Flow::Next(false)
@@ -296,6 +311,25 @@ impl<'a, M: Machine> Interpreter<'a, M> {
                 Flow::Next(false)
             }
         }
+    }
+
+    /// Boots the first of these places that lets us in.
+    async fn sanboot(&mut self, places: &[&String]) -> Flow {
+        let named = |name: &str| Some(self.setting(name)).filter(|v| !v.is_empty());
+        for place in places {
+            let Some(mut volume) = Volume::from_uri(place) else {
+                self.machine.console(format!("iPXE: sanboot: {place}: not supported"));
+                continue;
+            };
+            volume.initiator = named("initiator-iqn").unwrap_or_else(|| "iqn.2010-04.org.ipxe:unnamed".into());
+            volume.chap = named("username").zip(named("password"));
+            match self.machine.attach(&volume).await {
+                Ok(true) => return Flow::End(Outcome::Volume(Box::new(volume))),
+                Ok(false) => self.machine.console(format!("iPXE: {place}: no system on it")),
+                Err(error) => self.machine.console(format!("iPXE: {place}: {error}")),
+            }
+        }
+        Flow::Next(false)
     }
 
     async fn chain(&mut self, reference: &str, arguments: &[&String], flags: &[&String]) -> Flow {
@@ -372,6 +406,12 @@ mod tests {
         fn disk_bootable(&self) -> bool {
             self.bootable
         }
+        async fn attach(&self, volume: &Volume) -> Result<bool, String> {
+            match volume.chap.as_ref().is_some_and(|(user, secret)| user == "me" && secret == "secret") {
+                true => Ok(volume.portal.0 == "10.9.0.2" && volume.initiator == "iqn.x:me"),
+                false => Err("refused".into()),
+            }
+        }
         fn console(&self, line: String) {
             self.log.lock().unwrap().push(line);
         }
@@ -408,6 +448,17 @@ mod tests {
         assert_eq!(run(&Fake { bootable: true, ..Fake::default() }, script).await, Outcome::Disk);
         assert_eq!(run(&Fake::default(), script).await, Outcome::Exit);
         assert!(matches!(run(&Fake::default(), "#!ipxe\nsanboot --drive 0x80\n").await, Outcome::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn volumes_are_booted_by_their_first_path_that_works() {
+        let fake = Fake::default();
+        let script = "#!ipxe\nset initiator-iqn iqn.x:me\nset username me\nset password secret\nsanboot iscsi:10.9.0.1::3260:1:iqn.x:t iscsi:10.9.0.2::3260:1:iqn.x:t || echo no\nreboot\n";
+        let Outcome::Volume(volume) = run(&fake, script).await else { panic!("{:?}", fake.log) };
+        assert_eq!((volume.portal.0.as_str(), volume.lun), ("10.9.0.2", 1));
+        let wrong = script.replace("password secret", "password other");
+        assert_eq!(run(&fake, &wrong).await, Outcome::Reboot);
+        assert!(fake.log.lock().unwrap().iter().any(|l| l == "no"));
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ pub mod net;
 pub mod netcfg;
 pub mod os;
 pub mod power;
+pub mod san;
 pub mod secure;
 pub mod tftp;
 pub mod tty;

@@ -7,13 +7,13 @@ use serde_yaml_ng::Value;
 use tokio::time::sleep;
 
 use super::{
-    Os, Stage,
+    Disk, Os, Stage,
     boot::Run,
     dhcp::{self, Persona},
     net::Port,
-    netcfg,
+    netcfg, san,
 };
-use crate::fault::Face;
+use crate::{fault::Face, iscsi::initiator::Volume};
 
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
@@ -48,10 +48,23 @@ fn phone_home(user_data: &str) -> Option<(String, u32)> {
     Some((url, tries))
 }
 
-/// Boots the system on the first disk. Returns when nothing is left to do; the system runs on without a task.
-pub async fn boot(run: &Run) {
-    let Some(Some(disk)) = run.with(|state| state.kept.disk.clone()) else { return };
-    run.enter(Stage::OsBoot, format!("booting {} from disk", disk.hostname));
+/// Boots the system on the first disk, or on a volume that is reached over a port. Returns when nothing is left to do; the system runs on
+/// without a task.
+pub async fn boot(run: &Run, volume: Option<(Volume, Port)>) {
+    let disk = match &volume {
+        None => run.with(|state| state.kept.disk.clone()).flatten(),
+        // Its kernel logs in anew, by what the firmware left in the iBFT.
+        Some((volume, port)) => match san::load(port, volume).await {
+            Ok(disk) => disk,
+            Err(error) => {
+                run.enter(Stage::Stopped, format!("the root is away: {error}"));
+                return;
+            }
+        },
+    };
+    let Some(disk) = disk else { return };
+    let from = volume.as_ref().map_or("disk", |(v, _)| v.target.as_str());
+    run.enter(Stage::OsBoot, format!("booting {} from {from}", disk.hostname));
     sleep(Duration::from_secs_f64(run.world.config.os_boot_seconds)).await;
     let spec = &run.server.spec;
     let (mut interfaces, problems) = if disk.network_config.trim().is_empty() {
@@ -81,12 +94,20 @@ pub async fn boot(run: &Run) {
     if let Some((url, tries)) = phone_home(&disk.user_data)
         && !disk.phoned_home
     {
-        call_home(run, &disk.hostname, &disk.meta_data, &interfaces, &url, tries).await;
+        call_home(run, &disk, &interfaces, &url, tries, volume.as_ref()).await;
     }
 }
 
-async fn call_home(run: &Run, hostname: &str, meta_data: &str, interfaces: &[netcfg::Iface], url: &str, tries: u32) {
-    let instance = meta(meta_data, "instance-id").unwrap_or_default();
+async fn call_home(
+    run: &Run,
+    disk: &Disk,
+    interfaces: &[netcfg::Iface],
+    url: &str,
+    tries: u32,
+    volume: Option<&(Volume, Port)>,
+) {
+    let hostname = disk.hostname.as_str();
+    let instance = meta(&disk.meta_data, "instance-id").unwrap_or_default();
     let url = url.replace("$INSTANCE_ID", &instance);
     let form = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("instance_id", &instance)
@@ -104,11 +125,18 @@ async fn call_home(run: &Run, hostname: &str, meta_data: &str, interfaces: &[net
             None => "the site cannot be reached from any interface".to_owned(),
             Some(port) => match port.request(Face::Http, Method::POST, &url, None, body).await {
                 Ok(answer) if answer.status < 300 => {
-                    run.with(|state| {
-                        if let Some(disk) = &mut state.kept.disk {
-                            disk.phoned_home = true;
+                    if let Some((volume, port)) = volume {
+                        let told = Disk { phoned_home: true, ..disk.clone() };
+                        if let Err(error) = san::store(port, volume, Some(&told)).await {
+                            run.console(format!("the root cannot be written: {error}"));
                         }
-                    });
+                    } else {
+                        run.with(|state| {
+                            if let Some(disk) = &mut state.kept.disk {
+                                disk.phoned_home = true;
+                            }
+                        });
+                    }
                     run.world.changed();
                     run.console("cloud-init: phoned home");
                     run.world.events.push(&run.server.spec.serial, "os", "phoned home");

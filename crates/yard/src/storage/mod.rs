@@ -1,5 +1,5 @@
 //! Storage arrays by their REST interfaces: NetApp ONTAP, Dell PowerFlex, PowerScale and PowerStore, Pure FlashArray. They keep state, check what they are told and
-//! refuse what the real ones refuse, in the same words where those are documented. They hold no data.
+//! refuse what the real ones refuse, in the same words where those are documented. NetApp shows its volumes over iSCSI too; the others hold no data.
 
 pub mod ontap;
 mod ontap_san;
@@ -8,6 +8,7 @@ pub mod power_scale;
 pub mod power_store;
 pub mod pure;
 pub mod tables;
+pub mod units;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

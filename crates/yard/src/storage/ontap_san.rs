@@ -99,7 +99,7 @@ pub fn answer(t: &mut Tables, method: &Method, path: &[&str], query: &BTreeMap<S
                 CREDENTIALS,
                 json!({
                     "svm": svm, "initiator": initiator, "authentication_type": body["authentication_type"],
-                    "chap": {"inbound": {"user": text(body, "chap.inbound.user")}},
+                    "chap": {"inbound": {"user": text(body, "chap.inbound.user")}}, "kept": text(body, "chap.inbound.password"),
                 }),
             );
             Ok((StatusCode::CREATED, json!({})))
@@ -109,6 +109,7 @@ pub fn answer(t: &mut Tables, method: &Method, path: &[&str], query: &BTreeMap<S
             secret(body)?;
             let record = t.find_mut(CREDENTIALS, "initiator", initiator).ok_or_else(missing)?;
             record["chap"] = json!({"inbound": {"user": text(body, "chap.inbound.user")}});
+            record["kept"] = text(body, "chap.inbound.password").into();
             Ok((StatusCode::OK, json!({})))
         }
         _ => Err(refuse(StatusCode::NOT_FOUND, 3, "API not found")),

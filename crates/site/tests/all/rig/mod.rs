@@ -127,7 +127,7 @@ impl Rig {
         db.migrate("link", link::MIGRATIONS).await.unwrap();
         let boot = dir.path().join("boot");
         std::fs::create_dir_all(boot.join("agent")).unwrap();
-        for file in ["undionly.kpxe", "ipxe.efi", "agent/vmlinuz", "agent/initrd"] {
+        for file in ["undionly.kpxe", "ipxe.efi", "agent/vmlinuz", "agent/initrd", "agent/iscsi"] {
             std::fs::write(boot.join(file), vec![1u8; 4000]).unwrap();
         }
         let global = Arc::new(Global {
@@ -194,8 +194,13 @@ impl Rig {
     }
 
     pub async fn yard(&self, servers: usize) -> Yard {
+        self.yard_with(servers, |_| {}).await
+    }
+
+    /// With other settings.
+    pub async fn yard_with(&self, servers: usize, change: impl FnOnce(&mut YardConfig)) -> Yard {
         let config = self.site_config();
-        let yard_config = YardConfig {
+        let mut yard_config = YardConfig {
             servers,
             bmc_base: Ipv4Addr::new(127, 142, self.block, 1),
             bmc_port: 0,
@@ -213,6 +218,7 @@ impl Rig {
             switch_apply_seconds: 0.02,
             ..YardConfig::default()
         };
+        change(&mut yard_config);
         yard::run(yard_config).await.unwrap()
     }
 
