@@ -6777,6 +6777,8 @@ export interface components {
             meta?: components["schemas"]["SharedDriveMeta"];
             qoS?: string;
             sizeMb: number | null;
+            sourceDriveId?: number;
+            sourceSnapshotName?: string;
             storagePoolId?: number;
         };
         CreateStorage: {
