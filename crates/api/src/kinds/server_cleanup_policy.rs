@@ -204,6 +204,12 @@ fn settings(ctx: &Ctx, before: &Value) -> Result<Value, ApiError> {
     if serials.filter_map(Value::as_str).any(|s| s.trim().is_empty()) {
         return Err(ApiError::field("keepDiskSerialNumbers", "has an empty serial number, which would match no disk"));
     }
+    let mut fallbacks = all["eraseFallbackMethods"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    if let Some(other) = fallbacks.find(|m| WipeMethod::parse(m).is_none_or(|m| m == WipeMethod::Auto)) {
+        let known = WipeMethod::ALL.iter().filter(|m| **m != WipeMethod::Auto).map(|m| m.as_str());
+        let known = known.collect::<Vec<_>>().join(", ");
+        return Err(ApiError::field("eraseFallbackMethods", format!("{other:?} is none of: {known}")));
+    }
     let kinds = ["hdd", "ssd", "nvme"];
     let left: BTreeSet<&str> =
         all["keepDiskTypes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
