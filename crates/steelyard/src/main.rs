@@ -7,6 +7,10 @@ mod up;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
+/// Gives memory back that a large deploy took for a moment.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Draw the infrastructure you want; it becomes real.
 #[derive(Parser)]
 #[command(name = "steelyard", version, about, max_term_width = 110)]
