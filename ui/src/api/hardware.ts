@@ -13,6 +13,8 @@ export interface DefaultLogin {
   siteId: number;
   serverSerialNumber: string;
   serverMacAddress: string;
+  serverVendor?: string | null;
+  serverModel?: string | null;
   defaultUsername: string;
   defaultRackName?: string | null;
   defaultRegistrationProfileId?: number | null;

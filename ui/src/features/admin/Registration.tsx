@@ -53,6 +53,8 @@ export function Profiles() {
   );
 }
 
+const whose = (d: DefaultLogin) => d.serverSerialNumber || d.serverMacAddress || [d.serverVendor, d.serverModel].filter(Boolean).join(' ');
+
 export function DefaultLogins() {
   const sites = useQuery(sitesQuery);
   const siteName = useSiteNames();
@@ -61,7 +63,9 @@ export function DefaultLogins() {
   const fields = (row: DefaultLogin | null): Field[] => [
     { name: 'siteId', label: 'Site', kind: 'select', numeric: true, required: true, options: sites.data?.data.map((s) => ({ value: String(s.id), label: s.name })) ?? [], show: () => !row },
     { name: 'serverSerialNumber', label: 'Serial number', mono: true, help: 'Of one server.', show: () => !row },
-    { name: 'serverMacAddress', label: 'MAC address of the BMC', mono: true, help: 'Of one server. With neither, the login is that of all servers of the site.', show: () => !row },
+    { name: 'serverMacAddress', label: 'MAC address of the BMC', mono: true, help: 'Of one server.', show: (v) => !row && !v.serverSerialNumber },
+    { name: 'serverVendor', label: 'Maker', help: 'Of all servers of that maker at the site. With none of these, the login is that of all servers there.', placeholder: 'Dell', show: (v) => !row && !v.serverSerialNumber && !v.serverMacAddress },
+    { name: 'serverModel', label: 'Model', help: 'Of that maker’s servers of this model alone.', show: (v) => !row && Boolean(v.serverVendor) && !v.serverSerialNumber && !v.serverMacAddress },
     { name: 'defaultUsername', label: 'BMC user', required: true },
     { name: 'defaultPassword', label: 'BMC password', kind: 'password', required: !row, help: row ? 'Empty: as it is.' : undefined },
     { name: 'defaultRackName', label: 'Rack' },
@@ -75,10 +79,10 @@ export function DefaultLogins() {
         path="/servers/default-credentials"
         kind={/default_credentials/}
         keyOf={(d) => d.id}
-        name={(d) => d.serverSerialNumber || d.serverMacAddress || `all of ${siteName(d.siteId)}`}
+        name={(d) => whose(d) || `all of ${siteName(d.siteId)}`}
         columns={[
           { id: 'site', title: 'Site', width: 'minmax(140px, 1fr)', cell: (d) => siteName(d.siteId) },
-          { id: 'for', title: 'For', width: 'minmax(200px, 1.4fr)', cell: (d) => (d.serverSerialNumber || d.serverMacAddress ? <span className="mono">{d.serverSerialNumber || d.serverMacAddress}</span> : 'all servers of the site') },
+          { id: 'for', title: 'For', width: 'minmax(200px, 1.4fr)', cell: (d) => (d.serverSerialNumber || d.serverMacAddress ? <span className="mono">{whose(d)}</span> : d.serverVendor ? `all of ${whose(d)}` : 'all servers of the site') },
           { id: 'user', title: 'BMC user', width: 'minmax(140px, 1fr)', cell: (d) => d.defaultUsername },
           { id: 'rack', title: 'Rack', width: '120px', cell: (d) => d.defaultRackName || '–' },
         ]}
@@ -91,7 +95,7 @@ export function DefaultLogins() {
       />
       {shown && (
         <SecretDialog
-          title={`Login for ${shown.serverSerialNumber || shown.serverMacAddress || `all of ${siteName(shown.siteId)}`}`}
+          title={`Login for ${whose(shown) || `all of ${siteName(shown.siteId)}`}`}
           ask={async () => {
             const c = await api.get<{ defaultUsername: string; defaultPassword: string }>(`/servers/default-credentials/${shown.id}/credentials`);
             return [['User', c.defaultUsername], ['Password', c.defaultPassword]];
