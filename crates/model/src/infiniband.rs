@@ -95,7 +95,8 @@ pub fn pkey(field: &str, value: i64) -> Result<u16, FieldError> {
 
 /// A key or a range of keys as fabrics list them: `0x10-0x1f`, `16-31` or `5`.
 pub fn pkey_range(field: &str, text: &str) -> Result<(u16, u16), FieldError> {
-    let bad = || FieldError::new(field, format!("{text:?} is not a range of partition keys like 0x0010-0x00ff or 16-255"));
+    let bad =
+        || FieldError::new(field, format!("{text:?} is not a range of partition keys like 0x0010-0x00ff or 16-255"));
     let one = |t: &str| -> Result<u16, FieldError> {
         let t = t.trim();
         let n = match t.strip_prefix("0x").or_else(|| t.strip_prefix("0X")) {

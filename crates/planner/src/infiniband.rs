@@ -79,7 +79,7 @@ pub struct PartitionPlan {
     pub unmanaged: bool,
 }
 
-fn fabric<'a>(input: &'a PlanInput, id: Id) -> Option<&'a Fabric> {
+fn fabric(input: &PlanInput, id: Id) -> Option<&Fabric> {
     input.fabrics.iter().find(|f| f.id == id)
 }
 
@@ -233,14 +233,23 @@ pub(crate) fn validate(input: &PlanInput, problems: &mut Vec<PlanProblem>) {
             problems.push(PlanProblem::error(object_network(network), "pkey", code, words, fix));
         };
         if !PKEY_RANGE.contains(&pkey) || !inside {
-            wrong(Code::PkeyOutOfRange, format!("partition key 0x{pkey:04x} is outside the ranges of fabric {}", f.name), "choose another key, or automatic");
+            wrong(
+                Code::PkeyOutOfRange,
+                format!("partition key 0x{pkey:04x} is outside the ranges of fabric {}", f.name),
+                "choose another key, or automatic",
+            );
         }
         if network.allocated.pkey != Some(pkey) && ib.pkeys_used.contains(&pkey) {
-            wrong(Code::PkeyInUse, format!("partition key 0x{pkey:04x} is taken in fabric {}", f.name), "choose another key, or automatic");
+            wrong(
+                Code::PkeyInUse,
+                format!("partition key 0x{pkey:04x} is taken in fabric {}", f.name),
+                "choose another key, or automatic",
+            );
         }
-        let elsewhere = input.networks.iter().find(|n| {
-            n.id != network.id && n.fabric_id == network.fabric_id && n.allocated.pkey == Some(pkey)
-        });
+        let elsewhere = input
+            .networks
+            .iter()
+            .find(|n| n.id != network.id && n.fabric_id == network.fabric_id && n.allocated.pkey == Some(pkey));
         if let Some(other) = elsewhere.filter(|_| network.allocated.pkey != Some(pkey)) {
             wrong(
                 Code::PkeyInUse,
@@ -314,7 +323,16 @@ pub(crate) fn changes(work: &Work<'_>, keys: &BTreeMap<Id, Option<u16>>) -> Vec<
         if !add.is_empty() || !remove.is_empty() || delete {
             let label = network.design.label.clone();
             let unmanaged = f.unmanaged;
-            plans.push(PartitionPlan { network_id: network.id, fabric_id: f.id, label, pkey, add, remove, delete, unmanaged });
+            plans.push(PartitionPlan {
+                network_id: network.id,
+                fabric_id: f.id,
+                label,
+                pkey,
+                add,
+                remove,
+                delete,
+                unmanaged,
+            });
         }
     }
     plans

@@ -120,10 +120,11 @@ pub(crate) fn servers(
         for member in members.iter().filter(|m| m.instance.group_id == group.id && m.action == Action::Create) {
             let reserved = member.instance.reserved_server_id.and_then(|id| by_id.get(&id));
             match reserved {
-                Some(s) if suits(s, group, type_id)
-                    && fits(s, &needs, cabling)
-                    && infiniband::fits(s, group, networks)
-                    && free_ports(s, &ports) =>
+                Some(s)
+                    if suits(s, group, type_id)
+                        && fits(s, &needs, cabling)
+                        && infiniband::fits(s, group, networks)
+                        && free_ports(s, &ports) =>
                 {
                     claim(s, &mut ports);
                     chosen.insert(member.instance.id, s.id);
@@ -141,11 +142,8 @@ pub(crate) fn servers(
             .filter(|s| s.available && suits(s, group, type_id) && s.site_id == input.infrastructure.site_id)
             .filter(|s| !taken.contains(&s.id))
             .collect();
-        let cabled: Vec<&Server> = free
-            .iter()
-            .copied()
-            .filter(|s| fits(s, &needs, cabling) && infiniband::fits(s, group, networks))
-            .collect();
+        let cabled: Vec<&Server> =
+            free.iter().copied().filter(|s| fits(s, &needs, cabling) && infiniband::fits(s, group, networks)).collect();
         let mut have = 0;
         let mut pick = |s: &Server, instance: &Instance| {
             claim(s, &mut ports);
@@ -171,7 +169,10 @@ pub(crate) fn servers(
                 object_group(group),
                 "connections",
                 Code::MissingCabling,
-                format!("of {} free servers, {without} have no InfiniBand port in the networks' fabric; need {need}", free.len()),
+                format!(
+                    "of {} free servers, {without} have no InfiniBand port in the networks' fabric; need {need}",
+                    free.len()
+                ),
                 "choose another server type, or discover the servers again once their adapters are in place",
             ));
         } else if !open.is_empty() {

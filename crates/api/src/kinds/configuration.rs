@@ -67,7 +67,10 @@ fn proxy(field: &str, value: &Value) -> Result<(), ApiError> {
 fn hours(field: &str, value: &Value) -> Result<(), ApiError> {
     match whole(value) {
         Some(0..=8760) if !value.is_string() => Ok(()),
-        _ => Err(ApiError::field(field, "must be a number of hours up to 8760; 0: catalogs are fetched when somebody asks")),
+        _ => Err(ApiError::field(
+            field,
+            "must be a number of hours up to 8760; 0: catalogs are fetched when somebody asks",
+        )),
     }
 }
 

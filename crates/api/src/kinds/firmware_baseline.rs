@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::Id;
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Map, Value, json};
 use store::entity::{
     firmware_baseline, firmware_campaign, server, server_component, server_instance, server_instance_group,

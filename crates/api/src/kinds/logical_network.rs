@@ -70,7 +70,10 @@ pub(super) fn read_blocks(ctx: &Ctx) -> Result<Value, ApiError> {
     let given = |block: &str| body.get(block).is_some_and(|v| v.is_object());
     if ctx.text("kind") == Some(INFINIBAND) {
         if let Some(block) = ["vlan", "vxlan", "ipv4", "ipv6"].into_iter().find(|b| given(b)) {
-            return Err(ApiError::field(block, "a network of InfiniBand has partitions alone: no VLAN, and no addresses yet"));
+            return Err(ApiError::field(
+                block,
+                "a network of InfiniBand has partitions alone: no VLAN, and no addresses yet",
+            ));
         }
         // It has a key in any case: the next free one, where nobody chooses.
         blocks["pkey"] = json!({"pkeyAllocationStrategies": []});
@@ -251,7 +254,10 @@ async fn insert<C: ConnectionTrait>(ctx: &Ctx, txn: &C, new: New) -> Result<netw
     let is_infiniband = fabric.configuration["fabricType"] == INFINIBAND;
     if is_infiniband != (new.kind == INFINIBAND) {
         let kind = fabric.configuration["fabricType"].as_str().unwrap_or("ethernet");
-        return Err(ApiError::field("fabricId", format!("fabric {} is one of {kind}, which has no {} networks", fabric.name, new.kind)));
+        return Err(ApiError::field(
+            "fabricId",
+            format!("fabric {} is one of {kind}, which has no {} networks", fabric.name, new.kind),
+        ));
     }
     let infrastructure_id = ctx.int("infrastructureId");
     let of = match infrastructure_id {

@@ -16,8 +16,8 @@ use store::{
 };
 
 use crate::{
-    contract,
     context::{Ctx, Reply},
+    contract,
     error::ApiError,
     kinds::{MAX_ROWS, edit_in, infrastructure, insert_in, remove, server_instance_group},
     routes,
@@ -147,7 +147,11 @@ fn port(field: &str, text: &str, protocol: &str) -> Result<(), ApiError> {
         Some((low, high)) => number(low).zip(number(high)).is_some_and(|(l, h)| l <= h),
         None => text == "any" || number(text).is_some(),
     };
-    if good { Ok(()) } else { Err(ApiError::field(field, format!("{text:?} is not a port, a range like 80-90, or any"))) }
+    if good {
+        Ok(())
+    } else {
+        Err(ApiError::field(field, format!("{text:?} is not a port, a range like 80-90, or any")))
+    }
 }
 
 /// The body over a rule: what it matches must make sense together.
@@ -230,7 +234,8 @@ fn kept(ctx: &Ctx, rule: &acl::Model) -> Response {
     }
     let status = axum::http::StatusCode::from_u16(ctx.operation.status).unwrap_or_default();
     let mut response = (status, axum::Json(body)).into_response();
-    let words = HeaderValue::from_static("199 - \"the rule is kept with the design; switches are not given rules yet\"");
+    let words =
+        HeaderValue::from_static("199 - \"the rule is kept with the design; switches are not given rules yet\"");
     response.headers_mut().insert("warning", words);
     response
 }
@@ -249,7 +254,9 @@ async fn create(ctx: Ctx) -> Result<Reply, ApiError> {
         .count(&txn)
         .await?;
     if count >= MOST {
-        return Err(ApiError::conflict(format!("the connection has {count} rules, which is the most; delete some first")));
+        return Err(ApiError::conflict(format!(
+            "the connection has {count} rules, which is the most; delete some first"
+        )));
     }
     let mut row = acl::new();
     use sea_orm::ActiveValue::Set;

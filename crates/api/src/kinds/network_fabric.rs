@@ -66,7 +66,10 @@ fn fabric_type(configuration: &Value) -> &str {
 fn check_keys(configuration: &Value) -> Result<(), ApiError> {
     for name in ["pkeyRanges", "reservedPkeys"] {
         for (n, range) in configuration[name].as_array().into_iter().flatten().enumerate() {
-            model::infiniband::pkey_range(&format!("fabricConfiguration.{name}[{n}]"), range.as_str().unwrap_or_default())?;
+            model::infiniband::pkey_range(
+                &format!("fabricConfiguration.{name}[{n}]"),
+                range.as_str().unwrap_or_default(),
+            )?;
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crypto::Sealer;
 use engine::{Created, NewGroup};
 use model::{
     Id,
@@ -16,7 +17,6 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
     QueryOrder, QuerySelect,
 };
-use crypto::Sealer;
 use serde_json::{Value, json};
 use store::{
     entity::{server, server_default_credentials as defaults, server_registration_profile as profiles, site},
@@ -428,13 +428,11 @@ pub(crate) fn blank(site_id: Id) -> server::ActiveModel {
 pub async fn resume_waiting(app: &App, txn: &DatabaseTransaction, site_id: Id) -> Result<(), ApiError> {
     let waiting = server::Entity::find()
         .filter(server::Column::SiteId.eq(site_id))
-        .filter(
-            server::Column::Status.is_in([
-                ServerStatus::Registering.as_str(),
-                ServerStatus::UsedRegistering.as_str(),
-                ServerStatus::RegistrationIncomplete.as_str(),
-            ]),
-        )
+        .filter(server::Column::Status.is_in([
+            ServerStatus::Registering.as_str(),
+            ServerStatus::UsedRegistering.as_str(),
+            ServerStatus::RegistrationIncomplete.as_str(),
+        ]))
         .filter(server::Column::StatusReason.is_in([WAITS_FOR_LOGIN, WAITS_FOR_OTHER_LOGIN]))
         .filter(server::Column::BmcAddress.is_not_null())
         .all(txn)
@@ -495,8 +493,8 @@ pub async fn refused(app: &App, server_id: Id, group_id: Id, error: &str) -> Res
     }
     let txn = app.db().begin().await?;
     let Some(found) = server::Entity::find_by_id(server_id).lock_exclusive().one(&txn).await? else { return Ok(false) };
-    let registering =
-        [ServerStatus::Registering.as_str(), ServerStatus::RegistrationIncomplete.as_str()].contains(&found.status.as_str());
+    let registering = [ServerStatus::Registering.as_str(), ServerStatus::RegistrationIncomplete.as_str()]
+        .contains(&found.status.as_str());
     if !registering || found.extra["jobInfo"]["jobGroupId"].as_i64() != Some(group_id) {
         return Ok(false);
     }
@@ -505,7 +503,10 @@ pub async fn refused(app: &App, server_id: Id, group_id: Id, error: &str) -> Res
     let (title, message) = match login.filter(|d| !is_login(app.sealer(), &found, d)) {
         Some(login) => {
             take_login(app, &txn, &found, &login).await?;
-            (format!("BMC of {name} refuses its login: the site's default credentials are tried"), format!("User {}.", login.username))
+            (
+                format!("BMC of {name} refuses its login: the site's default credentials are tried"),
+                format!("User {}.", login.username),
+            )
         }
         None => {
             let mut edit = found.edit();
@@ -569,9 +570,7 @@ mod tests {
             row(5, "ABC", "", "", ""),
             row(6, "X", "52:54:00:00:00:02", "HPE", ""),
         ];
-        let chosen = |serial, mac, vendor, model| {
-            pick(&all, &Traits { serial, mac, vendor, model }).map(|d| d.id)
-        };
+        let chosen = |serial, mac, vendor, model| pick(&all, &Traits { serial, mac, vendor, model }).map(|d| d.id);
         let (mac, dell, model) = (Some("52:54:00:00:00:01"), Some("Dell Inc."), Some("poweredge r760"));
         assert_eq!(chosen(Some("abc"), mac, dell, model), Some(5));
         assert_eq!(chosen(Some("other"), mac, dell, model), Some(4));

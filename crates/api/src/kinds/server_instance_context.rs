@@ -27,11 +27,8 @@ routes! {
 
 async fn own<C: ConnectionTrait>(db: &C, of: &infrastructure::Model, group: &group::Model) -> Result<Value, ApiError> {
     let rows = variable::Entity::find().filter(variable::Column::UserIdOwner.eq(of.owner_id)).all(db).await?;
-    let mut all: Map<String, Value> = rows
-        .into_iter()
-        .filter(|v| values::for_systems(v.usage.as_ref()))
-        .map(|v| (v.name, v.value))
-        .collect();
+    let mut all: Map<String, Value> =
+        rows.into_iter().filter(|v| values::for_systems(v.usage.as_ref())).map(|v| (v.name, v.value)).collect();
     // The nearer ones win.
     for custom in [&of.design["customVariables"], &group.design["customVariables"]] {
         all.extend(custom.as_object().cloned().unwrap_or_default());
@@ -74,11 +71,8 @@ async fn around(ctx: &Ctx) -> Result<Value, ApiError> {
     let drives: Vec<Value> =
         mine(ElementKind::DriveGroup).map(|e| drive_group::drive_of(e, of.owner_id, &found)).collect();
     let secrets = secret::Entity::find().filter(secret::Column::UserIdOwner.eq(of.owner_id)).all(db).await?;
-    let secrets: Map<String, Value> = secrets
-        .into_iter()
-        .filter(|s| values::for_systems(s.usage.as_ref()))
-        .map(|s| (s.name, Value::Null))
-        .collect();
+    let secrets: Map<String, Value> =
+        secrets.into_iter().filter(|s| values::for_systems(s.usage.as_ref())).map(|s| (s.name, Value::Null)).collect();
     let keys: Vec<String> = ssh_key::Entity::find()
         .filter(ssh_key::Column::UserId.eq(of.owner_id))
         .filter(ssh_key::Column::Status.ne("deleted"))

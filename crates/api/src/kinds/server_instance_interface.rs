@@ -103,7 +103,10 @@ async fn label(ctx: Ctx) -> Result<Reply, ApiError> {
     let Some(label) = label else { return Ok(Reply::Tagged(mine["config"].clone(), found.revision)) };
     let others = all.iter().filter(|v| v["id"].as_i64() != Some(id));
     if let Some(other) = others.clone().find(|v| v["label"] == label.as_str()) {
-        return Err(ApiError::conflict(format!("label: interface {} of the instance is called {label:?} already", other["id"])));
+        return Err(ApiError::conflict(format!(
+            "label: interface {} of the instance is called {label:?} already",
+            other["id"]
+        )));
     }
     let row = server_interface::Entity::find_by_id(id).one(&txn).await?;
     let mac = row.map(|r| r.mac).ok_or_else(|| ApiError::not_found("interface", id))?;

@@ -143,7 +143,9 @@ mod tests {
         {
             assert!(is_bmc(yes), "{yes}");
         }
-        for (class, maker) in [("iDRAC", "Dell"), ("CPQRIB3", "HPE"), ("HPE iLO 5", "HPE"), ("XCC", "Lenovo"), ("CIMC", "Cisco")] {
+        for (class, maker) in
+            [("iDRAC", "Dell"), ("CPQRIB3", "HPE"), ("HPE iLO 5", "HPE"), ("XCC", "Lenovo"), ("CIMC", "Cisco")]
+        {
             assert_eq!(vendor_of(class), Some(maker));
         }
         assert_eq!(vendor_of("OpenBMC"), None);

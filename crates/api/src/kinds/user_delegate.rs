@@ -1,7 +1,9 @@
 //! Delegates: users who see and change all infrastructures of another one, as that one does.
 
 use model::Id;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+};
 use serde_json::{Value, json};
 use store::entity::{user, user_delegate as delegates};
 

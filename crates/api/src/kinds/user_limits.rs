@@ -2,7 +2,9 @@
 //! can be set: one that nobody asks would promise what is not kept.
 
 use model::Id;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+};
 use serde_json::{Map, Value, json};
 use store::entity::{infrastructure as infrastructures, server_instance_group, ssh_key, user};
 
@@ -176,9 +178,16 @@ async fn update(ctx: Ctx) -> Result<Reply, ApiError> {
     limits.extend(wanted);
     extra.insert("limits".into(), Value::Object(limits));
     let subject = found.email.clone();
-    let after = edit(&ctx, &found, ("user", &subject), "change_limits", |u| wire(Some(u)), |row| {
-        row.extra = Set(Value::Object(extra));
-    })
+    let after = edit(
+        &ctx,
+        &found,
+        ("user", &subject),
+        "change_limits",
+        |u| wire(Some(u)),
+        |row| {
+            row.extra = Set(Value::Object(extra));
+        },
+    )
     .await?;
     Ok(Reply::Tagged(wire(Some(&after)), after.revision))
 }
@@ -208,9 +217,8 @@ async fn meta(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn wire_permissions<C: ConnectionTrait>(db: &C, found: &user::Model) -> Result<Value, ApiError> {
     use store::entity::role;
     let role = role::Entity::find().filter(role::Column::Name.eq(&found.role)).one(db).await?;
-    let permissions: Vec<String> = role
-        .and_then(|r| serde_json::from_value::<Vec<String>>(r.permissions).ok())
-        .unwrap_or_default();
+    let permissions: Vec<String> =
+        role.and_then(|r| serde_json::from_value::<Vec<String>>(r.permissions).ok()).unwrap_or_default();
     let may = |p: &str| permissions.iter().any(|own| own == p);
     Ok(json!({
         "adminPasswordRevealPermissions": {

@@ -10,8 +10,8 @@ use sea_orm::{
 };
 use serde_json::Value;
 use store::entity::{
-    fabric_device, fabric_link, network_device, network_fabric, pkey_allocation, server, server_instance_group, server_interface,
-    vlan_allocation,
+    fabric_device, fabric_link, network_device, network_fabric, pkey_allocation, server, server_instance_group,
+    server_interface, vlan_allocation,
 };
 
 use super::design;

@@ -27,7 +27,8 @@ async fn fabric(rig: &Rig, name: &str, unmanaged: bool, servers: &[i64]) -> i64 
 }
 
 async fn network(rig: &Rig, infrastructure: i64, fabric: i64, label: &str, pkey: Value) -> Value {
-    let mut body = json!({"label": label, "kind": "infiniband", "fabricId": fabric, "infrastructureId": infrastructure});
+    let mut body =
+        json!({"label": label, "kind": "infiniband", "fabricId": fabric, "infrastructureId": infrastructure});
     if !pkey.is_null() {
         let strategy = json!({"kind": "manual", "scope": {"kind": "fabric", "resourceId": fabric}, "pkey": pkey});
         body["pkey"] = json!({"pkeyAllocationStrategies": [strategy]});
@@ -55,7 +56,12 @@ async fn a_fabric_that_is_done_outside(rig: Rig) {
     for (kind, of, field) in [("infiniband", 1, "fabricId"), ("vlan", ib, "fabricId"), ("fibre_channel", ib, "kind")] {
         let body = json!({"label": "x", "kind": kind, "fabricId": of, "infrastructureId": id});
         let answer = rig.send(&rig.admin, "POST", "/logical-networks", None, Some(body)).await;
-        assert_eq!((answer.status.as_u16(), &answer.body["details"][0]["field"]), (400, &json!(field)), "{}", answer.body);
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body["details"][0]["field"]),
+            (400, &json!(field)),
+            "{}",
+            answer.body
+        );
     }
     let refused = network(&rig, id, ib, "bad", json!(0x7fff)).await;
     assert_eq!(refused["details"][0]["field"], "pkey.pkeyAllocationStrategies[0].pkey", "{refused}");
@@ -76,11 +82,19 @@ async fn a_fabric_that_is_done_outside(rig: Rig) {
     let server = takes.iter().find_map(|a| a["serverId"].as_i64()).unwrap();
     assert!([2, 3].contains(&server), "a server with an adapter: {plan}");
     let members = json!([{"guid": format!("98039b0300a1b2c{server}"), "membership": "limited"}]);
-    assert_eq!((&plan["partitions"][0]["add"], &plan["partitions"][0]["unmanaged"]), (&members, &json!(true)), "{plan}");
+    assert_eq!(
+        (&plan["partitions"][0]["add"], &plan["partitions"][0]["unmanaged"]),
+        (&members, &json!(true)),
+        "{plan}"
+    );
     rig.deployed(id, false).await;
     assert!(rig.jobs_of(id).await.iter().all(|j| j.function != "infiniband.partition"), "nothing is done there");
     let now = rig.get(&format!("/logical-networks/{}", compute["id"])).await;
-    assert_eq!((&now["pkey"]["pkeys"][0]["pkey"], &now["pkey"]["pkeys"][0]["status"]), (&json!(16), &json!("allocated")), "{now}");
+    assert_eq!(
+        (&now["pkey"]["pkeys"][0]["pkey"], &now["pkey"]["pkeys"][0]["status"]),
+        (&json!(16), &json!("allocated")),
+        "{now}"
+    );
     assert_eq!(rig.plan(id, false).await["changes"], json!([]));
 
     // Another infrastructure: the next key, past the reserved one; what is taken is refused, and the index keeps them apart.
@@ -132,7 +146,11 @@ async fn a_managed_fabric_is_told(rig: Rig) {
     assert_eq!(rig.send(&rig.admin, "PUT", &one, None, Some(other.clone())).await.status, 428);
     let revision = rig.get(&format!("/logical-networks/{}", compute["id"])).await["revision"].as_i64();
     assert_eq!(rig.send(&rig.admin, "PUT", &one, revision, Some(other)).await.status, 200);
-    assert_eq!(rig.plan(id, false).await["problems"][0]["code"], "pkey_in_use", "a key cannot change under those who use it");
+    assert_eq!(
+        rig.plan(id, false).await["problems"][0]["code"],
+        "pkey_in_use",
+        "a key cannot change under those who use it"
+    );
     rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/revert"), Value::Null).await;
     assert_eq!(rig.get(&strategies).await["data"][0]["pkey"], 18);
     let vlan = strategies.replace("pkey/pkey-", "vlan/vlan-");

@@ -25,8 +25,10 @@ async fn limits_are_kept_to(rig: Rig) {
     let limits = format!("/users/{ann}/limits");
     assert_eq!(rig.get(&limits).await["infrastructureActiveMaxCount"], 1000);
     let change = format!("/users/{ann}/actions/change-limits");
-    refused(&rig, "PATCH", &change, json!({"driveMaxSizeMbytes": 5}), 400, "is not a limit that this version keeps to").await;
-    refused(&rig, "PATCH", &change, json!({"infrastructureActiveMaxCount": -1}), 400, "infrastructureActiveMaxCount").await;
+    refused(&rig, "PATCH", &change, json!({"driveMaxSizeMbytes": 5}), 400, "is not a limit that this version keeps to")
+        .await;
+    refused(&rig, "PATCH", &change, json!({"infrastructureActiveMaxCount": -1}), 400, "infrastructureActiveMaxCount")
+        .await;
     refused(&rig, "PATCH", "/users/99/actions/change-limits", json!({}), 404, "user 99").await;
     let body = json!({"infrastructureActiveMaxCount": 1, "infrastructureInstanceArrayMaxCount": 1, "instanceArrayInstancesMaxCount": 2, "userSshKeysCountMax": 0});
     let stale = rig.send(&rig.admin, "PATCH", &change, Some(99), Some(body.clone())).await;
@@ -35,7 +37,9 @@ async fn limits_are_kept_to(rig: Rig) {
     assert_eq!(rig.get(&format!("/users/{ann}/default-limits")).await["instanceArrayInstancesMaxCount"], 10_000);
     rig.get(&format!("/users/{ann}/disabled-limits")).await;
 
-    let as_ann = async |method: &str, path: &str, body: Value| -> Answer { rig.send(&token, method, path, None, Some(body)).await };
+    let as_ann = async |method: &str, path: &str, body: Value| -> Answer {
+        rig.send(&token, method, path, None, Some(body)).await
+    };
     let own = as_ann("PATCH", &change, json!({"infrastructureActiveMaxCount": 9})).await;
     assert_eq!(own.status, 403, "nobody gives themselves more");
     let made = as_ann("POST", "/infrastructures", json!({"label": "one", "siteId": 1})).await;
@@ -43,9 +47,14 @@ async fn limits_are_kept_to(rig: Rig) {
     let id = made.body["id"].as_i64().unwrap();
     let second = as_ann("POST", "/infrastructures", json!({"label": "two", "siteId": 1})).await;
     assert_eq!(second.status, 409);
-    assert!(second.body["message"].as_str().unwrap().contains("ann@example.com may have 1 infrastructures"), "{}", second.body);
+    assert!(
+        second.body["message"].as_str().unwrap().contains("ann@example.com may have 1 infrastructures"),
+        "{}",
+        second.body
+    );
     assert_eq!(rig.get(&format!("/infrastructures/{id}/user-limits")).await["infrastructureActiveMaxCount"], 1);
-    let group = |label: &str, n: i64| json!({"label": label, "instanceCount": n, "defaultServerTypeId": 1, "osTemplateId": 1});
+    let group =
+        |label: &str, n: i64| json!({"label": label, "instanceCount": n, "defaultServerTypeId": 1, "osTemplateId": 1});
     let groups = format!("/infrastructures/{id}/server-instance-groups");
     assert_eq!(as_ann("POST", &groups, group("web", 3)).await.status, 409);
     let web = as_ann("POST", &groups, group("web", 2)).await;
@@ -83,7 +92,8 @@ async fn delegates_act_for_others(rig: Rig) {
     let add = format!("/users/{ann}/actions/add-delegate/{bob}");
     assert_eq!(rig.send(&bob_in, "POST", &add, None, None).await.status, 403, "the role has no word about users");
     refused(&rig, "POST", &format!("/users/{ann}/actions/add-delegate/99"), Value::Null, 404, "user 99").await;
-    refused(&rig, "POST", &format!("/users/{ann}/actions/add-delegate/{ann}"), Value::Null, 409, "their own delegate").await;
+    refused(&rig, "POST", &format!("/users/{ann}/actions/add-delegate/{ann}"), Value::Null, 409, "their own delegate")
+        .await;
     for _ in 0..2 {
         rig.ok(200, "POST", &add, Value::Null).await;
     }
@@ -112,7 +122,8 @@ async fn settings_by_section(rig: Rig) {
     ] {
         refused(&rig, "PATCH", "/config/http", body, 400, words).await;
     }
-    refused(&rig, "PATCH", "/config/firmware", json!({"catalogRefreshHours": "often"}), 400, "catalogRefreshHours").await;
+    refused(&rig, "PATCH", "/config/firmware", json!({"catalogRefreshHours": "often"}), 400, "catalogRefreshHours")
+        .await;
     rig.ok(200, "PATCH", "/config/http", json!({"proxyUrl": "http://proxy:3128"})).await;
     let now = rig.ok(200, "PATCH", "/config/http", json!({"noProxy": ".example"})).await;
     assert_eq!(now, json!({"http": {"proxyUrl": "http://proxy:3128", "noProxy": ".example"}}));
@@ -131,7 +142,8 @@ async fn online_catalogs(rig: Rig) {
     let odd = json!({"name": "x", "vendor": "dell", "updateType": "online", "vendorConfiguration": {"format": "csv"}});
     refused(&rig, "POST", "/firmware/catalog", odd, 400, "vendorConfiguration.format").await;
     let online = rig.ok(200, "POST", "/firmware/catalog", catalog("online", "online", url.clone())).await["id"].clone();
-    let offline = rig.ok(200, "POST", "/firmware/catalog", catalog("by hand", "offline", url.clone())).await["id"].clone();
+    let offline =
+        rig.ok(200, "POST", "/firmware/catalog", catalog("by hand", "offline", url.clone())).await["id"].clone();
     let bare = rig.ok(200, "POST", "/firmware/catalog", catalog("bare", "online", Value::Null)).await["id"].clone();
     let refresh = |id: &Value| format!("/firmware/catalog/{id}/actions/refresh");
     refused(&rig, "POST", &refresh(&offline), Value::Null, 409, "is kept by hand").await;

@@ -39,9 +39,8 @@ pub(super) fn read(document: &Document<'_>) -> Catalog {
 
 fn image(node: Node<'_, '_>) -> Result<Option<Image>, String> {
     let package = said(node.attribute("packageID"));
-    let path = said(node.attribute("path")).ok_or_else(|| {
-        format!("the component {} names no path", package.as_deref().unwrap_or("without packageID"))
-    })?;
+    let path = said(node.attribute("path"))
+        .ok_or_else(|| format!("the component {} names no path", package.as_deref().unwrap_or("without packageID")))?;
     // iDRACs take Windows packages (LWXP) and plain images (LW64); packages for Linux and drivers are for operating systems.
     let kind = node.attribute("packageType").unwrap_or("LW64");
     if !matches!(kind, "LWXP" | "LW64" | "LWEFI") {
@@ -82,7 +81,12 @@ fn image(node: Node<'_, '_>) -> Result<Option<Image>, String> {
         version: said(node.attribute("vendorVersion")).or_else(|| said(node.attribute("dellVersion"))),
         reboot: node.attribute("rebootRequired").is_some_and(|r| r.eq_ignore_ascii_case("true")),
         severity: criticality
-            .and_then(|c| c.attribute("value").map(severity).filter(|s| *s != "unknown").or_else(|| display(c).map(|d| severity(d.split('-').next().unwrap_or_default()))))
+            .and_then(|c| {
+                c.attribute("value")
+                    .map(severity)
+                    .filter(|s| *s != "unknown")
+                    .or_else(|| display(c).map(|d| severity(d.split('-').next().unwrap_or_default())))
+            })
             .unwrap_or("unknown"),
         info_url: child(node, "ImportantInfo").and_then(|i| said(i.attribute("URL"))),
         url: path,
@@ -131,7 +135,10 @@ mod tests {
         assert_eq!(catalog.base.as_deref(), Some("https://downloads.dell.com/"));
         assert_eq!((catalog.images.len(), catalog.odd), (1, 1), "{catalog:?}");
         let bios = &catalog.images[0];
-        assert_eq!((bios.name.as_str(), bios.version.as_deref(), bios.reboot), ("Server BIOS R760", Some("2.10.0"), true));
+        assert_eq!(
+            (bios.name.as_str(), bios.version.as_deref(), bios.reboot),
+            ("Server BIOS R760", Some("2.10.0"), true)
+        );
         assert_eq!(bios.devices, ["159", "BIOS"]);
         assert_eq!(bios.systems, ["PowerEdge R760"]);
         assert_eq!((bios.size, bios.sha256.as_deref()), (Some(31_457_280), Some("aabb".repeat(16).as_str())));

@@ -87,10 +87,8 @@ pub async fn fetch(source: &Source, progress: impl Fn(u64, Option<u64>)) -> Resu
         request = request.header(header::IF_NONE_MATCH, etag);
     }
     let way = source.proxy.as_ref().map(|p| format!(" by the proxy {p}")).unwrap_or_default();
-    let answer = request
-        .send()
-        .await
-        .map_err(|e| again(format!("{} cannot be reached{way}: {}", source.url, cause(&e))))?;
+    let answer =
+        request.send().await.map_err(|e| again(format!("{} cannot be reached{way}: {}", source.url, cause(&e))))?;
     match answer.status() {
         StatusCode::NOT_MODIFIED => return Ok(Fetched::Same),
         status if status.is_success() => {}

@@ -27,7 +27,8 @@ pub(super) fn read(document: &Document<'_>) -> Catalog {
         }
         let all = properties(node);
         let first = |names: &[&str]| names.iter().find_map(|n| all.get(*n).and_then(|v| v.first()).cloned());
-        let every = |names: &[&str]| -> Vec<String> { names.iter().filter_map(|n| all.get(*n)).flatten().cloned().collect() };
+        let every =
+            |names: &[&str]| -> Vec<String> { names.iter().filter_map(|n| all.get(*n)).flatten().cloned().collect() };
         let Some(name) = first(&["name", "packageid", "identifyingnumber"]) else { continue };
         let Some(version) = first(&["version", "softwareversion"]) else {
             // The bundle's own instance has none of what packages have.
@@ -54,7 +55,8 @@ pub(super) fn read(document: &Document<'_>) -> Catalog {
             name: first(&["caption", "description", "elementname"]).unwrap_or_else(|| name.clone()),
             package_id: Some(name),
             version: Some(version),
-            reboot: first(&["rebootrequired", "reboot"]).is_some_and(|r| !matches!(r.to_lowercase().as_str(), "0" | "no" | "none" | "false")),
+            reboot: first(&["rebootrequired", "reboot"])
+                .is_some_and(|r| !matches!(r.to_lowercase().as_str(), "0" | "no" | "none" | "false")),
             severity: first(&["severity", "releaseseverity"]).map_or("unknown", |s| severity(&s)),
             info_url: first(&["releasenotes", "readme"]),
             url,
@@ -76,7 +78,9 @@ mod tests {
 
     #[test]
     fn packages_are_read() {
-        let property = |name: &str, value: &str| format!("<PROPERTY NAME=\"{name}\" TYPE=\"string\"><VALUE>{value}</VALUE></PROPERTY>");
+        let property = |name: &str, value: &str| {
+            format!("<PROPERTY NAME=\"{name}\" TYPE=\"string\"><VALUE>{value}</VALUE></PROPERTY>")
+        };
         let sha = "ab".repeat(32);
         let package = [
             property("Name", "lnvgy_fw_uefi_esx3x4_anyos"),
@@ -91,7 +95,13 @@ mod tests {
         ]
         .concat();
         let odd = [property("Name", "lnvgy_fw_x"), property("Version", "1")].concat();
-        let driver = [property("Name", "d"), property("Version", "1"), property("Payload", "d.zip"), property("Category", "Device Driver")].concat();
+        let driver = [
+            property("Name", "d"),
+            property("Version", "1"),
+            property("Payload", "d.zip"),
+            property("Category", "Device Driver"),
+        ]
+        .concat();
         let text = format!(
             "<CIM CIMVERSION=\"2.0\"><DECLARATION><INSTANCE CLASSNAME=\"UXSP\">{}</INSTANCE><INSTANCE>{package}</INSTANCE><INSTANCE>{odd}</INSTANCE><INSTANCE>{driver}</INSTANCE></DECLARATION></CIM>",
             property("Name", "bundle")

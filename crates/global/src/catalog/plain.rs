@@ -39,7 +39,8 @@ pub(super) fn read(value: &Value) -> Result<Catalog, String> {
     };
     for (n, entry) in all.iter().enumerate() {
         let e: Entry = serde_json::from_value(entry.clone()).map_err(|e| format!("images[{n}]: {e}"))?;
-        let sha256 = digest(&e.sha256, 64).ok_or_else(|| format!("images[{n}].sha256: is not 64 hexadecimal digits"))?;
+        let sha256 =
+            digest(&e.sha256, 64).ok_or_else(|| format!("images[{n}].sha256: is not 64 hexadecimal digits"))?;
         catalog.images.push(Image {
             external_id: e.id.clone().unwrap_or_else(|| format!("{}/{}", e.name, e.version)),
             name: e.name,

@@ -7,7 +7,10 @@ use super::{Catalog, Image, digest, list, said, severity, yes};
 pub(super) fn read(value: &Value) -> Result<Catalog, String> {
     let named = ["firmware", "images", "items", "data"].iter().find_map(|k| value[*k].as_array());
     let Some(all) = value.as_array().or(named) else {
-        return Err("the catalog is neither a list of images nor an object with one under firmware, images, items or data".into());
+        return Err(
+            "the catalog is neither a list of images nor an object with one under firmware, images, items or data"
+                .into(),
+        );
     };
     let mut catalog = Catalog::default();
     for (n, entry) in all.iter().enumerate() {

@@ -48,7 +48,8 @@ impl JobFunction for FirmwareCatalogFetch {
     async fn run(&self, ctx: JobContext) -> Result<Outcome, JobError> {
         let Payload { catalog_id } = ctx.payload()?;
         let found = firmware_catalog::Entity::find_by_id(catalog_id).one(&self.db.read).await?;
-        let found = found.ok_or_else(|| JobError::fatal(format!("firmware catalog {catalog_id} is no longer there")))?;
+        let found =
+            found.ok_or_else(|| JobError::fatal(format!("firmware catalog {catalog_id} is no longer there")))?;
         let outcome = self.fetch(&ctx, &found).await;
         if let Err(error) = &outcome {
             let words = error.message.clone();
@@ -76,10 +77,12 @@ impl FirmwareCatalogFetch {
 
     async fn fetch(&self, ctx: &JobContext, found: &firmware_catalog::Model) -> Result<Outcome, JobError> {
         let url = found.vendor_url.clone().filter(|_| found.update_type == "online");
-        let url = url.ok_or_else(|| JobError::fatal(format!("catalog {} is not fetched from anywhere any more", found.name)))?;
+        let url = url
+            .ok_or_else(|| JobError::fatal(format!("catalog {} is not fetched from anywhere any more", found.name)))?;
         let word = found.vendor_configuration["format"].as_str().unwrap_or(&found.vendor);
-        let format = Format::parse(word)
-            .ok_or_else(|| JobError::fatal(format!("how catalogs of {word} are written is not known; set vendorConfiguration.format")))?;
+        let format = Format::parse(word).ok_or_else(|| {
+            JobError::fatal(format!("how catalogs of {word} are written is not known; set vendorConfiguration.format"))
+        })?;
         let source = Source {
             proxy: self.setting("proxyUrl").await?,
             no_proxy: self.setting("noProxy").await?,
@@ -187,7 +190,8 @@ impl FirmwareCatalogFetch {
             "passedOverReasons": read.passed_over,
         });
         let now = firmware_catalog::Entity::find_by_id(found.id).one(&txn).await?;
-        let now = now.ok_or_else(|| JobError::fatal(format!("firmware catalog {} was deleted meanwhile", found.name)))?;
+        let now =
+            now.ok_or_else(|| JobError::fatal(format!("firmware catalog {} was deleted meanwhile", found.name)))?;
         let release = read.released.as_deref().and_then(time::parse).map(time::format);
         catalogs::note(&txn, &now, |sync| {
             sync["status"] = json!("fetched");

@@ -93,7 +93,9 @@ async fn of_server(
     let found = server::Entity::find_by_id(id).lock_exclusive().one(txn).await?;
     let Some(found) = found.filter(|s| s.site_id == site_id) else { return Ok(()) };
     let known = (found.tls_fingerprint.as_deref(), &found.extra);
-    match met(txn, &found, known, server::Column::Extra, sha256, |row, pin| row.tls_fingerprint = Set(Some(pin))).await? {
+    match met(txn, &found, known, server::Column::Extra, sha256, |row, pin| row.tls_fingerprint = Set(Some(pin)))
+        .await?
+    {
         Met::Known => {}
         Met::First => facts::server(txn, sealer, id).await?,
         Met::Other => {

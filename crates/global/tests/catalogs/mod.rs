@@ -149,7 +149,8 @@ pub async fn catalogs_are_fetched(db: Database) {
     assert_eq!(now.iter().map(|i| i.0.as_str()).collect::<Vec<_>>(), ["by hand", "BIOS", "NIC"]);
 
     // What is wrong is said, and what was known stays.
-    let noted = async || entity::firmware_catalog::Entity::find_by_id(id).one(&db.read).await.unwrap().unwrap().sync.unwrap();
+    let noted =
+        async || entity::firmware_catalog::Entity::find_by_id(id).one(&db.read).await.unwrap().unwrap().sync.unwrap();
     *site.etag.lock().unwrap() = "\"three\"".into();
     for (status, body, words) in [
         (None, b"<html>a proxy's page</html>".to_vec(), "neither JSON nor XML"),

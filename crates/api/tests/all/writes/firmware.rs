@@ -95,8 +95,12 @@ async fn servers(t: &Table) {
     let parts = t.get("/servers/1/firmware/components?sortBy=id:ASC").await;
     let (bios, fixed) = (parts["data"][0]["id"].clone(), parts["data"][2]["id"].clone());
     t.write("getServerFirmwareInventory", &path("inventory"), Value::Null).await;
-    t.write("fetchAndUpdateServerFirmwareAvailableVersions", &path("actions/fetch-and-update-available-versions"), Value::Null)
-        .await;
+    t.write(
+        "fetchAndUpdateServerFirmwareAvailableVersions",
+        &path("actions/fetch-and-update-available-versions"),
+        Value::Null,
+    )
+    .await;
     let target = json!({"firmwareTargetVersion": "2.10.0", "firmwareUpgradeNeedsConfirmation": 0});
     t.write("updateServerComponent", &path(&format!("components/{bios}")), target).await;
     let later = json!({"scheduleUpdateTimestamp": "2099-01-01T00:00:00.000Z"});
@@ -104,14 +108,19 @@ async fn servers(t: &Table) {
     let mut batch = later;
     batch["serverIds"] = json!([1]);
     t.write("batchScheduleServerFirmwareUpgrade", &path("actions/batch-schedule-upgrade"), batch).await;
-    t.write("generateServersFirmwareUpgradeAudit", "/servers/firmware/actions/generate-upgrade-audit", json!({"serverIds": [1]}))
-        .await;
+    t.write(
+        "generateServersFirmwareUpgradeAudit",
+        "/servers/firmware/actions/generate-upgrade-audit",
+        json!({"serverIds": [1]}),
+    )
+    .await;
     let own = json!({"firmwareBinaryUrl": "http://127.0.0.1/own.exe", "componentFirmwareNewVersion": "3.0"});
     let upgrade = |part: &Value| path(&format!("components/{part}/actions/upgrade"));
     t.conflict("upgradeFirmwareOfServerComponent", &upgrade(&fixed), own.clone(), "takes no firmware").await;
     t.write("upgradeFirmwareOfServerComponent", &upgrade(&bios), own).await;
     t.write("upgradeFirmwareOfServer", "/servers/2/firmware/actions/upgrade", Value::Null).await;
-    t.write("upgradeFirmwareOfServersBatch", "/servers/firmware/actions/batch-upgrade", json!({"serverIds": [1]})).await;
+    t.write("upgradeFirmwareOfServersBatch", "/servers/firmware/actions/batch-upgrade", json!({"serverIds": [1]}))
+        .await;
     for server in [1, 2] {
         t.server(server, |s| s.status = Set("available".into())).await;
     }

@@ -21,7 +21,12 @@ pub async fn run(t: &Table) {
     t.conflict("updateServerInstanceGroupConfig", &of(id(&db), "/config"), json!({"label": "web"}), "already").await;
     t.write("updateServerInstanceGroupMeta", &of(id(&db), "/meta"), json!({"tags": ["prod"]})).await;
     assert_eq!(t.get(&of(id(&db), "")).await["meta"]["tags"], json!(["prod"]));
-    t.write("updateServerInstanceGroupNetworkConfiguration", &of(id(&db), "/config/networking"), json!({"name": "db net"})).await;
+    t.write(
+        "updateServerInstanceGroupNetworkConfiguration",
+        &of(id(&db), "/config/networking"),
+        json!({"name": "db net"}),
+    )
+    .await;
 
     let one = t.write("createServerInstance", &format!("{base}/server-instances"), json!({"groupId": id(&db)})).await;
     let instance = |v: i64, what: &str| format!("/server-instances/{v}{what}");
@@ -31,13 +36,23 @@ pub async fn run(t: &Table) {
     for (op, action, body) in [
         ("setPowerToServerInstance", "/actions/power-set", json!({"powerCommand": "on"})),
         ("resetServerInstance", "/actions/reset", Value::Null),
-        ("reinstallServerInstanceOS", "/actions/reinstall-os", json!({"performAtNextDeploy": true, "reinstallOS": true})),
+        (
+            "reinstallServerInstanceOS",
+            "/actions/reinstall-os",
+            json!({"performAtNextDeploy": true, "reinstallOS": true}),
+        ),
         ("replaceServerInstance", "/actions/replace", json!({"reason": "it burns"})),
     ] {
         t.conflict(op, &instance(id(&one), action), body, "not deployed").await;
     }
     t.refuses("createServerInstanceConsole", &instance(id(&one), "/console"), json!({"kind": "serial"})).await;
-    t.conflict("createServerInstanceConsole", &instance(id(&one), "/console"), json!({"kind": "serial"}), "not deployed").await;
+    t.conflict(
+        "createServerInstanceConsole",
+        &instance(id(&one), "/console"),
+        json!({"kind": "serial"}),
+        "not deployed",
+    )
+    .await;
     t.write("deleteServerInstance", &instance(id(&one), ""), Value::Null).await;
 
     connections(t, id(&db), network).await;
@@ -78,8 +93,12 @@ pub async fn run(t: &Table) {
         assert!(all["server"]["serverId"].as_i64().unwrap() > 0 && !all.to_string().contains("calvin"), "{all}");
     }
 
-    t.write("reinstallServerInstanceOS", &instance(one, "/actions/reinstall-os"), json!({"performAtNextDeploy": true, "reinstallOS": true}))
-        .await;
+    t.write(
+        "reinstallServerInstanceOS",
+        &instance(one, "/actions/reinstall-os"),
+        json!({"performAtNextDeploy": true, "reinstallOS": true}),
+    )
+    .await;
     t.write("replaceServerInstance", &instance(one, "/actions/replace"), json!({"reason": "it burns"})).await;
     t.again("replaceServerInstance", &instance(one, "/actions/replace"), json!({"cancel": true})).await;
 
@@ -91,7 +110,8 @@ pub async fn run(t: &Table) {
     t.conflict("updateServerInstanceConfig", &instance(one, "/config"), json!({"label": "x"}), "locked").await;
     t.conflict("deleteServerInstanceGroup", &of(group, ""), Value::Null, "locked").await;
     let connection = of(group, &format!("/config/networking/connections/{network}"));
-    t.conflict("updateServerInstanceGroupNetworkConfigurationConnection", &connection, json!({"mtu": 9000}), "locked").await;
+    t.conflict("updateServerInstanceGroupNetworkConfigurationConnection", &connection, json!({"mtu": 9000}), "locked")
+        .await;
     t.conflict("deleteServerInstanceGroupNetworkConfigurationConnection", &connection, Value::Null, "locked").await;
     t.rig.drive(design, |_| true).await;
     t.rig.until_finished(design).await;
@@ -130,7 +150,12 @@ async fn connections(t: &Table, group: i64, network: i64) {
         let mut bad = rule(30);
         bad[field] = value;
         let answer = t.rig.send(&t.rig.admin, "POST", &rules, None, Some(bad)).await;
-        assert_eq!((answer.status.as_u16(), &answer.body["details"][0]["field"]), (400, &json!(field)), "{}", answer.body);
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body["details"][0]["field"]),
+            (400, &json!(field)),
+            "{}",
+            answer.body
+        );
     }
     let path = format!("{rules}/{}", id(&made));
     t.write("updateServerInstanceGroupLogicalNetworkACL", &path, json!({"forwardingAction": "deny"})).await;

@@ -117,7 +117,12 @@ const NO_CONFLICT: &[(&str, &[&str])] = &[
     ("what is for later is looked at then", &["scheduleServerFirmwareUpgrade", "batchScheduleServerFirmwareUpgrade"]),
     (
         "several may be called alike",
-        &["createTemplateAsset", "updateTemplateAsset", "updateCustomIso", "updateServerInstanceGroupNetworkConfiguration"],
+        &[
+            "createTemplateAsset",
+            "updateTemplateAsset",
+            "updateCustomIso",
+            "updateServerInstanceGroupNetworkConfiguration",
+        ],
     ),
     ("each entry of its list has an answer of its own", &["registerServersFromCsv", "registerScannedServers"]),
     (
@@ -205,7 +210,17 @@ impl Table {
     }
 
     /// Must be refused with that status, and name the field where one is given.
-    async fn refused(&self, status: u16, op: &Row, token: &str, path: &str, revision: Option<i64>, body: Value, why: &str, field: &str) {
+    async fn refused(
+        &self,
+        status: u16,
+        op: &Row,
+        token: &str,
+        path: &str,
+        revision: Option<i64>,
+        body: Value,
+        why: &str,
+        field: &str,
+    ) {
         let shown = body.to_string();
         let answer = self.rig.send(token, op.method, path, revision, (!body.is_null()).then_some(body)).await;
         if answer.status.as_u16() != status {
@@ -219,7 +234,11 @@ impl Table {
             self.fail(format!("{} ({why}): an error without words: {}", op.id, answer.body));
         }
         let named = answer.body["details"].as_array().into_iter().flatten().filter_map(|d| d["field"].as_str());
-        if !field.is_empty() && !named.clone().any(|n| n == field || n.starts_with(&format!("{field}.")) || n.starts_with(&format!("{field}["))) {
+        if !field.is_empty()
+            && !named
+                .clone()
+                .any(|n| n == field || n.starts_with(&format!("{field}.")) || n.starts_with(&format!("{field}[")))
+        {
             self.fail(format!("{} ({why}): {field} is not named: {}", op.id, answer.body));
         }
     }
@@ -237,7 +256,9 @@ impl Table {
             t if t.starts_with('[') => Some(json!({"not": "a list"})),
             t => match self.schemas.get(t) {
                 Some(s) if s["enum"].is_array() => Some(json!("no-such-word")),
-                Some(s) if s["fields"].as_object().is_some_and(|f| !f.is_empty()) || s["oneOf"].is_array() => Some(json!(17)),
+                Some(s) if s["fields"].as_object().is_some_and(|f| !f.is_empty()) || s["oneOf"].is_array() => {
+                    Some(json!(17))
+                }
                 _ => None,
             },
         }
@@ -342,8 +363,7 @@ impl Table {
     pub async fn again(&self, op: &str, path: &str, body: Value) -> Value {
         let row = self.row(op);
         let shown = body.to_string();
-        let answer =
-            self.rig.send(&self.rig.admin, row.method, path, None, (!body.is_null()).then_some(body)).await;
+        let answer = self.rig.send(&self.rig.admin, row.method, path, None, (!body.is_null()).then_some(body)).await;
         if answer.status.as_u16() != row.status {
             self.fail(format!("{op} {path} {shown}: {} instead of {}: {}", answer.status, row.status, answer.body));
         } else if row.response != "-" {
@@ -363,8 +383,7 @@ impl Table {
         let row = self.row(op);
         let before = self.events().await;
         let shown = body.to_string();
-        let answer =
-            self.rig.send(&self.rig.admin, row.method, path, None, (!body.is_null()).then_some(body)).await;
+        let answer = self.rig.send(&self.rig.admin, row.method, path, None, (!body.is_null()).then_some(body)).await;
         let message = answer.body["message"].as_str().unwrap_or_default();
         if answer.status != 409 || !message.contains(words) {
             self.fail(format!("{op} {path} {shown}: {} instead of 409 {words:?}: {}", answer.status, answer.body));

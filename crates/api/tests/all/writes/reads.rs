@@ -26,7 +26,9 @@ const TRIED: usize = 8;
 fn ids(list: &Value) -> Vec<String> {
     let rows = list["data"].as_array().or(list.as_array()).cloned().unwrap_or_default();
     let id = |row: &Value| {
-        let named = ["id", "serverId", "resourcePoolId", "userId", "jobId"].iter().find_map(|k| row.get(*k).filter(|v| !v.is_null()));
+        let named = ["id", "serverId", "resourcePoolId", "userId", "jobId"]
+            .iter()
+            .find_map(|k| row.get(*k).filter(|v| !v.is_null()));
         named.or(Some(row)).filter(|v| v.is_i64() || v.is_string()).map(|v| v.to_string().trim_matches('"').to_owned())
     };
     // The newest and the oldest: each part of the story has its own.
@@ -77,9 +79,11 @@ pub async fn run(t: &Table) {
         let mut shown = false;
         for path in paths(t, &mut known, row.path).await {
             let (status, body) = read(t, &mut known, &path).await;
-            let empty = body["data"].as_array().is_some_and(Vec::is_empty) || body.as_array().is_some_and(Vec::is_empty);
+            let empty =
+                body["data"].as_array().is_some_and(Vec::is_empty) || body.as_array().is_some_and(Vec::is_empty);
             if status == 200 {
-                for error in if row.response == "-" { Vec::new() } else { contract::check_answer(row.response, &body) } {
+                for error in if row.response == "-" { Vec::new() } else { contract::check_answer(row.response, &body) }
+                {
                     t.fail(format!("{} {path}: the answer is not of {}: {error}", row.id, row.response));
                 }
             } else if !matches!(status, 404 | 409) {

@@ -91,7 +91,8 @@ async fn credentials(t: &Table) {
 }
 
 async fn register(t: &Table) {
-    let body = |address: &str| json!({"siteId": 1, "managementAddress": address, "username": "root", "password": "calvin"});
+    let body =
+        |address: &str| json!({"siteId": 1, "managementAddress": address, "username": "root", "password": "calvin"});
     t.write("registerServer", "/servers", body("10.1.0.1")).await;
     t.conflict("registerServer", "/servers", body("10.1.0.1"), "has the BMC 10.1.0.1 already").await;
     let csv = json!({"siteId": 1, "csv": "managementAddress,username,password\n10.1.0.2,root,x\n"});
@@ -117,7 +118,8 @@ async fn register(t: &Table) {
         .unwrap()
         .unwrap();
     assert_eq!(job.id, scan["jobId"].as_i64().unwrap());
-    let found = json!({"address": "10.1.1.2", "vendor": "Dell", "product": "iDRAC", "uuid": "u", "tls_fingerprint": "ab"});
+    let found =
+        json!({"address": "10.1.1.2", "vendor": "Dell", "product": "iDRAC", "uuid": "u", "tls_fingerprint": "ab"});
     let report = model::job::JobReport {
         job_id: job.id,
         sequence: job.sequence + 2,
@@ -235,7 +237,8 @@ async fn life(t: &Table) {
     let path = |server: i64, action: &str| format!("/servers/{server}{action}");
     t.write("updateServer", &path(a, ""), json!({"serverComments": "a fan is loud", "tags": ["r1"]})).await;
     t.conflict("updateServer", &path(a, ""), json!({"serverStatus": "used"}), "cannot become used").await;
-    t.write("setServerMaintenance", &path(a, "/actions/set-maintenance"), json!({"enabled": true, "reason": "fan"})).await;
+    t.write("setServerMaintenance", &path(a, "/actions/set-maintenance"), json!({"enabled": true, "reason": "fan"}))
+        .await;
     t.write("reRegisterServer", &path(a, "/actions/re-register"), Value::Null).await;
     t.conflict("cleanServer", &path(b, "/actions/clean"), Value::Null, "only one that is cleaning_required").await;
     t.server(b, |s| s.status = Set("cleaning_required".into())).await;
@@ -269,7 +272,8 @@ async fn life(t: &Table) {
         row.observed_at = Set(store::time::now());
         row.insert(&t.rig.db.write).await.unwrap();
     }
-    let cable = |port: &str| json!({"serverInterfaceId": first, "networkDevicePortId": port, "networkDeviceHostname": "leaf1"});
+    let cable =
+        |port: &str| json!({"serverInterfaceId": first, "networkDevicePortId": port, "networkDeviceHostname": "leaf1"});
     t.write("connectServerInterface", &path(c, "/actions/connect-interface"), cable("swp41")).await;
     t.conflict("connectServerInterface", &path(c, "/actions/connect-interface"), cable("swp1"), "is cabled to").await;
     let body = json!({"serverInterfaceIds": [first], "defaultFabricId": 1});

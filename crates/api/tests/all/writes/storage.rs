@@ -119,7 +119,8 @@ async fn storages(t: &Table) -> i64 {
     row.is_uplink = Set(false);
     row.use_for_deploys = Set(true);
     let interface = row.insert(&t.rig.db.write).await.unwrap().id;
-    t.write("updateStorageInterface", &path(made, &format!("/interfaces/{interface}")), json!({"useForDeploys": true})).await;
+    t.write("updateStorageInterface", &path(made, &format!("/interfaces/{interface}")), json!({"useForDeploys": true}))
+        .await;
     t.write("deleteStorage", &path(other, ""), Value::Null).await;
     made
 }
@@ -141,7 +142,8 @@ pub async fn run(t: &Table) {
     t.write("patchDriveConfig", &of(drive, "/config"), json!({"sizeMb": 2048})).await;
     t.conflict("patchDriveConfig", &of(drive, "/config"), json!({"label": "spare"}), "already").await;
     t.write("patchDriveMeta", &of(drive, "/meta"), json!({"name": "data of the shop"})).await;
-    let hosts = |add: &str| json!({"sharedDriveHostBulkOperations": [{"serverInstanceGroupId": group, "operationType": add}]});
+    let hosts =
+        |add: &str| json!({"sharedDriveHostBulkOperations": [{"serverInstanceGroupId": group, "operationType": add}]});
     let bulk = of(drive, "/actions/modify-server-instance-group-hosts-bulk");
     t.write("updateDriveServerInstanceGroupHostsBulk", &bulk, hosts("add")).await;
     t.conflict("createDriveSnapshot", &of(drive, "/snapshots"), Value::Null, "not deployed").await;
@@ -164,7 +166,8 @@ pub async fn run(t: &Table) {
     t.write("updateFileShareConfig", &of_share(share, "/config"), json!({"sizeGB": 6})).await;
     t.conflict("updateFileShareConfig", &of_share(share, "/config"), json!({"label": "other"}), "already").await;
     t.write("patchFileShareMeta", &of_share(share, "/meta"), json!({"name": "home"})).await;
-    let share_hosts = |add: &str| json!({"fileShareHostBulkOperations": [{"serverInstanceGroupId": group, "operationType": add}]});
+    let share_hosts =
+        |add: &str| json!({"fileShareHostBulkOperations": [{"serverInstanceGroupId": group, "operationType": add}]});
     let share_bulk = of_share(share, "/actions/modify-instance-array-hosts-bulk");
     t.write("updateFileShareInstanceArrayHostsBulk", &share_bulk, share_hosts("add")).await;
     t.conflict("createFileShareSnapshot", &of_share(share, "/snapshots"), Value::Null, "not deployed").await;
@@ -190,7 +193,8 @@ pub async fn run(t: &Table) {
     play(t, design).await;
     t.rig.until_finished(design).await;
 
-    snapshots(t, &of(drive, "/snapshots"), ["createDriveSnapshot", "restoreDriveToSnapshot", "deleteDriveSnapshot"]).await;
+    snapshots(t, &of(drive, "/snapshots"), ["createDriveSnapshot", "restoreDriveToSnapshot", "deleteDriveSnapshot"])
+        .await;
     let ops = ["createFileShareSnapshot", "restoreFileShareToSnapshot", "deleteFileShareSnapshot"];
     snapshots(t, &of_share(share, "/snapshots"), ops).await;
 }
