@@ -328,9 +328,6 @@ class Story:
                 return self.says(i, command, seconds, **how)
 
             i["name"] = says("hostname", 600)
-            if self.options.keep_logs:
-                with open(os.path.join(self.work, f"{machine.name}-start.log"), "w") as f:
-                    f.write(self.ssh(i, "systemd-analyze time; systemd-analyze blame | head -40; systemd-analyze critical-chain ssh.service") or self.refused)
             assert i["name"] == i["row"]["hostname"], (i["name"], i["row"]["hostname"])
             assert "VERSION_CODENAME=bookworm" in says("cat /etc/os-release")
             assert machine.mac in says("ip -o link show dev nic0")
@@ -406,6 +403,9 @@ class Story:
         """Local disks hold something, but not those of systems that lie in the storage."""
         for i in instances:
             assert i["machine"].is_blank(self.work) == i["san"], (i["row"]["label"], i["san"])
+            if self.options.keep_logs:
+                with open(os.path.join(self.work, f"{i['machine'].name}-start.log"), "w") as f:
+                    f.write(self.ssh(i, "systemd-analyze time; systemd-analyze blame | head -40; systemd-analyze critical-chain ssh.service") or self.refused)
 
     def erased(self, machines):
         for m in machines:
