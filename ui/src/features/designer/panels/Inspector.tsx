@@ -84,7 +84,7 @@ function GroupInspector({ id, instances }: { id: Key; instances: ServerInstance[
           </Tooltip>
         }
       />
-      <Tabs defaultValue="config" keepMounted={false}>
+      <Tabs classNames={{ tab: 'sy-tab' }} defaultValue="config" keepMounted={false}>
         <Tabs.List mb="sm">
           <Tabs.Tab value="config">Config</Tabs.Tab>
           <Tabs.Tab value="connections">Connections</Tabs.Tab>
