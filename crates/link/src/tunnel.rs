@@ -191,19 +191,25 @@ fn from_piece(piece: Piece) -> Option<Frame> {
 fn pump(mut pieces: Streaming<Piece>, stop: CancellationToken) -> mpsc::Receiver<Frame> {
     let (feed, incoming) = mpsc::channel(DEPTH);
     tokio::spawn(async move {
-        loop {
-            let piece = tokio::select! {
-                piece = pieces.message() => piece,
-                () = feed.closed() => return,
-                () = stop.cancelled() => return,
-            };
-            let Ok(Some(piece)) = piece else { return };
-            let Some(frame) = from_piece(piece) else { continue };
-            let last = matches!(frame, Frame::End(_));
-            if feed.send(frame).await.is_err() || last {
-                return;
+        let passed = async {
+            loop {
+                let piece = tokio::select! {
+                    piece = pieces.message() => piece,
+                    () = feed.closed() => return,
+                };
+                let Ok(Some(piece)) = piece else { return };
+                let Some(frame) = from_piece(piece) else { continue };
+                let last = matches!(frame, Frame::End(_));
+                if feed.send(frame).await.is_err() || last {
+                    return;
+                }
             }
-        }
+        };
+        tokio::select! { () = passed => {}, () = stop.cancelled() => return }
+        drop(feed);
+        // A stream that nobody reads is reset, and with it goes what we still have to say: it is read to its end.
+        let end = async { while let Ok(Some(_)) = pieces.message().await {} };
+        tokio::select! { _ = timeout(SILENCE, end) => {}, () = stop.cancelled() => {} }
     });
     incoming
 }

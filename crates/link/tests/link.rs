@@ -12,11 +12,14 @@ use std::{
 use async_trait::async_trait;
 use crypto::{Ca, Identity, ca::SiteName};
 use link::{
-    Queue,
+    NoTunnel, PER_SITE, Queue, Tunnel, Tunnels,
     client::{self, GLOBAL, Membership},
     server::{self, Enrolment, Image},
 };
-use model::link::{Down, Hello, Up};
+use model::{
+    console::{ConsoleKind, Control, Frame as ConsoleFrame, OpenConsole},
+    link::{Down, Hello, Up},
+};
 use store::Database;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +40,7 @@ struct TestGlobal {
     /// Refuses to handle messages.
     ill: AtomicBool,
     revoked: AtomicBool,
+    tunnels: Tunnels,
 }
 
 fn title(up: Up) -> String {
@@ -81,6 +85,9 @@ impl server::Global for TestGlobal {
     async fn image(&self, _: i64, sha256: &str) -> Result<Image, String> {
         if sha256 == "ab" { Ok(Image::Bytes(vec![7; 600_000])) } else { Err("no such image".into()) }
     }
+    fn tunnels(&self) -> Tunnels {
+        self.tunnels.clone()
+    }
 }
 
 #[derive(Default)]
@@ -88,6 +95,8 @@ struct TestSite {
     heard: Mutex<Vec<String>>,
     generation: AtomicI64,
     lines: Mutex<Vec<Option<String>>>,
+    /// Tunnels that it holds.
+    open: AtomicI64,
 }
 
 #[async_trait]
@@ -119,6 +128,17 @@ impl client::Site for TestSite {
     }
     async fn line(&self, broken: Option<String>) {
         self.lines.lock().unwrap().push(broken);
+    }
+    /// Sends back what comes.
+    async fn console(&self, wanted: OpenConsole, mut tunnel: Tunnel) {
+        assert_eq!(wanted, console());
+        self.open.fetch_add(1, Ordering::SeqCst);
+        while let Some(frame) = tunnel.incoming.recv().await {
+            if tunnel.out.send(frame).await.is_err() {
+                break;
+            }
+        }
+        self.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -172,6 +192,7 @@ impl Rig {
             generation: AtomicI64::new(0),
             ill: AtomicBool::new(false),
             revoked: AtomicBool::new(false),
+            tunnels: Tunnels::default(),
         });
         let down = queue(dir.path(), "global.db").await;
         let up = queue(dir.path(), "site.db").await;
@@ -328,4 +349,78 @@ async fn strangers_stay_outside() {
     until("the refusal", || rig.site.lines.lock().unwrap().iter().flatten().any(|l| l.contains("revoked"))).await;
     site.cancel();
     stop.cancel();
+}
+
+fn console() -> OpenConsole {
+    OpenConsole { server_id: 5, kind: ConsoleKind::Serial, read_only: false, take_over: false, instance_id: None }
+}
+
+async fn open_tunnel(rig: &Rig) -> Tunnel {
+    until("the site's connection", || rig.global.tunnels.is_connected(7)).await;
+    rig.global.tunnels.open(7, &console()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_tunnel_carries_both_ways_and_ends_with_either_end() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.global.tunnels.open(7, &console()).await.unwrap_err(), NoTunnel::Away);
+    let (address, stop, serving) = rig.serve("127.0.0.1:0").await;
+    let membership = rig.enrol(&format!("https://{address}")).await;
+    let site = rig.dial(&membership);
+
+    // Much, while the site sends back: nothing is lost, and neither end holds more than a little.
+    let Tunnel { out, mut incoming } = open_tunnel(&rig).await;
+    let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 % 251) as u8).collect();
+    let copy = sent.clone();
+    let writer = tokio::spawn(async move {
+        for chunk in copy.chunks(20_000) {
+            out.send(ConsoleFrame::Data(chunk.to_vec())).await.unwrap();
+        }
+        out.send(ConsoleFrame::Control(Control::Break)).await.unwrap();
+        out
+    });
+    let mut came = Vec::new();
+    loop {
+        match incoming.recv().await.expect("the tunnel holds") {
+            ConsoleFrame::Data(bytes) => came.extend(bytes),
+            other => {
+                assert_eq!(other, ConsoleFrame::Control(Control::Break));
+                break;
+            }
+        }
+    }
+    assert!(came == sent, "all came back");
+    assert_eq!(rig.global.tunnels.count(7), 1);
+    // The site says that it is over, and why.
+    let out = writer.await.unwrap();
+    out.send(ConsoleFrame::End("enough".into())).await.unwrap();
+    assert_eq!(incoming.recv().await, Some(ConsoleFrame::End("enough".into())));
+    assert_eq!(incoming.recv().await, None);
+    drop(incoming);
+    until("the place to be free", || rig.global.tunnels.count(7) == 0).await;
+
+    // Who asked goes: the site hears of it.
+    let tunnel = open_tunnel(&rig).await;
+    until("the tunnel at the site", || rig.site.open.load(Ordering::SeqCst) == 1).await;
+    drop(tunnel);
+    until("its end at the site", || rig.site.open.load(Ordering::SeqCst) == 0).await;
+
+    // As many as there may be, and one more.
+    let mut all = Vec::new();
+    for _ in 0..PER_SITE {
+        all.push(open_tunnel(&rig).await);
+    }
+    assert_eq!(rig.global.tunnels.open(7, &console()).await.unwrap_err(), NoTunnel::Full);
+    all.truncate(1);
+    until("places to be free", || rig.global.tunnels.count(7) == 1).await;
+
+    // A cut line ends it at both ends, without a word.
+    let mut tunnel = all.remove(0);
+    stop.cancel();
+    site.cancel();
+    serving.await.unwrap();
+    let last = tokio::time::timeout(Duration::from_secs(20), tunnel.incoming.recv()).await.unwrap();
+    assert_eq!(last, None);
+    until("no tunnel at the site", || rig.site.open.load(Ordering::SeqCst) == 0).await;
+    until("the site to be away", || !rig.global.tunnels.is_connected(7)).await;
 }

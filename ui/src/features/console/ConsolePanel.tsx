@@ -1,4 +1,4 @@
-import { Alert, Badge, Button, Group, SegmentedControl, Switch, Text } from '@mantine/core';
+import { Alert, Button, Group, SegmentedControl, Switch, Text } from '@mantine/core';
 import { IconMaximize, IconPlugConnected, IconRefresh } from '@tabler/icons-react';
 import { useEffect, useRef, useState } from 'react';
 import { ApiError } from '../../api/client';
@@ -84,8 +84,8 @@ export default function ConsolePanel({ server, instance, admin, screens }: { ser
       <Group className="console-bar" justify="space-between" gap="xs">
         <Group gap="xs">
           {screens && <SegmentedControl size="xs" aria-label="Kind of console" value={kind} onChange={(v) => setKind(v as Kind)} data={[{ value: 'serial', label: 'Serial' }, { value: 'screen', label: 'Screen' }]} />}
-          <Badge role="status" variant="light" color={state.step === 'open' ? 'teal' : state.step === 'opening' ? 'steel' : 'red'}>{state.step === 'open' ? `Connected: ${state.ready.via}` : state.step === 'opening' ? 'Connecting…' : 'Not connected'}</Badge>
-          {others > 0 && <Badge variant="light" color="amber">{others === 1 ? 'One more looks' : `${others} more look`}</Badge>}
+          <Text role="status" size="sm" fw={500}>{state.step === 'open' ? `Connected: ${state.ready.via}` : state.step === 'opening' ? 'Connecting…' : 'Not connected'}</Text>
+          {others > 0 && <Text size="sm">{others === 1 ? 'One more looks' : `${others} more look`}</Text>}
         </Group>
         <Group gap="xs">
           <Switch size="xs" label="Look only" checked={readOnly} onChange={(e) => setReadOnly(e.currentTarget.checked)} />
