@@ -19,12 +19,15 @@ fn paths(volume: &IscsiVolume) -> Result<Vec<String>, String> {
         return Err(format!("the storage of {} tells no address for its hosts", volume.target));
     }
     let all = volume.portals.iter().map(|(address, port)| {
-        let address = if address.contains(':') && !address.starts_with('[') { format!("[{address}]") } else { address.clone() };
+        let address =
+            if address.contains(':') && !address.starts_with('[') { format!("[{address}]") } else { address.clone() };
         format!("iscsi:{address}::{port}:{:x}:{}", volume.lun, volume.target)
     });
     let all: Vec<String> = all.collect();
     match all.iter().find(|p| !plain(p)) {
-        Some(wrong) => Err(format!("{wrong:?} cannot be said in a boot script; look at the addresses that the storage tells")),
+        Some(wrong) => {
+            Err(format!("{wrong:?} cannot be said in a boot script; look at the addresses that the storage tells"))
+        }
         None => Ok(all),
     }
 }
@@ -34,12 +37,12 @@ fn paths(volume: &IscsiVolume) -> Result<Vec<String>, String> {
 pub fn script(volume: &IscsiVolume, again: &str) -> Result<String, String> {
     let paths = paths(volume)?.join(" ");
     let mut text = String::from("#!ipxe\n");
-    let mut set = |name: &str, value: &str| match plain(value) {
-        true => {
-            text.push_str(&format!("set {name} {value}\n"));
-            Ok(())
+    let mut set = |name: &str, value: &str| {
+        if !plain(value) {
+            return Err(format!("the {name} of the instance cannot be said in a boot script"));
         }
-        false => Err(format!("the {name} of the instance cannot be said in a boot script")),
+        text.push_str(&format!("set {name} {value}\n"));
+        Ok(())
     };
     set("initiator-iqn", &volume.initiator)?;
     if let Some((user, secret)) = &volume.chap {
@@ -72,8 +75,21 @@ mod tests {
     fn all_paths_and_the_login_are_told() {
         let text = script(&volume(), "http://site/boot/52-54-00-00-00-01/script.ipxe").unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[..4], ["#!ipxe", "set initiator-iqn iqn.2026-01.io.steelyard:instance-7", "set username instance-7", "set password abcdef0123456789"]);
-        assert!(lines[4].starts_with("sanboot iscsi:10.9.0.1::3260:a:iqn.2026-01.io.steelyard:sy-drive-3-7 iscsi:[fd00::9]::3261:a:iqn."), "{text}");
+        assert_eq!(
+            lines[..4],
+            [
+                "#!ipxe",
+                "set initiator-iqn iqn.2026-01.io.steelyard:instance-7",
+                "set username instance-7",
+                "set password abcdef0123456789"
+            ]
+        );
+        assert!(
+            lines[4].starts_with(
+                "sanboot iscsi:10.9.0.1::3260:a:iqn.2026-01.io.steelyard:sy-drive-3-7 iscsi:[fd00::9]::3261:a:iqn."
+            ),
+            "{text}"
+        );
         assert!(lines[4].contains(" || echo ") && !text.contains("no-describe") && !text.contains("0x80"), "{text}");
         assert!(!format!("{:?}", volume()).contains("abcdef"), "no secret in debug output");
     }
@@ -82,9 +98,15 @@ mod tests {
     fn nothing_of_an_array_becomes_a_command() {
         let again = "http://site/x";
         for wrong in ["iqn.x\nshell", "iqn.x ; shell", "${password}", ""] {
-            assert!(script(&IscsiVolume { target: wrong.into(), ..volume() }, again).is_err() || wrong.is_empty(), "{wrong}");
+            assert!(
+                script(&IscsiVolume { target: wrong.into(), ..volume() }, again).is_err() || wrong.is_empty(),
+                "{wrong}"
+            );
             assert!(script(&IscsiVolume { initiator: wrong.into(), ..volume() }, again).is_err(), "{wrong}");
-            assert!(script(&IscsiVolume { chap: Some(("u".into(), wrong.into())), ..volume() }, again).is_err(), "{wrong}");
+            assert!(
+                script(&IscsiVolume { chap: Some(("u".into(), wrong.into())), ..volume() }, again).is_err(),
+                "{wrong}"
+            );
         }
         assert!(script(&IscsiVolume { portals: Vec::new(), ..volume() }, again).unwrap_err().contains("no address"));
     }

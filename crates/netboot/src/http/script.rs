@@ -87,9 +87,10 @@ async fn agent_script(state: &HttpState, session: &BootSession, mac: &str) -> Re
     }
     // What logs in to targets is a file of its own: nobody else waits for it.
     let on_volume = session.install.as_ref().is_some_and(|i| i.storage.boot_volume().is_some());
-    let (also, more) = match on_volume {
-        true => ("initrd=iscsi.img ", format!("initrd {base}/boot/agent/iscsi.img\n")),
-        false => ("", String::new()),
+    let (also, more) = if on_volume {
+        ("initrd=iscsi.img ", format!("initrd {base}/boot/agent/iscsi.img\n"))
+    } else {
+        ("", String::new())
     };
     Ok(format!(
         "#!ipxe\nkernel {base}/boot/agent/vmlinuz {also}{arguments}\ninitrd {base}/boot/agent/initrd.img\n{more}boot\n"

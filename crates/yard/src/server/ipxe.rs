@@ -407,9 +407,10 @@ mod tests {
             self.bootable
         }
         async fn attach(&self, volume: &Volume) -> Result<bool, String> {
-            match volume.chap.as_ref().is_some_and(|(user, secret)| user == "me" && secret == "secret") {
-                true => Ok(volume.portal.0 == "10.9.0.2" && volume.initiator == "iqn.x:me"),
-                false => Err("refused".into()),
+            if volume.chap.as_ref().is_some_and(|(user, secret)| user == "me" && secret == "secret") {
+                Ok(volume.portal.0 == "10.9.0.2" && volume.initiator == "iqn.x:me")
+            } else {
+                Err("refused".into())
             }
         }
         fn console(&self, line: String) {
