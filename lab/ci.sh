@@ -15,12 +15,13 @@ left_out() {
 command -v python3 >/dev/null || left_out "no python3"
 [ -r /etc/debian_version ] || left_out "needs Debian: packages are installed by name"
 unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private bash -c \
-    'mount -t sysfs sysfs /sys && ip link add br0 type bridge && ip link add a type veth peer name b' 2>/dev/null ||
+    'mount -t sysfs sysfs /sys && ip link add br0 type bridge && ip link add probe0 type veth peer name probe1' 2>/dev/null ||
     left_out "no network, mount and process namespaces with bridges here"
 awk '/^MemAvailable/ { exit $2 < 4 * 1024 * 1024 }' /proc/meminfo || left_out "needs 4 GiB of free memory"
 [ "$(df -Pk . | awk 'NR == 2 { print $4 }')" -gt $((5 * 1024 * 1024)) ] || left_out "needs 5 GiB of free disk"
 
-cargo build --quiet -p steelyard
+# As the browser tests do, so that nothing is built twice.
+cargo build --quiet --workspace
 status=0
 timeout --kill-after=10 480 python3 lab/lab.py prepare || status=$?
 case $status in

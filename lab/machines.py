@@ -292,7 +292,8 @@ class Datacenter:
         for name in listed.stdout.split():
             subprocess.run(["virsh", "-q", "destroy", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for name, child in reversed(self.children):
-            child.terminate()
+            # tgt stays as long as it has targets.
+            child.kill() if name == "node-tgtd" else child.terminate()
         end = time.monotonic() + 10
         for name, child in self.children:
             try:
