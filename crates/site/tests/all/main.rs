@@ -7,5 +7,6 @@ mod faults;
 mod firmware;
 mod installers;
 mod rig;
+mod san;
 mod site;
 mod storage;
