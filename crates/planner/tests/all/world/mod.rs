@@ -157,7 +157,11 @@ pub fn hca(server: &mut Server, fabric: Option<Id>) {
     let guid = format!("98039b0300{:04x}{index:02x}", server.id);
     let mac = model::infiniband::mac_of(&guid).unwrap();
     let name = format!("ib{index}");
-    server.interfaces.push(Interface { guid: Some(guid), ib_fabric: fabric, ..Interface::new(index, name, mac, 400_000) });
+    server.interfaces.push(Interface {
+        guid: Some(guid),
+        ib_fabric: fabric,
+        ..Interface::new(index, name, mac, 400_000)
+    });
 }
 
 pub fn connection(network: Id, tagged: bool, bond: bool) -> NetworkConnection {
