@@ -18,7 +18,7 @@ test('the serial console shows what the server writes, and hears what is typed',
   await page.keyboard.type('root\n');
   await noSeriousViolation(page);
   await shot(page, 'server-console');
-  await console.getByText('Look only').click();
+  await console.getByLabel('Look only').check();
   await expect(console.getByText(/Connected/)).toBeVisible();
   await console.getByRole('button', { name: 'Reconnect' }).click();
   await expect(console.getByText(/Connected/)).toBeVisible();

@@ -177,3 +177,42 @@ fn the_main_job_runs_on_postgresql() {
     let free = rig.get("/servers?filter.serverStatus=available").unwrap();
     assert_eq!(free["meta"]["totalItems"], 3, "{free:#}");
 }
+
+/// From the simulated BMC over SSH, the site, its connection, the Global Controller and a WebSocket to the terminal.
+#[test]
+fn what_a_starting_server_writes_arrives_in_the_terminal() {
+    use std::io::Read;
+    let rig = Rig::new(19_400, 2);
+    rig.wait("the site", || rig.get("/servers/1/consoles").is_some_and(|c| c["siteConnected"] == true));
+    let mut console = rig.console(1);
+    let (told, heard) = std::sync::mpsc::channel();
+    let mut out = console.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let (mut all, mut buffer) = (String::new(), [0; 4096]);
+        while let Ok(count @ 1..) = out.read(&mut buffer) {
+            all.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            let _ = told.send(all.clone());
+        }
+    });
+    rig.wait("the console to be open", || {
+        rig.get("/servers/1/consoles").is_some_and(|c| c["sessions"].as_array().is_some_and(|s| s.len() == 1))
+    });
+    rig.cli(&["server", "action", "1", "set-power", "--set", "powerCommand=on"]);
+    let mut seen = String::new();
+    rig.wait("the text of a starting server", || {
+        while let Ok(text) = heard.try_recv() {
+            seen = text;
+        }
+        seen.contains("firmware self test") && seen.contains("start ")
+    });
+    drop(console.stdin.take());
+    assert!(console.wait().unwrap().success(), "it ends with its input");
+    reader.join().unwrap();
+    let kinds = |name: &str| {
+        let events = rig.get("/events?limit=100").unwrap();
+        events["data"].as_array().unwrap().iter().filter(|e| e["kind"] == name).count()
+    };
+    rig.wait("the record", || kinds("server.console_closed") == 1);
+    let kept = std::fs::read_to_string(rig.folder.path().join("logs").join("global.log")).unwrap_or_default();
+    assert!(!kept.contains("firmware self test"), "what is shown is kept nowhere");
+}

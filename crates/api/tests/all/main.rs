@@ -12,6 +12,7 @@ mod hardware_rig;
 mod testing;
 
 mod answers;
+mod console;
 mod contract;
 mod deploy;
 mod firmware;

@@ -170,6 +170,19 @@ impl Rig {
         text(&stdout)
     }
 
+    /// The serial console of a server, whose standard input and output are pipes.
+    pub fn console(&self, id: i64) -> Child {
+        Command::new(BINARY)
+            .args(["server", "console", &id.to_string()])
+            .env("STEELYARD_SERVER", format!("http://127.0.0.1:{}", self.port))
+            .env("STEELYARD_API_KEY", &self.key)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
     /// One answer of the simulated datacenter.
     pub fn yard(&self, path: &str) -> Value {
         let url = format!("http://127.0.0.1:{}{path}", self.port + 5);
