@@ -58,6 +58,10 @@ fn answer(job: &job::Model) -> Option<Value> {
             let o: StorageVolumeEnsure = serde_json::from_value(payload.clone()).unwrap();
             json!({"key": o.volume.key, "size_bytes": o.volume.size_bytes, "used_bytes": 3 << 20, "wwn": "600a0980"})
         }
+        "storage.snapshot_clone" => {
+            let o: model::storage::StorageSnapshotClone = serde_json::from_value(payload.clone()).unwrap();
+            json!({"key": o.volume.key, "size_bytes": o.volume.size_bytes, "wwn": "600a0980"})
+        }
         "storage.access_ensure" => {
             let o: StorageAccessEnsure = serde_json::from_value(payload.clone()).unwrap();
             let hosts: Vec<Value> = o.initiators.iter().map(|i| json!({"iqn": i.iqn, "lun": 4})).collect();
@@ -617,6 +621,138 @@ async fn gpu_nodes_are_given_whole(rig: Rig) {
     assert_eq!(rig.plan(other, false).await["problems"][0]["code"], "no_free_server");
 }
 
+async fn a_drive_is_made_from_another_one(rig: Rig) {
+    let (id, group, _) = rig.design("shop", 1).await;
+    let array = storage(&rig, "array", 100).await;
+    let at = format!("/infrastructures/{id}/drives");
+    let body = json!({"sizeMb": 10_240, "label": "data", "storagePoolId": 0});
+    let drive = post(&rig, id, "drives", body).await["id"].as_i64().unwrap();
+    host(&rig, id, drive, "add", group).await;
+    let copy = |size: i64, source: i64| json!({"sizeMb": size, "label": "copy", "storagePoolId": 0, "sourceDriveId": source});
+    rig.no(400, "POST", &at, copy(20_480, drive), "not deployed").await;
+    deploy(&rig, id, false).await;
+    rig.no(400, "POST", &at, copy(20_480, 99), "sourceDriveId").await;
+    rig.no(400, "POST", &at, copy(1024, drive), "sizeMb").await;
+    let mut named = copy(20_480, drive);
+    named["sourceSnapshotName"] = json!("daily");
+    rig.no(400, "POST", &at, named, "no snapshot daily").await;
+    // Whoever does not see a drive cannot copy it.
+    let ann = tenant(&rig, "ann").await.1;
+    let hers = json!({"label": "hers", "siteId": 1});
+    let hers = rig.send(&ann, "POST", "/infrastructures", None, Some(hers)).await.body["id"].as_i64().unwrap();
+    let path = format!("/infrastructures/{hers}/drives");
+    let taken = rig.send(&ann, "POST", &path, None, Some(copy(20_480, drive))).await;
+    assert_eq!(taken.status, 400, "{}", taken.body);
+    assert!(taken.body["message"].as_str().unwrap().contains("no drive"), "{}", taken.body);
+
+    let made = post(&rig, id, "drives", copy(20_480, drive)).await["id"].as_i64().unwrap();
+    rig.no(400, "PATCH", &format!("{at}/{made}/config"), json!({"sourceDriveId": drive}), "sourceDriveId").await;
+    rig.ok(202, "POST", &format!("/infrastructures/{id}/actions/deploy"), Rig::options(false)).await;
+    let clone: model::storage::StorageSnapshotClone = order(&rig, id, &format!("volume/drive-{made}")).await.unwrap();
+    assert_eq!((clone.storage_id, clone.key), (array, format!("drive-{drive}")));
+    assert_eq!((clone.snapshot, clone.volume.size_bytes), (None, 20 * GIB));
+    play(&rig, id, |_| true).await;
+    rig.until_finished(id).await;
+    assert_eq!(rig.plan(id, false).await["changes"], json!([]));
+    assert_eq!(rig.get(&format!("/drives/{made}")).await["wwn"], "600a0980");
+}
+
+/// What the site is told of a server.
+async fn told(rig: &Rig, server: Id) -> model::snapshot::SiteServer {
+    let item = entity::site_snapshot_item::Entity::find()
+        .filter(entity::site_snapshot_item::Column::ItemKey.eq(format!("server/{server}")))
+        .one(&rig.db.read)
+        .await
+        .unwrap()
+        .unwrap();
+    let fact: model::snapshot::Fact = serde_json::from_value(item.value).unwrap();
+    let model::snapshot::Fact::Server(server) = fact else { panic!("no server") };
+    server
+}
+
+async fn a_group_boots_from_its_volumes(rig: Rig) {
+    let (id, group, _) = rig.design("shop", 1).await;
+    let array = storage(&rig, "array", 100).await;
+    let base = format!("/infrastructures/{id}");
+    let drives = |boot: Value| json!({"driveSizeMbDefault": 20_480, "serverInstanceGroupId": group, "label": "system", "boot": boot});
+    rig.no(400, "POST", &format!("{base}/drive-groups"), drives(json!("yes")), "boot").await;
+    // One volume for all is nothing to boot from, and the interface does not know the word there.
+    let shared = json!({"sizeMb": 1024, "boot": true});
+    rig.no(400, "POST", &format!("{base}/drives"), shared, "boot").await;
+    let mine = post(&rig, id, "drive-groups", drives(json!(false))).await;
+    let (path, config) =
+        (format!("{base}/drive-groups/{}", mine["id"]), format!("{base}/drive-groups/{}/config", mine["id"]));
+    assert_eq!(mine["boot"], false, "{mine}");
+    assert_eq!(rig.send(&rig.admin, "PATCH", &config, Some(99), Some(json!({"boot": true}))).await.status, 412);
+    let ann = tenant(&rig, "ann").await.1;
+    assert_eq!(rig.send(&ann, "PATCH", &config, None, Some(json!({"boot": true}))).await.status, 404);
+    let after = rig.ok(200, "PATCH", &config, json!({"boot": true})).await;
+    assert_eq!((&after["boot"], &after["config"]["boot"]), (&json!(true), &json!(true)), "{after}");
+    let plan = rig.plan(id, false).await;
+    assert_eq!(plan["problems"], json!([]), "{plan:#}");
+    assert!(plan["warnings"].as_array().unwrap().iter().any(|w| w["code"] == "boot_from_san"), "{plan:#}");
+
+    // Deployed: the array, the installation and the site's knowledge of the server have one login, each sealed for the site.
+    rig.ok(202, "POST", &format!("{base}/actions/deploy"), Rig::options(false)).await;
+    let key = format!("drive-{}-1", mine["id"]);
+    let access: StorageAccessEnsure = order(&rig, id, &format!("access/{key}")).await.unwrap();
+    let chap = access.initiators[0].chap.clone().unwrap();
+    let open = |sealed: &Sealed| rig.sealer.for_site(1).open(sealed).unwrap().0;
+    let secret = open(&chap.secret);
+    assert_eq!((chap.username.as_str(), secret.len()), ("instance-1", 16));
+    let install: Value = order(&rig, id, "install/instance-1").await.unwrap();
+    let storage = &install["spec"]["storage"];
+    assert_eq!(storage["targets"][0]["boot_volume"], key, "{install}");
+    assert_eq!(open(&Sealed(storage["chap"]["secret"].as_str().unwrap().into())), secret);
+    let jobs = rig.jobs_of(id).await;
+    let waits = jobs.iter().find(|j| j.key == "install/instance-1").unwrap();
+    assert!(waits.blocked_by > 0, "{waits:?}");
+    let server = install["server_id"].as_i64().unwrap();
+    let san = told(&rig, server).await.san.unwrap();
+    assert_eq!((san.key.as_str(), san.access.is_none()), (key.as_str(), true));
+    assert_eq!(open(&san.chap.unwrap().secret), secret);
+    play(&rig, id, |_| true).await;
+    rig.until_finished(id).await;
+    // What the array told is kept for a site that loses its own store.
+    let san = told(&rig, server).await.san.unwrap();
+    assert_eq!(san.access.unwrap().hosts[0].lun, Some(4));
+    assert_eq!(san.wwn.as_deref(), Some("600a0980"));
+    assert_eq!(rig.plan(id, false).await["changes"], json!([]));
+    let shown = rig.get("/server-instances/1").await.to_string()
+        + &rig.get(&path).await.to_string()
+        + &format!("{:?}", entity::event::Entity::find().all(&rig.db.read).await.unwrap())
+        + &format!("{:?}", entity::server_instance::Entity::find().all(&rig.db.read).await.unwrap());
+    assert!(!shown.contains(&secret), "nothing shows it");
+
+    // A broken server: the volume goes to another one without loss of data, with a login that the old one does not know.
+    let why = json!({"reason": "its fan is dead"});
+    rig.ok(202, "POST", "/server-instances/1/actions/replace", why).await;
+    let plan = rig.plan(id, false).await;
+    assert_eq!(plan["problems"], json!([]), "{plan:#}");
+    rig.ok(202, "POST", &format!("{base}/actions/deploy"), Rig::options(false)).await;
+    let cut: StorageAccessEnsure = order(&rig, id, &format!("access-cut/{key}")).await.unwrap();
+    assert!(cut.initiators.is_empty());
+    let access: StorageAccessEnsure = order(&rig, id, &format!("access/{key}")).await.unwrap();
+    assert_ne!(open(&access.initiators[0].chap.clone().unwrap().secret), secret);
+    let install: Value = order(&rig, id, "install/instance-1").await.unwrap();
+    assert_eq!(install["spec"]["storage"]["keep_system"], true, "{install}");
+    let next = install["server_id"].as_i64().unwrap();
+    assert_ne!(next, server);
+    play(&rig, id, |_| true).await;
+    rig.until_finished(id).await;
+    assert!(told(&rig, server).await.san.is_none(), "the old one boots from nothing of ours");
+    assert_eq!(told(&rig, next).await.san.unwrap().key, key);
+
+    // To local disks and back is an installation, which loses data.
+    rig.ok(200, "PATCH", &config, json!({"boot": false})).await;
+    assert_eq!(rig.plan(id, false).await["problems"][0]["code"], "data_loss_not_allowed");
+    deploy(&rig, id, true).await;
+    assert!(told(&rig, next).await.san.is_none());
+    rig.ok(204, "DELETE", &base, Value::Null).await;
+    deploy(&rig, id, true).await;
+    rig.ok(404, "GET", &path, Value::Null).await;
+}
+
 /// Secrets that this file makes are opened by nobody else.
 async fn a_bucket_keeps_its_key(rig: Rig) {
     let (id, _, _) = rig.design("shop", 0).await;
@@ -665,4 +801,6 @@ on_both! {
     resource_pools_keep_servers_for_their_users,
     gpu_nodes_are_given_whole,
     a_bucket_keeps_its_key,
+    a_group_boots_from_its_volumes,
+    a_drive_is_made_from_another_one,
 }
