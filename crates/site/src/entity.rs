@@ -160,9 +160,6 @@ pub mod bmc_work {
     }
 }
 
-/// SSH host keys of BMCs, as they were met first.
-pub mod console_key {
-    use sea_orm::entity::prelude::*;
 /// Where volumes are, and who may use them, as their storages told last.
 pub mod volume {
     use sea_orm::entity::prelude::*;
@@ -207,6 +204,9 @@ pub mod bmc_subscription {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// SSH host keys of BMCs, as they were met first.
+pub mod console_key {
+    use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "console_key")]
@@ -250,13 +250,13 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             create_table(backend, boot_session_mac::Entity),
             create_table(backend, lease::Entity),
             create_table(backend, value::Entity),
+            create_table(backend, volume::Entity),
             create_table(backend, bmc_work::Entity),
             create_table(backend, console_key::Entity),
+            create_table(backend, bmc_subscription::Entity),
             create_index(backend, bmc_work::Entity, false, &[bmc_work::Column::ServerId]),
-            create_table(backend, volume::Entity),
             create_index(backend, lease::Entity, false, &[lease::Column::Mac]),
             create_index(backend, server_mac::Entity, false, &[server_mac::Column::ServerId]),
-            create_table(backend, bmc_subscription::Entity),
             create_index(backend, boot_session::Entity, true, &[boot_session::Column::TokenHash]),
         ]
     },

@@ -189,7 +189,11 @@ impl Site {
             port: target.port,
             username: target.username.clone(),
             // Who logs in with a key alone has none.
-            secret: if target.secret.0.is_empty() { Clear(String::new()) } else { self.open_secret(&target.secret, &what)? },
+            secret: if target.secret.0.is_empty() {
+                Clear(String::new())
+            } else {
+                self.open_secret(&target.secret, &what)?
+            },
             private_key,
             timeout: TIMEOUT,
             tls_fingerprint: target.tls_fingerprint.clone(),

@@ -58,10 +58,10 @@ pub(crate) struct Site {
     pub(crate) consoles: console::Consoles,
     /// Where machines and BMCs fetch files from this site.
     pub(crate) http_base: String,
-    /// The program that makes installation media.
-    pub(crate) xorriso: std::path::PathBuf,
     /// Boot files.
     pub(crate) boot_dir: std::path::PathBuf,
+    /// The program that makes installation media.
+    pub(crate) xorriso: std::path::PathBuf,
     pub(crate) membership: membership::Keeper,
     /// Signs what is said of cleanings.
     pub(crate) signer: signer::Signer,
@@ -121,6 +121,7 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
         streams: watch::streams(),
         pace: watch::Pace::new(config.power_poll_seconds, config.sensor_poll_seconds),
         http_base: config.http_base()?,
+        boot_dir: config.boot_dir.clone(),
         xorriso: config.xorriso.clone(),
         db: db.clone(),
         sealer,
@@ -136,7 +137,6 @@ pub async fn start(config: SiteConfig) -> Result<Running> {
     let engine = Engine::new(db.clone(), functions::all(&site), engine_config, None, Some(sink));
 
     // Machines that boot are served before anything else: they do not wait for a line.
-        boot_dir: config.boot_dir.clone(),
     let http_base = config.http_base()?;
     let boot_files = BootFiles::default();
     let address = config.address()?;

@@ -372,7 +372,8 @@ async fn metrics(State(world): World_) -> String {
     let on = world.servers.iter().filter(|server| server.with(|state| state.kept.on)).count();
     let _ = writeln!(text, "# TYPE yard_servers gauge\nyard_servers {}", world.servers.len());
     let _ = writeln!(text, "# TYPE yard_servers_on gauge\nyard_servers_on {on}");
-    let told = world.servers.iter().filter(|server| server.with(|state| !state.kept.bmc.subscriptions.is_empty())).count();
+    let told =
+        world.servers.iter().filter(|server| server.with(|state| !state.kept.bmc.subscriptions.is_empty())).count();
     let _ = writeln!(text, "# TYPE yard_servers_subscribed gauge\nyard_servers_subscribed {told}");
     text
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::server_health;
 use model::{
     Id,
     bmc::{Disk, HardwareInventory},
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
-use super::server_health;
 use store::entity::{
     infrastructure, network_device, network_device_port, server, server_instance, server_instance_group,
     server_interface, site,

@@ -49,16 +49,20 @@ pub fn route(bmc: &Bmc, request: &Incomer, rest: &[&str]) -> Answer {
     read_only(request)?;
     let link = |name: &str| json!({"@odata.id": format!("{base}/{name}")});
     match rest {
-        [] => ok(&with_shell(vendor, &base, json!({
-            "@odata.id": base, "@odata.type": "#Manager.v1_17_0.Manager", "Id": id, "Name": "Manager",
-            "ManagerType": "BMC", "Model": vendor.manager_model(), "FirmwareVersion": super::update::version(bmc, "BMC"),
-            "UUID": spec.uuid.to_string(), "PowerState": "On", "Status": healthy(),
-            "EthernetInterfaces": link("EthernetInterfaces"), "VirtualMedia": link("VirtualMedia"),
-            "LogServices": link("LogServices"), "NetworkProtocol": link("NetworkProtocol"),
-            "Links": {"ManagerForServers": [{"@odata.id": format!("/redfish/v1/Systems/{}", vendor.system_id())}],
-                "ManagerForChassis": [{"@odata.id": format!("/redfish/v1/Chassis/{}", vendor.chassis_id())}]},
-            "Actions": actions(vendor, &base),
-        }))),
+        [] => ok(&with_shell(
+            vendor,
+            &base,
+            json!({
+                "@odata.id": base, "@odata.type": "#Manager.v1_17_0.Manager", "Id": id, "Name": "Manager",
+                "ManagerType": "BMC", "Model": vendor.manager_model(), "FirmwareVersion": super::update::version(bmc, "BMC"),
+                "UUID": spec.uuid.to_string(), "PowerState": "On", "Status": healthy(),
+                "EthernetInterfaces": link("EthernetInterfaces"), "VirtualMedia": link("VirtualMedia"),
+                "LogServices": link("LogServices"), "NetworkProtocol": link("NetworkProtocol"),
+                "Links": {"ManagerForServers": [{"@odata.id": format!("/redfish/v1/Systems/{}", vendor.system_id())}],
+                    "ManagerForChassis": [{"@odata.id": format!("/redfish/v1/Chassis/{}", vendor.chassis_id())}]},
+                "Actions": actions(vendor, &base),
+            }),
+        )),
         ["NetworkProtocol"] => {
             let snmp = bmc.server.with(|state| state.kept.bmc.snmp);
             let ssh = bmc.world.console_ports.get().map_or(22, |ports| ports.ssh);
@@ -135,7 +139,8 @@ fn with_shell(vendor: Vendor, base: &str, mut manager: Value) -> Value {
     }
     if vendor == Vendor::Dell {
         let place = format!("{base}/Oem/Dell/DellAttributes/{}", vendor.manager_id());
-        manager["Links"]["Oem"] = json!({"Dell": {"DellAttributes@odata.count": 1, "DellAttributes": [{"@odata.id": place}]}});
+        manager["Links"]["Oem"] =
+            json!({"Dell": {"DellAttributes@odata.count": 1, "DellAttributes": [{"@odata.id": place}]}});
     }
     manager
 }

@@ -152,13 +152,13 @@ pub struct State {
     pub bmc_down_until: Option<Instant>,
     /// Boots so far.
     pub boots: u64,
-}
     /// Events that the BMC has yet to deliver.
     pub outbox: VecDeque<serde_json::Value>,
     /// Somebody delivers them.
     pub delivering: bool,
     /// Number of the BMC's last event.
     pub event_number: u64,
+}
 
 /// A server.
 pub struct Server {
@@ -218,10 +218,10 @@ impl Server {
             sessions: BTreeMap::new(),
             bmc_down_until: None,
             boots: 0,
-            kept,
             outbox: VecDeque::new(),
             delivering: false,
             event_number: 0,
+            kept,
         };
         Self { spec, state: Mutex::new(state), tls: OnceLock::new(), bmc_port: OnceLock::new(), console_taken: AtomicBool::new(false) }
     }
