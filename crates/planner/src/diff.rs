@@ -198,11 +198,11 @@ fn element_change(changes: &mut Vec<Change>, input: &PlanInput, e: &StorageEleme
             ("hosts", json!(c.groups)),
             ("network_id", json!(c.network_id)),
             ("qos", json!(c.qos)),
+            ("boot", if c.boot { json!(true) } else { Value::Null }),
         ])
     };
     let mut before = e.deployed.as_ref().map(shape).unwrap_or_default();
     let mut after = if going { BTreeMap::new() } else { shape(&e.design) };
-            ("boot", if c.boot { json!(true) } else { Value::Null }),
     for side in [&mut before, &mut after] {
         // A size in whole gibibytes is told in these alone.
         if side.get("size_bytes").and_then(Value::as_u64).is_some_and(|b| b % GIB == 0) {
@@ -263,6 +263,7 @@ fn instance_change(changes: &mut Vec<Change>, member: &Member, plans: Option<&BT
             ("ports", json!(ports)),
             ("addresses", json!(addresses)),
             ("network_config", s.network_config.clone()),
+            ("boot", s.boot.as_ref().map_or(Value::Null, |b| json!(format!("{} on storage {}", b.key, b.storage_id)))),
         ])
     };
     let mut before = i.deployed.as_ref().map(shape).unwrap_or_default();
@@ -273,7 +274,6 @@ fn instance_change(changes: &mut Vec<Change>, member: &Member, plans: Option<&BT
     if !matches!(action, Action::Create | Action::Delete | Action::Edit | Action::Keep) {
         after.insert("action", json!(action));
     }
-            ("boot", s.boot.as_ref().map_or(Value::Null, |b| json!(format!("{} on storage {}", b.key, b.storage_id)))),
     if plans.is_some() && action == Action::Edit && !i.unfinished.is_empty() {
         // Nothing of the design differs, but what an unfinished deploy left must go.
         before.insert("unfinished_deploy", json!(true));
