@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn installers_show_their_command_line() {
         let mut os = os();
-        os.method = InstallMethod::Network { initrds: Vec::new(), arguments: "auto url={{ seed_url }}preseed.cfg".into() };
+        os.method =
+            InstallMethod::Network { initrds: Vec::new(), arguments: "auto url={{ seed_url }}preseed.cfg".into() };
         let all = preview(&os, &example());
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].1.as_deref(), Ok("auto url=http://192.0.2.3:8082/seed/TOKEN/preseed.cfg"));
