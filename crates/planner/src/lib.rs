@@ -19,8 +19,8 @@ mod problem;
 mod roster;
 mod rules;
 mod storage;
-mod storage_jobs;
 mod storage_boot;
+mod storage_jobs;
 mod storage_place;
 mod takings;
 mod text;
@@ -42,7 +42,8 @@ pub use problem::{Code, FieldPatch, ObjectRef, PlanProblem, Severity};
 pub use roster::Action;
 pub use rules::{ConnectRule, Effect, Element, connect_rules, rule};
 pub use storage::{
-    Affinity, BootVolume, CloneSource, ElementConfig, ElementKind, ElementState, GIB, ObjectState, Storage, StorageElement, StorageInput,
+    Affinity, BootVolume, CloneSource, ElementConfig, ElementKind, ElementState, GIB, ObjectState, Storage,
+    StorageElement, StorageInput,
 };
 pub use storage_place::StoragePlan;
 pub use validate::{MAX_INSTANCES, validate};

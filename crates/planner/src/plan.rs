@@ -380,8 +380,7 @@ fn states(
         if san {
             storage_boot::warn(work, group.id, provisioned.as_ref(), (&bindings, &outside), problems);
         }
-        let partitions =
-            infiniband::partitions(work.servers.get(&server_id).copied(), group, work.networks, problems);
+        let partitions = infiniband::partitions(work.servers.get(&server_id).copied(), group, work.networks, problems);
         let mut own = Vec::new();
         for connection in group.design.connections.iter().filter(|c| !c.disable_auto_ip) {
             let id = connection.logical_network_id;
@@ -405,7 +404,8 @@ fn states(
         let same_design = group.deployed.as_ref().is_some_and(|d| d.connections == group.design.connections);
         let after = match before {
             Some(d) if !fresh => {
-                let same_partitions = d.partitions == partitions && instance.unfinished.iter().all(|u| u.partitions == partitions);
+                let same_partitions =
+                    d.partitions == partitions && instance.unfinished.iter().all(|u| u.partitions == partitions);
                 let untouched = d.ports == bindings && d.outside == outside && d.addresses == own;
                 if !same_partitions {
                     let action = work.actions.entry(instance.id).or_insert(Action::Edit);

@@ -272,7 +272,10 @@ async fn source<C: ConnectionTrait>(
     let found = found.ok_or_else(missing)?;
     let its = infrastructures::find(ctx, db, found.infrastructure_id).await.map_err(|_| missing())?;
     if its.site_id != of.site_id {
-        return Err(ApiError::field("sourceDriveId", format!("drive {id} is at another site, and cannot be copied here")));
+        return Err(ApiError::field(
+            "sourceDriveId",
+            format!("drive {id} is at another site, and cannot be copied here"),
+        ));
     }
     let state = planning::state(&found).ok_or_else(|| {
         ApiError::field("sourceDriveId", format!("drive {} is not deployed: there is nothing to copy", found.label))

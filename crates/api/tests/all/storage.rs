@@ -628,7 +628,8 @@ async fn a_drive_is_made_from_another_one(rig: Rig) {
     let body = json!({"sizeMb": 10_240, "label": "data", "storagePoolId": 0});
     let drive = post(&rig, id, "drives", body).await["id"].as_i64().unwrap();
     host(&rig, id, drive, "add", group).await;
-    let copy = |size: i64, source: i64| json!({"sizeMb": size, "label": "copy", "storagePoolId": 0, "sourceDriveId": source});
+    let copy =
+        |size: i64, source: i64| json!({"sizeMb": size, "label": "copy", "storagePoolId": 0, "sourceDriveId": source});
     rig.no(400, "POST", &at, copy(20_480, drive), "not deployed").await;
     deploy(&rig, id, false).await;
     rig.no(400, "POST", &at, copy(20_480, 99), "sourceDriveId").await;
