@@ -79,7 +79,8 @@ fn login(volume: &IscsiVolume, address: &str, port: u16) -> std::result::Result<
     }
     let said = [done.stdout, done.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let lines: Vec<&str> = said.lines().map(|l| l.trim().trim_start_matches("iscsistart: ")).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<&str> =
+        said.lines().map(|l| l.trim().trim_start_matches("iscsistart: ")).filter(|l| !l.is_empty()).collect();
     let last = lines.get(lines.len().saturating_sub(2)..).unwrap_or_default().join("; ");
     Err(if last.is_empty() { format!("the login failed ({})", done.status) } else { last })
 }
