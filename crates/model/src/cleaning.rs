@@ -128,11 +128,7 @@ impl FirmwareSteps {
 
     /// Whether something is done once the disks are erased.
     pub fn after(&self) -> bool {
-        self.clear_tpm
-            || self.reset_bios
-            || self.reset_secure_boot_keys
-            || self.reset_bmc
-            || self.disable_embedded_nics
+        self.clear_tpm || self.reset_bios || self.reset_secure_boot_keys || self.reset_bmc || self.disable_embedded_nics
     }
 }
 
