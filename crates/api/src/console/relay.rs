@@ -25,7 +25,7 @@ use super::{Grant, IDLE, Pipe, Session, Sites};
 use crate::{App, kinds::server_console};
 
 /// Time for the site and the BMC to open it.
-const OPEN: Duration = Duration::from_secs(60);
+const OPEN: Duration = Duration::from_mins(1);
 /// A browser is asked for a sign of life this often, and is gone without one for thrice as long.
 const PULSE: Duration = Duration::from_secs(20);
 /// A browser that takes nothing for this long is gone.

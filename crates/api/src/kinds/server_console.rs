@@ -181,7 +181,8 @@ async fn create_of_instance(ctx: Ctx) -> Result<Reply, ApiError> {
 async fn open(mut ctx: Ctx) -> Result<Reply, ApiError> {
     let offered = ctx.headers.get_all("sec-websocket-protocol");
     let words = offered.iter().filter_map(|h| h.to_str().ok()).flat_map(|h| h.split(',')).map(str::trim);
-    let token = words.filter_map(|word| word.strip_prefix(TICKET_PREFIX)).next().map(str::to_owned);
+    let mut words = words;
+    let token = words.find_map(|word| word.strip_prefix(TICKET_PREFIX)).map(str::to_owned);
     let Some(upgrade) = ctx.upgrade.take() else {
         return Err(ApiError::new(
             StatusCode::UPGRADE_REQUIRED,

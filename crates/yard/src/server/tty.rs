@@ -123,11 +123,7 @@ impl State {
             match byte {
                 0x1b => self.tty.escape = true,
                 b'\r' | b'\n' => order = order.or(self.entered()),
-                0x7f | 0x08 => {
-                    if self.tty.line.pop().is_some() && !secret {
-                        self.tty.write("\x08 \x08");
-                    }
-                }
+                0x7f | 0x08 if self.tty.line.pop().is_some() && !secret => self.tty.write("\x08 \x08"),
                 0x03 => {
                     self.tty.line.clear();
                     let text = format!("^C\r\n{}", prompt(self));
