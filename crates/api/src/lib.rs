@@ -63,7 +63,14 @@ impl App {
 
     /// The same, with the address at which sites reach the link.
     pub fn with_link(db: Database, engine: Engine, sealer: Sealer, link: Option<LinkAddress>) -> Self {
-        Self(Arc::new(Inner { db, engine, sealer, link, changes: broadcast::channel(16).0, consoles: console::Consoles::default() }))
+        Self(Arc::new(Inner {
+            db,
+            engine,
+            sealer,
+            link,
+            changes: broadcast::channel(16).0,
+            consoles: console::Consoles::default(),
+        }))
     }
 
     /// Where sites reach the link.

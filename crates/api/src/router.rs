@@ -114,9 +114,10 @@ async fn prepare(
     request_id: &str,
 ) -> Result<Ctx, ApiError> {
     let (mut parts, body) = request.into_parts();
-    let upgrade = match parts.headers.contains_key("upgrade") {
-        true => WebSocketUpgrade::from_request_parts(&mut parts, &()).await.ok(),
-        false => None,
+    let upgrade = if parts.headers.contains_key("upgrade") {
+        WebSocketUpgrade::from_request_parts(&mut parts, &()).await.ok()
+    } else {
+        None
     };
     let caller = match operation.permission {
         Permission::Public => auth::caller(&app, &parts.method, &parts.headers).await.unwrap_or_default(),

@@ -685,7 +685,9 @@ async fn a_bmc_that_refuses_its_login_is_tried_with_the_site_s(db: Database) {
     };
     let refused = "BMC 10.0.0.1 refuses the login; correct the credentials of the server";
     let newest = async |id: Id| {
-        let jobs = job::Entity::find().filter(job::Column::ServerId.eq(id)).filter(job::Column::Function.eq("server.inventory"));
+        let jobs = job::Entity::find()
+            .filter(job::Column::ServerId.eq(id))
+            .filter(job::Column::Function.eq("server.inventory"));
         jobs.order_by_desc(job::Column::Id).one(&rig.db.read).await.unwrap().unwrap()
     };
     let id = rig.server("10.0.0.1").await;

@@ -21,6 +21,7 @@ pub struct SnapshotItem {
 /// What a site knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "nearly all facts are servers")]
 pub enum Fact {
     /// A server.
     Server(SiteServer),

@@ -412,7 +412,17 @@ pub struct Interface {
 impl Interface {
     /// An interface without a known cable.
     pub fn new(index: u32, name: impl Into<String>, mac: impl Into<Mac>, speed_mbps: u32) -> Self {
-        Self { index, name: name.into(), mac: mac.into(), speed_mbps, link_up: None, cable: None, guid: None, ib_fabric: None, outside: None }
+        Self {
+            index,
+            name: name.into(),
+            mac: mac.into(),
+            speed_mbps,
+            link_up: None,
+            cable: None,
+            guid: None,
+            ib_fabric: None,
+            outside: None,
+        }
     }
 }
 

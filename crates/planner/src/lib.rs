@@ -28,8 +28,8 @@ mod validate;
 mod wiring;
 
 pub use diff::{Change, FieldChange, Op, diff};
-pub use infiniband::{IbFabric, PartitionPlan, PartitionPort, PkeyStrategy};
 pub use impact::{DeviceImpact, Impact, StorageImpact};
+pub use infiniband::{IbFabric, PartitionPlan, PartitionPort, PkeyStrategy};
 pub use input::{
     Address, Cable, Fabric, Group, GroupConfig, Infrastructure, Instance, InstanceState, Interface, Ipv4Strategy,
     LogicalNetwork, NetworkAllocation, NetworkDesign, Options, OutsidePort, PlanInput, PortBinding, Server, Shutdown,

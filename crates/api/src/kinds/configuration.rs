@@ -24,8 +24,11 @@ routes! {
 /// How a setting is checked.
 type Check = fn(&str, &Value) -> Result<(), ApiError>;
 
-/// Sections, their settings, what they are until somebody sets them, and how they are checked.
-const SECTIONS: &[(&str, &[(&str, fn() -> Value, Check)])] = &[
+/// A setting: its name, what it is until somebody sets it, and how it is checked.
+type Setting = (&'static str, fn() -> Value, Check);
+
+/// Sections and their settings.
+const SECTIONS: &[(&str, &[Setting])] = &[
     (
         "general",
         &[
@@ -74,12 +77,12 @@ fn hours(field: &str, value: &Value) -> Result<(), ApiError> {
     }
 }
 
-fn section(name: &str) -> Option<&'static [(&'static str, fn() -> Value, Check)]> {
+fn section(name: &str) -> Option<&'static [Setting]> {
     SECTIONS.iter().find(|(n, _)| *n == name).map(|(_, settings)| *settings)
 }
 
 /// A section as it is in force: what is set over what is usual.
-fn in_force(settings: &[(&str, fn() -> Value, Check)], set: Option<&Value>) -> Map<String, Value> {
+fn in_force(settings: &[Setting], set: Option<&Value>) -> Map<String, Value> {
     settings
         .iter()
         .map(|(name, usual, _)| {

@@ -10,7 +10,10 @@ use model::{
     job::JobStatus,
     order::Order,
     secret::Sealed,
-    storage::{FUNCTIONS, StorageAccessEnsure, StorageBucketEnsure, StorageShareEnsure, StorageSnapshotClone, StorageVolumeEnsure},
+    storage::{
+        FUNCTIONS, StorageAccessEnsure, StorageBucketEnsure, StorageShareEnsure, StorageSnapshotClone,
+        StorageVolumeEnsure,
+    },
 };
 use planner::{ElementState, Plan};
 use sea_orm::{

@@ -673,7 +673,7 @@ async fn told(rig: &Rig, server: Id) -> model::snapshot::SiteServer {
 
 async fn a_group_boots_from_its_volumes(rig: Rig) {
     let (id, group, _) = rig.design("shop", 1).await;
-    let array = storage(&rig, "array", 100).await;
+    storage(&rig, "array", 100).await;
     let base = format!("/infrastructures/{id}");
     let drives = |boot: Value| json!({"driveSizeMbDefault": 20_480, "serverInstanceGroupId": group, "label": "system", "boot": boot});
     rig.no(400, "POST", &format!("{base}/drive-groups"), drives(json!("yes")), "boot").await;

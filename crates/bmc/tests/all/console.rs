@@ -89,7 +89,7 @@ async fn serial_over_lan_of_an_independent_bmc() {
     }
     assert!(came == wanted, "what the server wrote has come");
     let write_half = writer.await.unwrap();
-    let long: String = (0..600).map(|n| format!("{n:04} ")).collect();
+    let long = (0..600).map(|n| format!("{n:04} ")).collect::<Vec<_>>().concat();
     type_in(&serial, &long).await;
     let mut typed = vec![0; long.len()];
     timeout(LIMIT, read_half.read_exact(&mut typed)).await.unwrap().unwrap();

@@ -4,9 +4,14 @@
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use bmc::{
-    Access, BiosSettings, BmcError, BootOrder, FirmwareUpdate, Power, PowerLoss, Progress, Redfish, Reporting, UpdateImage,
+    Access, BiosSettings, BmcError, BootOrder, FirmwareUpdate, Power, PowerLoss, Progress, Redfish, Reporting,
+    UpdateImage,
 };
-use model::{bmc::PowerAction, firmware::{AfterPowerLoss, Component}, secret::Clear};
+use model::{
+    bmc::PowerAction,
+    firmware::{AfterPowerLoss, Component},
+    secret::Clear,
+};
 use serde_json::json;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 use yard::{Yard, YardConfig};

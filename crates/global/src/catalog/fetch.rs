@@ -10,9 +10,9 @@ pub const MOST_BYTES: u64 = 256 << 20;
 /// How long the other side may take to begin.
 const CONNECT: Duration = Duration::from_secs(15);
 /// Nothing arriving for this long ends a fetch.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 /// How long a whole fetch may take.
-const DEADLINE: Duration = Duration::from_secs(900);
+const DEADLINE: Duration = Duration::from_mins(15);
 
 /// Where a catalog is fetched from.
 #[derive(Clone, Debug, Default)]

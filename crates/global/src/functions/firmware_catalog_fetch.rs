@@ -94,10 +94,9 @@ impl FirmwareCatalogFetch {
             let percent = total.filter(|t| *t > 0).map_or(10, |t| 1 + (bytes.saturating_mul(59) / t).min(59));
             ctx.progress(u8::try_from(percent).unwrap_or(60), format!("{} KiB fetched", bytes >> 10));
         };
-        let fetched = catalog::fetch(&source, told).await.map_err(|f| match f.again {
-            true => JobError::retry(f.words),
-            false => JobError::fatal(f.words),
-        })?;
+        let fetched = catalog::fetch(&source, told)
+            .await
+            .map_err(|f| if f.again { JobError::retry(f.words) } else { JobError::fatal(f.words) })?;
         let document = match fetched {
             Fetched::Same => {
                 catalogs::note(&self.db.write, &self.now(found).await?, |sync| {
@@ -161,12 +160,12 @@ impl FirmwareCatalogFetch {
                 None => {
                     let mut row = firmware_binary::new();
                     row.catalog_id = Set(found.id);
-                    fill(&mut row, image, &base);
+                    fill(&mut row, image, base.as_ref());
                     fresh.push(row);
                 }
                 Some(before) => {
                     let mut row = before.edit();
-                    fill(&mut row, image, &base);
+                    fill(&mut row, image, base.as_ref());
                     if differs(before, &row) {
                         row.update(&txn).await?;
                         changed += 1;
@@ -243,7 +242,7 @@ fn base_of(url: &str, said: Option<&str>) -> Option<url::Url> {
     }
 }
 
-fn fill(row: &mut firmware_binary::ActiveModel, image: &Image, base: &Option<url::Url>) {
+fn fill(row: &mut firmware_binary::ActiveModel, image: &Image, base: Option<&url::Url>) {
     let address = match base {
         Some(base) => base.join(&image.url).map_or_else(|_| image.url.clone(), String::from),
         None => image.url.clone(),

@@ -252,7 +252,9 @@ async fn interfaces_match<C: ConnectionTrait>(
         .order_by_asc(server_interface::Column::Position)
         .all(db)
         .await?;
-    let is = |(row, nic): (&server_interface::Model, &Nic)| row.mac == nic.mac && row.name == nic.name && (nic.guid.is_none() || row.guid == nic.guid);
+    let is = |(row, nic): (&server_interface::Model, &Nic)| {
+        row.mac == nic.mac && row.name == nic.name && (nic.guid.is_none() || row.guid == nic.guid)
+    };
     Ok(rows.len() == counts.nics.len() && rows.iter().zip(&counts.nics).all(is))
 }
 

@@ -90,7 +90,11 @@ pub(super) async fn bound(
     let Some(Extension(Peer(certificate))) = peer else { return Err(HttpError::no_certificate()) };
     let session = session(state, presented, purpose).await?;
     if !state.directory.bind(&session, &certificate).await? {
-        tracing::warn!(job_id = session.job_id, server = session.server_id, "a second machine comes with the token of a boot");
+        tracing::warn!(
+            job_id = session.job_id,
+            server = session.server_id,
+            "a second machine comes with the token of a boot"
+        );
         return Err(HttpError::dead_token());
     }
     Ok(session)

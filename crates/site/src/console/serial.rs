@@ -259,7 +259,7 @@ mod tests {
         assert_eq!((text(&mut first), text(&mut second)), ("login: ".into(), "login: ".into()));
         let (_, mut other) = join(&hub, &wanted(Some(8)));
         assert_eq!(text(&mut other), "", "another tenant's text");
-        spread(&hub.seen, &[b'x'; 2 * HISTORY]).await;
+        spread(&hub.seen, &vec![b'x'; 2 * HISTORY]).await;
         assert_eq!(locked(&hub.seen).history.len(), HISTORY);
     }
 

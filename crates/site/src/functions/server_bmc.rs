@@ -16,7 +16,7 @@ use super::guard::{Touch, permitted};
 use crate::{Site, entity::bmc_work, equipment::job_error, session::now};
 
 /// When a BMC is looked at after it was put back to factory settings.
-const AFTER_RESET: Duration = Duration::from_secs(60);
+const AFTER_RESET: Duration = Duration::from_mins(1);
 /// Longest time that a BMC takes to come back.
 const BACK: i64 = 10 * 60;
 

@@ -281,7 +281,8 @@ impl Look<'_> {
                     ));
                 }
                 other => {
-                    waits |= self.lacking("Interfaces of the board", other.map(|n| format!("off: {}", n.join(", "))))?
+                    waits |=
+                        self.lacking("Interfaces of the board", other.map(|n| format!("off: {}", n.join(", "))))?;
                 }
             }
         }

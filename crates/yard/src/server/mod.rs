@@ -223,7 +223,13 @@ impl Server {
             event_number: 0,
             kept,
         };
-        Self { spec, state: Mutex::new(state), tls: OnceLock::new(), bmc_port: OnceLock::new(), console_taken: AtomicBool::new(false) }
+        Self {
+            spec,
+            state: Mutex::new(state),
+            tls: OnceLock::new(),
+            bmc_port: OnceLock::new(),
+            console_taken: AtomicBool::new(false),
+        }
     }
 
     /// Looks at or changes the state; never held over an await.

@@ -210,6 +210,7 @@ impl Table {
     }
 
     /// Must be refused with that status, and name the field where one is given.
+    #[allow(clippy::too_many_arguments, reason = "a row of the table")]
     async fn refused(
         &self,
         status: u16,
