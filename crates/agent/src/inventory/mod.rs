@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(hardware_address("52:54:00:AB:00:01"), Some(("52:54:00:ab:00:01".into(), None)));
         let port = hardware_address("00:00:10:49:fe:80:00:00:00:00:00:00:98:03:9b:03:00:a1:b2:C3").unwrap();
         assert_eq!(port, ("98:03:9b:a1:b2:c3".into(), Some("98039b0300a1b2c3".into())));
-        for nothing in ["", "00:00:00:00:00:00", "00:00:10:49:fe:80"] {
+        for nothing in ["", "00:00:00:00:00:00", "00:00:10:49:fe:80:00"] {
             assert_eq!(hardware_address(nothing), None, "{nothing}");
         }
     }
