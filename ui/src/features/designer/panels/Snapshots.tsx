@@ -13,6 +13,9 @@ import { useDesignerContext } from '../context';
 
 type Asked = { verb: 'take' } | { verb: 'restore' | 'delete'; name: string };
 
+/** Something is being done with it: until that is over there is nothing else to do with it. */
+const busy = (s: Snapshot) => !!s.status && !/^(ready|active|done|failed|error)$/.test(s.status);
+
 /** States of a drive or share that are kept: taken, gone back to and forgotten at once, without a deploy. */
 export function Snapshots({ of, off }: { of: StorageElement; off: boolean }) {
   const { infrastructure } = useDesignerContext();
@@ -22,7 +25,7 @@ export function Snapshots({ of, off }: { of: StorageElement; off: boolean }) {
   const q = useQuery({ queryKey: key, retry: false, queryFn: async () => {
     const answer = await api.get<Snapshot[] | { data: Snapshot[] }>(path);
     return Array.isArray(answer) ? answer : answer.data;
-  }, refetchInterval: (x) => (x.state.data?.some((s) => s.status && !/^(ready|active|done|failed|error)$/.test(s.status)) ? 2_000 : false) });
+  }, refetchInterval: (x) => (x.state.data?.some(busy) ? 2_000 : false) });
   useRefreshOn(key, (m) => m.topic === 'job' && Number(m.data.infrastructureId) === infrastructure.id);
   const [asked, ask] = useState<Asked | null>(null);
   const again = () => {
@@ -45,7 +48,7 @@ export function Snapshots({ of, off }: { of: StorageElement; off: boolean }) {
               <Group gap={4} wrap="nowrap">
                 {s.status && !/^(ready|active|done)$/.test(s.status) && <Status value={s.status} />}
                 <Menu position="bottom-end" shadow="md">
-                  <Menu.Target><ActionIcon variant="subtle" color="gray" aria-label={`Actions for snapshot ${s.name}`} disabled={off}><IconDots size={16} /></ActionIcon></Menu.Target>
+                  <Menu.Target><ActionIcon variant="subtle" color="gray" aria-label={`Actions for snapshot ${s.name}`} disabled={off || busy(s)}><IconDots size={16} /></ActionIcon></Menu.Target>
                   <Menu.Dropdown>
                     <Menu.Item onClick={() => ask({ verb: 'restore', name: s.name })}>Go back to it…</Menu.Item>
                     <Menu.Item color="red" onClick={() => ask({ verb: 'delete', name: s.name })}>Delete…</Menu.Item>
